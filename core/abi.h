@@ -1,0 +1,205 @@
+/*
+ * abi.h - everything that Lua may see of the core, read by the C compiler and by ffi.cdef alike.
+ *
+ * The build embeds this text (without the marked C-only lines and the preprocessor's) and asserts that both compilers
+ * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
+ * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes nothing of ours.
+ */
+#ifndef TG_ABI_H
+#define TG_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TG_ABI __attribute__((visibility("default")))
+
+/* Borrowed bytes. Valid as long as the object they were read from; never NUL-terminated. */
+struct tg_slice {
+    const char *p;
+    size_t n;
+};
+
+/* Why Lua is entered: the value of tg_abi_vm.entry. */
+enum tg_abi_entry {
+    TG_ENTRY_REQUEST = 1,  /* head parsed: rewrite, route, authenticate, access, then handler or balance */
+    TG_ENTRY_BALANCE = 2,  /* the attempt failed before anything was answered: choose another peer or give up */
+    TG_ENTRY_RESPONSE = 3, /* a response head is ready */
+    TG_ENTRY_LOG = 4,      /* the exchange is over */
+    TG_ENTRY_TASK = 5      /* tg_abi_vm.task was spawned */
+};
+
+/* What the request and balance phases decided. */
+enum tg_abi_verdict {
+    TG_VERDICT_NONE = 0,   /* nothing: answered with 500 */
+    TG_VERDICT_PROXY = 1,  /* to tg_abi_exchange.peer */
+    TG_VERDICT_RESPOND = 2 /* with the response that tg_abi_respond made */
+};
+
+/* Bits of tg_abi_exchange.wants. */
+enum tg_abi_want {
+    TG_WANT_RESPONSE = 1, /* enter Lua when the response head is ready */
+    TG_WANT_LOG = 2       /* enter Lua when the exchange is over */
+};
+
+/* Who made the response: tg_abi_exchange.source. */
+enum tg_abi_source {
+    TG_SOURCE_NONE = 0,
+    TG_SOURCE_UPSTREAM = 1,
+    TG_SOURCE_LUA = 2,    /* a plugin or a handler */
+    TG_SOURCE_GATEWAY = 3 /* the core itself: 4xx of the codec, 502, 504 */
+};
+
+/* Which message a field function means. */
+enum tg_abi_side {
+    TG_SIDE_REQUEST = 0,
+    TG_SIDE_RESPONSE = 1,
+    TG_SIDE_ORIGINAL = 2 /* the request as the client sent it; read-only */
+};
+
+/*
+ * One request and its response, as Lua sees it: the first member of struct tg_exchange. Lives in a slab that is never
+ * unmapped; `serial` changes when the exchange ends, so a kept pointer is found to be stale and never dangles.
+ * Slices live in the exchange's arena. Times are seconds.
+ */
+struct tg_abi_exchange {
+    uint32_t serial;
+    uint32_t slot;
+    uint8_t verdict;
+    uint8_t wants;
+    uint8_t source;
+    uint8_t version_minor;
+    uint16_t listener;
+    uint16_t status;
+    uint32_t route;
+    uint32_t peer;
+    uint32_t attempt;     /* attempts at a peer so far */
+    int32_t error;        /* enum tg_rc of the last failed attempt, or of the end of the exchange */
+    uint32_t client_port;
+    uint32_t connect_timeout; /* milliseconds */
+    uint32_t first_byte_timeout;
+    uint32_t idle_timeout;
+    uint32_t total_timeout; /* from the start, up to the response head */
+    uint64_t body_limit;    /* bytes; of the request's body */
+    struct tg_slice method;
+    struct tg_slice raw_path; /* normal form, still encoded; what goes upstream */
+    struct tg_slice path;     /* decoded; what is routed by */
+    struct tg_slice query;    /* without the question mark */
+    struct tg_slice host;     /* lower case, without port and trailing dot */
+    struct tg_slice authority; /* what goes upstream as Host */
+    struct tg_slice upstream_host; /* replaces authority towards the upstream when not empty */
+    double started;      /* wall clock */
+    double duration;     /* set when the exchange is over */
+    double upstream_time; /* from the first attempt to the response head; -1 when none came */
+    uint64_t bytes_in;   /* body of the request */
+    uint64_t bytes_out;  /* body of the response */
+    uint8_t query_present;
+    uint8_t path_changed;
+    uint8_t aborted; /* the client went away, or the response was cut */
+    uint8_t may_retry; /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
+};
+
+/* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume. */
+struct tg_abi_vm {
+    struct tg_abi_exchange *exchange; /* of the running coroutine; NULL in a task without one */
+    uint32_t entry;
+    uint32_t task;
+    uint32_t coroutine; /* index of the running one, for tg_abi_wake */
+    uint32_t coroutine_serial;
+    uint32_t worker;
+    uint32_t reserved;
+    uint32_t *mark; /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
+    double now;       /* wall clock, once a loop turn */
+    double monotonic; /* seconds */
+    struct tg_slice out; /* where functions below put a string */
+    double number;       /* and a number */
+    uint32_t type;       /* and its kind */
+};
+
+extern TG_ABI struct tg_abi_vm tg_abi_vm;
+
+/* One call to an upstream made by Lua. Owned by the coroutine that started it; freed with it at the latest. */
+struct tg_abi_call {
+    int32_t state; /* 1 running, 0 done, negative: enum tg_rc of the failure */
+    uint16_t status;
+    uint16_t field_count;
+    struct tg_slice body;
+};
+
+/* A field of a message: set replaces all of its name, add appends. `side` is enum tg_abi_side. */
+TG_ABI int tg_abi_field_get(struct tg_abi_exchange *x, int side, const char *name, size_t name_len);
+TG_ABI int tg_abi_field_nth(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, uint32_t nth);
+TG_ABI int tg_abi_field_at(struct tg_abi_exchange *x, int side, uint32_t index, struct tg_slice *name);
+TG_ABI int tg_abi_field_set(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
+                            size_t value_len);
+TG_ABI int tg_abi_field_add(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
+                            size_t value_len);
+TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_t name_len);
+
+/* What the client sent: method in vm.out, and the target. */
+TG_ABI int tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target);
+
+/* Parts of the request; copied. -TG_EINVAL when the value may not stand there. */
+TG_ABI int tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n);
+TG_ABI int tg_abi_set_path(struct tg_abi_exchange *x, const char *p, size_t n);
+TG_ABI int tg_abi_set_query(struct tg_abi_exchange *x, const char *p, size_t n);
+TG_ABI int tg_abi_set_host(struct tg_abi_exchange *x, const char *p, size_t n);
+/* What goes to the peer as Host, in place of what the client sent. */
+TG_ABI int tg_abi_set_upstream_host(struct tg_abi_exchange *x, const char *p, size_t n);
+TG_ABI int tg_abi_set_status(struct tg_abi_exchange *x, int status);
+TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
+
+/* Begins a response of our own: drops the fields of an earlier one; fields are added afterwards. The body is copied. */
+TG_ABI int tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t body_len);
+
+/* Buffers the request's body up to `max` bytes: 0 and vm.out when it is whole, 1 when the coroutine must wait. */
+TG_ABI int tg_abi_request_body(struct tg_abi_exchange *x, size_t max);
+/* Replaces a body that was buffered, or that has not begun to flow. */
+TG_ABI int tg_abi_set_request_body(struct tg_abi_exchange *x, const char *p, size_t n);
+
+/* Coroutines: `entry` TASK with this id, of the running exchange; and the end of a wait. */
+TG_ABI int tg_abi_spawn(uint32_t task);
+TG_ABI void tg_abi_wake(uint32_t coroutine, uint32_t serial);
+TG_ABI void tg_abi_cancel(uint32_t coroutine, uint32_t serial);
+TG_ABI int tg_abi_timer(double seconds);
+TG_ABI void tg_abi_timer_stop(void);
+
+/* Peers: interned per worker, so that pools outlive generations; a generation holds what it has asked for. */
+TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout,
+                       uint32_t requests);
+TG_ABI uint32_t tg_abi_peer_in_flight(uint32_t peer);
+
+/* Calls. `head` is the whole request head up to the empty line, made of checked parts. Times in milliseconds. */
+TG_ABI struct tg_abi_call *tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *body,
+                                             size_t body_len, uint32_t connect_timeout, uint32_t timeout, size_t max_body,
+                                             int is_head);
+TG_ABI int tg_abi_call_field(struct tg_abi_call *call, uint32_t index, struct tg_slice *name);
+TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
+
+/* Shared dictionaries. `type` of a value: 0 nil, 1 number, 2 string, 3 boolean, 4 table (encoded). ttl 0: for ever. */
+TG_ABI int tg_abi_dict_open(const char *name, size_t name_len);
+TG_ABI int tg_abi_dict_get(uint32_t dict, const char *key, size_t key_len);
+TG_ABI int tg_abi_dict_set(uint32_t dict, const char *key, size_t key_len, uint32_t type, const char *value,
+                           size_t value_len, double number, double ttl, int only_new);
+TG_ABI int tg_abi_dict_incr(uint32_t dict, const char *key, size_t key_len, double by, double ttl);
+TG_ABI int tg_abi_dict_delete(uint32_t dict, const char *key, size_t key_len);
+TG_ABI int tg_abi_dict_ttl(uint32_t dict, const char *key, size_t key_len);
+
+/* Logs: level 0 debug to 3 error. A sink is a file written by a thread of its own, opened once per path and worker. */
+TG_ABI void tg_abi_log(int level, const char *p, size_t n);
+TG_ABI int tg_abi_log_level(void);
+TG_ABI int tg_abi_sink_open(const char *path, size_t n);
+TG_ABI int tg_abi_sink_write(uint32_t sink, const char *p, size_t n);
+TG_ABI double tg_abi_sink_dropped(uint32_t sink);
+
+/* Set-up of a generation. */
+TG_ABI int tg_abi_strip_field(const char *name, size_t name_len);
+TG_ABI int tg_abi_valid_name(const char *p, size_t n);
+TG_ABI int tg_abi_valid_value(const char *p, size_t n);
+
+/* Random and digests: vm.out. An id is 32 hexadecimal digits. */
+TG_ABI int tg_abi_random_id(void);
+TG_ABI int tg_abi_uuid(void);
+TG_ABI int tg_abi_hex(const char *p, size_t n);
+TG_ABI int tg_abi_sha256(const char *p, size_t n);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * sink.h - a file of log lines, written by a thread of its own so that no disk can block the loop.
+ *
+ * Owns: the descriptor, two buffers and the thread. Used by: the border to Lua (access logs). The queue is bounded: what
+ * does not fit is dropped and counted (SECURITY 2). Lines come out whole and in order.
+ */
+#ifndef TG_BASE_SINK_H
+#define TG_BASE_SINK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/rc.h"
+
+enum {
+    TG_SINK_QUEUE = 1024 * 1024, /* bytes that may wait */
+    TG_SINK_LINE = 16 * 1024     /* bytes of the longest line, with its newline */
+};
+
+struct tg_sink;
+
+/* Appends to `path`; "-" is standard output. NULL and `err`. */
+struct tg_sink *tg_sink_open(const char *path, struct tg_err *err);
+/* Writes what waits, for at most two seconds, and closes. NULL is allowed. */
+void tg_sink_close(struct tg_sink *sink);
+/* Queues one line; a newline is added, a line that is too long is cut. TG_ELIMIT: the queue is full, it was dropped. */
+enum tg_rc tg_sink_write(struct tg_sink *sink, const char *p, size_t n);
+/* Wakes the writer if lines wait. For a timer: waking it for each line would cost a system call for each. */
+void tg_sink_flush(struct tg_sink *sink);
+/* Opens the path anew before the next write (after a rotation). */
+void tg_sink_reopen(struct tg_sink *sink);
+uint64_t tg_sink_dropped(struct tg_sink *sink);
+const char *tg_sink_path(const struct tg_sink *sink);
+
+#endif

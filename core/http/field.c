@@ -1,0 +1,119 @@
+#include "http/field.h"
+
+#define L(c) [(unsigned char)(c)] = (unsigned char)(c)
+#define U(c) [(unsigned char)(c)] = (unsigned char)((c) | 0x20)
+
+const unsigned char tg_token_byte[256] = {
+    L('!'), L('#'), L('$'), L('%'), L('&'), L('\''), L('*'), L('+'), L('-'), L('.'), L('^'), L('_'), L('`'),
+    L('|'), L('~'), L('0'), L('1'), L('2'), L('3'),  L('4'), L('5'), L('6'), L('7'), L('8'), L('9'), L('a'),
+    L('b'), L('c'), L('d'), L('e'), L('f'), L('g'),  L('h'), L('i'), L('j'), L('k'), L('l'), L('m'), L('n'),
+    L('o'), L('p'), L('q'), L('r'), L('s'), L('t'),  L('u'), L('v'), L('w'), L('x'), L('y'), L('z'), U('A'),
+    U('B'), U('C'), U('D'), U('E'), U('F'), U('G'),  U('H'), U('I'), U('J'), U('K'), U('L'), U('M'), U('N'),
+    U('O'), U('P'), U('Q'), U('R'), U('S'), U('T'),  U('U'), U('V'), U('W'), U('X'), U('Y'), U('Z'),
+};
+
+#undef L
+#undef U
+
+struct known {
+    const char *name;
+    uint8_t flags;
+};
+
+static const struct known known[TG_FIELD_COUNT] = {
+    [TG_FIELD_OTHER] = {"", 0},
+    [TG_FIELD_HOST] = {"host", TG_FIELD_FRAMING},
+    [TG_FIELD_CONTENT_LENGTH] = {"content-length", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_TRANSFER_ENCODING] = {"transfer-encoding", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_CONNECTION] = {"connection", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_KEEP_ALIVE] = {"keep-alive", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_PROXY_CONNECTION] = {"proxy-connection", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_TE] = {"te", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_TRAILER] = {"trailer", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_UPGRADE] = {"upgrade", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_EXPECT] = {"expect", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_HTTP2_SETTINGS] = {"http2-settings", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_PROXY] = {"proxy", TG_FIELD_HOP},
+    [TG_FIELD_PROXY_AUTHENTICATE] = {"proxy-authenticate", TG_FIELD_HOP},
+    [TG_FIELD_PROXY_AUTHORIZATION] = {"proxy-authorization", TG_FIELD_HOP},
+    [TG_FIELD_X_FORWARDED_FOR] = {"x-forwarded-for", 0},
+    [TG_FIELD_X_FORWARDED_PROTO] = {"x-forwarded-proto", 0},
+    [TG_FIELD_X_FORWARDED_HOST] = {"x-forwarded-host", 0},
+    [TG_FIELD_X_FORWARDED_PORT] = {"x-forwarded-port", 0},
+    [TG_FIELD_X_REAL_IP] = {"x-real-ip", 0},
+    [TG_FIELD_FORWARDED] = {"forwarded", 0},
+    [TG_FIELD_VIA] = {"via", 0},
+    [TG_FIELD_DATE] = {"date", 0},
+    [TG_FIELD_SERVER] = {"server", 0},
+    [TG_FIELD_AUTHORIZATION] = {"authorization", 0},
+    [TG_FIELD_COOKIE] = {"cookie", 0},
+    [TG_FIELD_SET_COOKIE] = {"set-cookie", 0},
+    [TG_FIELD_CONTENT_TYPE] = {"content-type", 0},
+};
+
+enum { SLOTS = 256 };
+static uint8_t slots[SLOTS]; /* enum tg_field_id by hash, linear probing; 0 is free */
+
+/* Before main: the table is constant from then on, and needs no lock. */
+__attribute__((constructor)) static void
+fill_slots(void)
+{
+    for (unsigned id = 1; id < TG_FIELD_COUNT; id++) {
+        unsigned slot = tg_field_hash(known[id].name, strlen(known[id].name)) % SLOTS;
+        while (slots[slot] != 0) {
+            slot = (slot + 1) % SLOTS;
+        }
+        slots[slot] = (uint8_t)id;
+    }
+}
+
+uint32_t
+tg_field_hash(const char *name, size_t n)
+{
+    uint32_t hash = TG_FIELD_HASH_SEED;
+    for (size_t i = 0; i < n; i++) {
+        hash = tg_field_hash_step(hash, (unsigned char)tg_lower(name[i]));
+    }
+    return hash;
+}
+
+enum tg_field_id
+tg_field_id_of(const char *name, size_t n, uint32_t hash)
+{
+    for (unsigned slot = hash % SLOTS; slots[slot] != 0; slot = (slot + 1) % SLOTS) {
+        const char *candidate = known[slots[slot]].name;
+        if (tg_lower(name[0]) == candidate[0] && strlen(candidate) == n && tg_slice_same_text(name, candidate, n)) {
+            return (enum tg_field_id)slots[slot];
+        }
+    }
+    return TG_FIELD_OTHER;
+}
+
+uint8_t
+tg_field_flags_of(enum tg_field_id id)
+{
+    return known[id].flags;
+}
+
+bool
+tg_is_token(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (tg_token_byte[(unsigned char)p[i]] == 0) {
+            return false;
+        }
+    }
+    return n > 0;
+}
+
+bool
+tg_is_value(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)p[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            return false;
+        }
+    }
+    return n == 0 || (p[0] != ' ' && p[0] != '\t' && p[n - 1] != ' ' && p[n - 1] != '\t');
+}

@@ -1,0 +1,44 @@
+/*
+ * h1_write.h - heads of HTTP/1.1 messages, written anew from their parsed form; never the received bytes.
+ *
+ * Owns: nothing; the text is made in the arena of the message. Used by: proxy/. Does not know: sockets, policy.
+ * Hop-by-hop fields and those that frame the message are left out; framing and connection are written from arguments.
+ */
+#ifndef TG_HTTP_H1_WRITE_H
+#define TG_HTTP_H1_WRITE_H
+
+#include "http/message.h"
+
+/* How the written message frames its body and what it says of the connection. */
+struct tg_h1_frame {
+    uint8_t framing; /* enum tg_framing */
+    bool length_of_none; /* TG_FRAMING_NONE: say Content-Length: 0 */
+    bool close;          /* say Connection: close */
+    bool keep_alive;     /* say Connection: keep-alive, to HTTP/1.0 */
+    uint64_t length;
+};
+
+/* What the gateway adds to a forwarded request. Empty slices are left out. */
+struct tg_h1_forward {
+    struct tg_slice authority;
+    struct tg_slice client_ip;
+    struct tg_slice proto;
+    struct tg_slice forwarded_host;
+    unsigned port;       /* that the client reached */
+    bool trusted;        /* what the client says of those before it is kept */
+};
+
+/* A request head. *out is in the arena. TG_OK or TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path,
+                                             struct tg_slice query, bool query_present,
+                                             const struct tg_h1_forward *forward, const struct tg_h1_frame *frame,
+                                             struct tg_slice *out);
+
+/* A response head with message->status; `date` (of the form of RFC 9110, section 5.6.7) is used when it has none. */
+TG_MUST_CHECK enum tg_rc tg_h1_write_response(const struct tg_message *message, const struct tg_h1_frame *frame,
+                                              struct tg_slice date, struct tg_slice *out);
+
+/* The reason phrase of a status, "Unknown" for one without. */
+const char *tg_h1_reason(unsigned status);
+
+#endif

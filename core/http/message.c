@@ -1,0 +1,209 @@
+#include "http/message.h"
+
+enum { FIRST_CAPACITY = 24 };
+
+void
+tg_message_init(struct tg_message *message, struct tg_arena *arena)
+{
+    *message = (struct tg_message){.arena = arena};
+}
+
+static enum tg_rc
+grow(struct tg_message *message)
+{
+    if (message->count >= TG_MESSAGE_FIELDS_MAX) {
+        return TG_ELIMIT;
+    }
+    const unsigned capacity = message->capacity == 0 ? FIRST_CAPACITY : message->capacity * 2;
+    struct tg_field *fields = tg_arena_alloc(message->arena, capacity * sizeof *fields);
+    if (fields == NULL) {
+        return TG_ENOMEM;
+    }
+    if (message->count > 0) {
+        memcpy(fields, message->fields, message->count * sizeof *fields);
+    }
+    message->fields = fields;
+    message->capacity = capacity;
+    return TG_OK;
+}
+
+enum tg_rc
+tg_message_push(struct tg_message *message, const struct tg_field *field)
+{
+    if (message->count == message->capacity) {
+        enum tg_rc rc = grow(message);
+        if (rc != TG_OK) {
+            return rc;
+        }
+    }
+    message->fields[message->count++] = *field;
+    return TG_OK;
+}
+
+struct tg_field *
+tg_message_find(const struct tg_message *message, const char *name, size_t n, unsigned *from)
+{
+    const uint32_t hash = tg_field_hash(name, n);
+    for (unsigned i = *from; i < message->count; i++) {
+        struct tg_field *field = &message->fields[i];
+        if (field->hash == hash && field->name_len == n && tg_slice_same_text(field->name, name, n)) {
+            *from = i + 1;
+            return field;
+        }
+    }
+    return NULL;
+}
+
+struct tg_field *
+tg_message_find_id(const struct tg_message *message, enum tg_field_id id)
+{
+    for (unsigned i = 0; i < message->count; i++) {
+        if (message->fields[i].id == id) {
+            return &message->fields[i];
+        }
+    }
+    return NULL;
+}
+
+static enum tg_rc
+make_field(struct tg_message *message, struct tg_slice name, struct tg_slice value, struct tg_field *out)
+{
+    if (name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_token(name.p, name.n) || !tg_is_value(value.p, value.n)) {
+        return TG_EINVAL;
+    }
+    const uint32_t hash = tg_field_hash(name.p, name.n);
+    const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
+    const uint8_t flags = tg_field_flags_of(id);
+    if ((flags & (TG_FIELD_FRAMING | TG_FIELD_HOP)) != 0) {
+        return TG_EINVAL;
+    }
+    char *copy = tg_arena_alloc(message->arena, name.n + value.n);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    memcpy(copy, name.p, name.n);
+    if (value.n > 0) {
+        memcpy(copy + name.n, value.p, value.n);
+    }
+    *out = (struct tg_field){.name = copy,
+                             .value = copy + name.n,
+                             .value_len = (uint32_t)value.n,
+                             .name_len = (uint16_t)name.n,
+                             .id = (uint8_t)id,
+                             .flags = TG_FIELD_SET,
+                             .hash = hash};
+    return TG_OK;
+}
+
+enum tg_rc
+tg_message_add(struct tg_message *message, struct tg_slice name, struct tg_slice value)
+{
+    struct tg_field field;
+    enum tg_rc rc = make_field(message, name, value, &field);
+    return rc == TG_OK ? tg_message_push(message, &field) : rc;
+}
+
+/* Removes the fields of this name from index `from` on. */
+static void
+remove_from(struct tg_message *message, const char *name, size_t n, unsigned from)
+{
+    const uint32_t hash = tg_field_hash(name, n);
+    unsigned kept = from;
+    for (unsigned i = from; i < message->count; i++) {
+        const struct tg_field *field = &message->fields[i];
+        if (field->hash == hash && field->name_len == n && tg_slice_same_text(field->name, name, n)) {
+            continue;
+        }
+        if (kept != i) {
+            message->fields[kept] = *field;
+        }
+        kept++;
+    }
+    message->count = kept;
+}
+
+enum tg_rc
+tg_message_set(struct tg_message *message, struct tg_slice name, struct tg_slice value)
+{
+    struct tg_field field;
+    enum tg_rc rc = make_field(message, name, value, &field);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    unsigned next = 0;
+    struct tg_field *first = tg_message_find(message, name.p, name.n, &next);
+    if (first == NULL) {
+        return tg_message_push(message, &field);
+    }
+    *first = field;
+    remove_from(message, name.p, name.n, next);
+    return TG_OK;
+}
+
+enum tg_rc
+tg_message_remove(struct tg_message *message, const char *name, size_t n)
+{
+    const enum tg_field_id id = tg_field_id_of(name, n, tg_field_hash(name, n));
+    if (n == 0 || (tg_field_flags_of(id) & TG_FIELD_FRAMING) != 0) {
+        return TG_EINVAL;
+    }
+    remove_from(message, name, n, 0);
+    return TG_OK;
+}
+
+/* RFC 9110, section 7.6.1: a member of Connection is hop-by-hop. It must not reach what decides who the client is. */
+static enum tg_rc
+drop_named(struct tg_message *message, const char *name, size_t n)
+{
+    unsigned from = 0;
+    struct tg_field *field;
+    while ((field = tg_message_find(message, name, n, &from)) != NULL) {
+        switch (field->id) {
+        case TG_FIELD_HOST:
+        case TG_FIELD_CONTENT_LENGTH:
+        case TG_FIELD_TRANSFER_ENCODING:
+        case TG_FIELD_COOKIE:
+        case TG_FIELD_AUTHORIZATION:
+        case TG_FIELD_X_FORWARDED_FOR:
+        case TG_FIELD_X_FORWARDED_PROTO:
+        case TG_FIELD_X_FORWARDED_HOST:
+        case TG_FIELD_X_FORWARDED_PORT:
+        case TG_FIELD_X_REAL_IP:
+        case TG_FIELD_FORWARDED:
+        case TG_FIELD_VIA:
+            return TG_EINVAL;
+        default:
+            field->flags |= TG_FIELD_HOP;
+        }
+    }
+    return TG_OK;
+}
+
+enum tg_rc
+tg_message_apply_connection(struct tg_message *message)
+{
+    for (unsigned i = 0; i < message->count; i++) {
+        const struct tg_field *field = &message->fields[i];
+        if (field->id != TG_FIELD_CONNECTION) {
+            continue;
+        }
+        const char *p = field->value;
+        const char *end = p + field->value_len;
+        while (p < end) {
+            const char *comma = memchr(p, ',', (size_t)(end - p));
+            const char *stop = comma == NULL ? end : comma;
+            const char *last = stop;
+            while (p < last && (*p == ' ' || *p == '\t')) {
+                p++;
+            }
+            while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
+                last--;
+            }
+            if (last > p && drop_named(message, p, (size_t)(last - p)) != TG_OK) {
+                return TG_EINVAL;
+            }
+            p = stop + 1;
+        }
+    }
+    return TG_OK;
+}

@@ -1,0 +1,151 @@
+#include "net/listener.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    BACKLOG = 4096,
+    ACCEPTS_A_TURN = 64, /* so that a storm of connections leaves turns to those that are there */
+    PAUSE = 100          /* milliseconds without accepting when descriptors have run out */
+};
+
+struct tg_listener {
+    struct tg_loop *loop;
+    struct event *readable;
+    struct event *resume;
+    int fd;
+    int reserve; /* a descriptor to give up, so that a connection can be accepted to be closed */
+    tg_accept_cb accepted;
+    void *arg;
+};
+
+int
+tg_listener_bind(const char *host, unsigned port, struct tg_err *err)
+{
+    const int on = 1;
+    struct tg_address address;
+    if (tg_address_parse(&address, host, port) != TG_OK) {
+        (void)tg_err_set(err, TG_EINVAL, "listen on %s:%u: not an IP address", host, port);
+        return -1;
+    }
+    const int fd = socket(address.sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        (void)tg_err_errno(err, "socket for %s:%u", host, port);
+        return -1;
+    }
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
+        bind(fd, (const struct sockaddr *)&address.sa, address.len) < 0 || listen(fd, BACKLOG) < 0) {
+        (void)tg_err_errno(err, "listen on %s:%u", host, port);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void
+pause_accepting(struct tg_listener *listener)
+{
+    const struct timeval pause = {0, PAUSE * 1000};
+    (void)event_del(listener->readable);
+    (void)event_add(listener->resume, &pause);
+}
+
+/* EMFILE: without this the same connection would wake the loop for ever. */
+static void
+shed(struct tg_listener *listener)
+{
+    if (listener->reserve >= 0) {
+        close(listener->reserve);
+        const int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0) {
+            close(fd);
+        }
+        listener->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    tg_log(TG_LOG_WARN, "no descriptors left: accepting pauses");
+    pause_accepting(listener);
+}
+
+void
+tg_listener_drain(struct tg_listener *listener, unsigned max)
+{
+    for (unsigned i = 0; i < max; i++) {
+        struct tg_address peer;
+        peer.len = sizeof peer.sa;
+        const int fd = accept4(listener->fd, (struct sockaddr *)&peer.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            listener->accepted(listener->arg, fd, &peer);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE) {
+            shed(listener);
+            return;
+        }
+        if (errno == ENOMEM || errno == ENOBUFS) {
+            pause_accepting(listener);
+            return;
+        }
+        if (errno != EINTR && errno != ECONNABORTED && errno != EPROTO) {
+            return; /* EAGAIN: nothing is left */
+        }
+    }
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    tg_listener_drain(arg, ACCEPTS_A_TURN);
+}
+
+static void
+on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    struct tg_listener *listener = arg;
+    (void)fd;
+    (void)what;
+    (void)event_add(listener->readable, NULL);
+}
+
+struct tg_listener *
+tg_listener_new(struct tg_loop *loop, int fd, tg_accept_cb accepted, void *arg)
+{
+    struct tg_listener *listener = tg_mem_new(struct tg_listener);
+    if (listener == NULL) {
+        return NULL;
+    }
+    *listener = (struct tg_listener){.loop = loop, .fd = fd, .accepted = accepted, .arg = arg};
+    listener->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    listener->readable = event_new(tg_loop_base(loop), fd, EV_READ | EV_PERSIST, on_readable, listener);
+    listener->resume = event_new(tg_loop_base(loop), -1, 0, on_resume, listener);
+    if (listener->readable == NULL || listener->resume == NULL || event_add(listener->readable, NULL) < 0) {
+        tg_listener_free(listener);
+        return NULL;
+    }
+    return listener;
+}
+
+void
+tg_listener_free(struct tg_listener *listener)
+{
+    if (listener == NULL) {
+        return;
+    }
+    if (listener->readable != NULL) {
+        event_free(listener->readable);
+    }
+    if (listener->resume != NULL) {
+        event_free(listener->resume);
+    }
+    if (listener->reserve >= 0) {
+        close(listener->reserve);
+    }
+    tg_mem_free(listener);
+}

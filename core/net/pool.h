@@ -1,0 +1,52 @@
+/*
+ * pool.h - idle upstream connections of one peer, kept for the next exchange.
+ *
+ * Owns: every connection given to it, until it is taken again or closed by age, by number or by its peer.
+ * Used by: proxy/upstream.c, which alone decides whether a connection is fit to be kept (RFC 9112, section 9.3).
+ * Knows nothing of HTTP. No locks. The most recently used connection is taken first.
+ */
+#ifndef TG_NET_POOL_H
+#define TG_NET_POOL_H
+
+#include "net/transport.h"
+
+struct tg_pool_limits {
+    unsigned idle_max;     /* connections kept */
+    unsigned idle_timeout; /* milliseconds */
+    unsigned requests;     /* on one connection; 0: no limit */
+};
+
+struct tg_pool {
+    struct tg_loop *loop;
+    struct tg_pool_limits limits;
+    struct tg_pool_link *idle;
+    unsigned idle_count;
+};
+
+/* A connection to the peer. While it is taken, `ready` of its transport is the taker's. */
+struct tg_pool_link {
+    struct tg_transport transport; /* first: the event leads back to the link */
+    struct tg_pool *pool;
+    struct tg_pool_link *next;
+    struct tg_pool_link **link; /* NULL: taken */
+    struct tg_deadline idle;
+    void *owner;
+    unsigned requests;
+};
+
+void tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits);
+/* Closes all idle connections; taken ones must have been closed. */
+void tg_pool_fini(struct tg_pool *pool);
+
+/* An idle connection on which nothing has arrived, or NULL. */
+struct tg_pool_link *tg_pool_take(struct tg_pool *pool, tg_transport_cb ready, void *owner);
+
+/* A taken link around the connecting `fd`, which is the link's then; NULL: memory is short, the descriptor is closed. */
+struct tg_pool_link *tg_pool_link_new(struct tg_pool *pool, int fd, tg_transport_cb ready, void *owner);
+
+/* Gives the link back; the pool may close it at once. The caller must not touch it again. */
+void tg_pool_give(struct tg_pool_link *link);
+/* Closes a taken link and frees it. */
+void tg_pool_link_close(struct tg_pool_link *link);
+
+#endif

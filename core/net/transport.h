@@ -1,0 +1,50 @@
+/*
+ * transport.h - a connected socket and its events.
+ *
+ * Owns: the descriptor and one persistent, edge-triggered event for both directions, registered once. Used by: proxy/
+ * and pool.c. Knows nothing of HTTP.
+ * Rule of reading: try first, wait when told TG_AGAIN; a short read says that there is no more, unless the end of the
+ * stream was already announced (an edge that comes with the last data comes once).
+ */
+#ifndef TG_NET_TRANSPORT_H
+#define TG_NET_TRANSPORT_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <sys/uio.h>
+
+#include "net/address.h"
+#include "net/loop.h"
+
+struct tg_transport;
+/* Something may be read or written. Called at any time after tg_transport_open, until tg_transport_close. */
+typedef void (*tg_transport_cb)(struct tg_transport *transport);
+
+struct tg_transport {
+    struct event event;
+    int fd; /* -1: closed */
+    bool readable;
+    bool writable;
+    bool ended;  /* the peer's end was announced: read until it is seen */
+    bool failed; /* an error was announced */
+    tg_transport_cb ready;
+};
+
+/* Takes over the connected or connecting `fd`, also on failure. TG_ENOMEM or TG_ESYSTEM: the descriptor is closed. */
+TG_MUST_CHECK enum tg_rc tg_transport_open(struct tg_transport *transport, struct tg_loop *loop, int fd,
+                                           tg_transport_cb ready);
+/* Closes at once. A closed one is left alone. */
+void tg_transport_close(struct tg_transport *transport);
+/* Closes with a reset, so that the other side cannot take what it got for the whole. */
+void tg_transport_reset(struct tg_transport *transport);
+/* No more is written; reading goes on. */
+void tg_transport_shutdown(struct tg_transport *transport);
+
+/* Reads at most `n` bytes. TG_OK: *got > 0. TG_AGAIN: wait. TG_ECLOSED: end of the stream. TG_ERESET: it broke. */
+TG_MUST_CHECK enum tg_rc tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got);
+/* Writes. TG_OK: *sent > 0, perhaps not all. TG_AGAIN: wait. TG_ERESET: it broke. */
+TG_MUST_CHECK enum tg_rc tg_transport_write(struct tg_transport *transport, struct iovec *v, int count, size_t *sent);
+/* Looks without taking: TG_OK there is something, TG_AGAIN nothing, TG_ECLOSED, TG_ERESET. */
+TG_MUST_CHECK enum tg_rc tg_transport_peek(struct tg_transport *transport);
+
+#endif

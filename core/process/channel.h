@@ -1,0 +1,37 @@
+/*
+ * channel.h - messages between the master and a worker, with descriptors.
+ *
+ * Owns: nothing; works on one end of a SOCK_SEQPACKET pair. Used by: master.c and worker.c.
+ */
+#ifndef TG_PROCESS_CHANNEL_H
+#define TG_PROCESS_CHANNEL_H
+
+#include <stdint.h>
+
+#include "base/rc.h"
+
+enum tg_channel_type {
+    TG_CHANNEL_DICT = 1, /* to the worker: a dictionary (fd) of the next generation, by name */
+    TG_CHANNEL_LISTEN,   /* to the worker: a listening socket (fd), by number of its place */
+    TG_CHANNEL_PREPARE,  /* to the worker: build this generation (fd) beside the current one */
+    TG_CHANNEL_COMMIT,   /* to the worker: make it the current one */
+    TG_CHANNEL_ABORT,    /* to the worker: drop it */
+    TG_CHANNEL_DRAIN,    /* to the worker: finish what is in work, then end */
+    TG_CHANNEL_REOPEN,   /* to the worker: open log files anew */
+    TG_CHANNEL_PREPARED, /* to the master */
+    TG_CHANNEL_FAILED    /* to the master; text says why */
+};
+
+struct tg_channel_message {
+    uint32_t type;
+    uint32_t number;
+    uint64_t serial; /* of the generation */
+    char text[4096];
+};
+
+/* `fd` goes along, -1: none. TG_ESYSTEM, TG_AGAIN when the other side does not read. */
+TG_MUST_CHECK enum tg_rc tg_channel_send(int channel, const struct tg_channel_message *message, int fd);
+/* *fd is the caller's, or -1. TG_AGAIN: nothing is there. TG_ECLOSED. TG_ESYSTEM. */
+TG_MUST_CHECK enum tg_rc tg_channel_receive(int channel, struct tg_channel_message *message, int *fd);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * control.h - the master's control socket: one line asked, an answer, the end.
+ *
+ * Owns: the socket and the connections on it. Used by: master.c (server) and main.c (client).
+ * A Unix socket of mode 0600: who may connect may command.
+ */
+#ifndef TG_PROCESS_CONTROL_H
+#define TG_PROCESS_CONTROL_H
+
+#include "net/loop.h"
+
+struct tg_control;
+struct tg_control_client;
+
+/* `line` is a command without its newline. The callee answers now or later, once, with tg_control_answer. */
+typedef void (*tg_control_cb)(void *arg, struct tg_control_client *client, const char *line);
+
+/* Listens at `path`. A socket that nobody answers on is replaced. NULL and `err`. */
+struct tg_control *tg_control_open(struct tg_loop *loop, const char *path, tg_control_cb command, void *arg,
+                                   struct tg_err *err);
+/* Removes the socket. NULL is allowed. */
+void tg_control_close(struct tg_control *control);
+
+/* Sends "ok" or "error", a newline and `text`, and closes. The client may have gone: then nothing happens. */
+void tg_control_answer(struct tg_control_client *client, bool ok, const char *text);
+
+/*
+ * Asks the master at `path`; prints its answer on standard output, or an error on standard error. Returns the exit
+ * status: 0 ok, 1 the master says no, 3 nobody answers there.
+ */
+int tg_control_ask(const char *path, const char *line);
+
+#endif

@@ -1,0 +1,380 @@
+#include "process/fleet.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/listener.h"
+#include "zone/dict.h"
+
+enum {
+    QUICK = 10 * 1000,  /* milliseconds: a worker that dies sooner counts as a quick death */
+    QUICK_FREE = 5,     /* that many are replaced at once */
+    BACKOFF_MAX = 30    /* seconds */
+};
+
+static void
+on_channel(evutil_socket_t fd, short what, void *arg)
+{
+    struct tg_slot *slot = arg;
+    struct tg_channel_message message;
+    int passed = -1;
+    (void)what;
+    enum tg_rc rc;
+    while ((rc = tg_channel_receive(fd, &message, &passed)) == TG_OK) {
+        if (passed >= 0) {
+            close(passed);
+        }
+        slot->fleet->hooks->message(slot->fleet->hooks->arg, slot, &message);
+    }
+    if (rc != TG_AGAIN) {
+        (void)event_del(slot->readable); /* its end is seen by waitpid */
+    }
+}
+
+static _Noreturn void
+run_child(struct tg_slot *slot, int channel)
+{
+    struct tg_fleet *fleet = slot->fleet;
+    const struct tg_worker_start start = {.slot = slot->number,
+                                          .channel = channel,
+                                          .score = &fleet->board->scores[slot->number],
+                                          .generation = fleet->generation,
+                                          .listens = slot->listens,
+                                          .dicts = fleet->dicts,
+                                          .dict_count = fleet->dict_count,
+                                          .drain_timeout = fleet->drain_timeout};
+    /* The master's descriptors are not the worker's: neither its loop's nor those of other slots. */
+    (void)event_reinit(tg_loop_base(fleet->loop));
+    tg_loop_free(fleet->loop);
+    for (unsigned i = 0; i < fleet->count; i++) {
+        struct tg_slot *other = &fleet->slots[i];
+        for (unsigned k = 0; k < TG_LISTENERS_MAX && other != slot; k++) {
+            if (other->listens[k].used) {
+                close(other->listens[k].fd);
+            }
+        }
+        if (other->channel >= 0) {
+            close(other->channel);
+        }
+    }
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    exit(tg_worker_run(&start));
+}
+
+static void
+fork_worker(struct tg_slot *slot)
+{
+    struct tg_fleet *fleet = slot->fleet;
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        tg_log(TG_LOG_ERROR, "worker %u: no socket pair", slot->number);
+        return;
+    }
+    memset(&fleet->board->scores[slot->number], 0, sizeof fleet->board->scores[0]);
+    (void)fflush(NULL);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        run_child(slot, ends[1]);
+    }
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        tg_log(TG_LOG_ERROR, "worker %u: fork failed", slot->number);
+        return;
+    }
+    slot->pid = pid;
+    slot->channel = ends[0];
+    slot->started = tg_loop_now(fleet->loop);
+    slot->readable = event_new(tg_loop_base(fleet->loop), ends[0], EV_READ | EV_PERSIST, on_channel, slot);
+    if (slot->readable != NULL) {
+        (void)event_add(slot->readable, NULL);
+    }
+}
+
+static void
+on_restart(evutil_socket_t fd, short what, void *arg)
+{
+    struct tg_slot *slot = arg;
+    (void)fd;
+    (void)what;
+    if (slot->pid == 0 && !slot->fleet->ending) {
+        fork_worker(slot);
+    }
+}
+
+enum tg_rc
+tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count, const struct tg_fleet_hooks *hooks)
+{
+    fleet->loop = loop;
+    fleet->hooks = hooks;
+    fleet->count = count;
+    fleet->board = tg_scoreboard_new();
+    fleet->slots = tg_mem_zero(count * sizeof *fleet->slots);
+    if (fleet->board == NULL || fleet->slots == NULL) {
+        return TG_ENOMEM;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        struct tg_slot *slot = &fleet->slots[i];
+        *slot = (struct tg_slot){.fleet = fleet, .number = i, .channel = -1};
+        slot->restart = event_new(tg_loop_base(loop), -1, 0, on_restart, slot);
+        if (slot->restart == NULL) {
+            return TG_ENOMEM;
+        }
+    }
+    return TG_OK;
+}
+
+static bool
+same_address(const struct tg_manifest_listen *a, const struct tg_manifest_listen *b)
+{
+    return a->config.port == b->config.port && strcmp(a->address, b->address) == 0;
+}
+
+static int
+find_place(const struct tg_fleet *fleet, const struct tg_manifest_listen *listen)
+{
+    for (int i = 0; i < TG_LISTENERS_MAX; i++) {
+        if (fleet->places[i] && same_address(&fleet->slots[0].listens[i].listen, listen)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static void
+drop_place(struct tg_fleet *fleet, unsigned place)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        struct tg_worker_listen *listen = &fleet->slots[i].listens[place];
+        if (listen->used) {
+            close(listen->fd);
+            listen->used = false;
+        }
+    }
+    fleet->places[place] = false;
+}
+
+static enum tg_rc
+add_place(struct tg_fleet *fleet, const struct tg_manifest_listen *listen, unsigned *place, struct tg_err *err)
+{
+    unsigned i = 0;
+    while (i < TG_LISTENERS_MAX && fleet->places[i]) {
+        i++;
+    }
+    if (i == TG_LISTENERS_MAX) {
+        return tg_err_set(err, TG_ELIMIT, "more than %d listeners", TG_LISTENERS_MAX);
+    }
+    fleet->places[i] = true;
+    for (unsigned k = 0; k < fleet->count; k++) {
+        const int fd = tg_listener_bind(listen->address, listen->config.port, err);
+        if (fd < 0) {
+            drop_place(fleet, i);
+            return TG_ESYSTEM;
+        }
+        fleet->slots[k].listens[i] = (struct tg_worker_listen){true, fd, *listen};
+    }
+    *place = i;
+    return TG_OK;
+}
+
+static enum tg_rc
+provide_dicts(struct tg_fleet *fleet, const struct tg_manifest *manifest, bool tell, struct tg_err *err)
+{
+    for (unsigned i = 0; i < manifest->dict_count; i++) {
+        const struct tg_manifest_dict *wanted = &manifest->dicts[i];
+        unsigned k = 0;
+        while (k < fleet->dict_count && strcmp(fleet->dicts[k].name, wanted->name) != 0) {
+            k++;
+        }
+        if (k < fleet->dict_count) {
+            continue;
+        }
+        if (k == TG_GENERATION_DICTS) {
+            return tg_err_set(err, TG_ELIMIT, "more than %d dictionaries since the start", TG_GENERATION_DICTS);
+        }
+        const int fd = tg_dict_create(wanted->size, err);
+        if (fd < 0) {
+            return TG_ESYSTEM;
+        }
+        struct tg_worker_dict *dict = &fleet->dicts[fleet->dict_count++];
+        (void)snprintf(dict->name, sizeof dict->name, "%s", wanted->name);
+        dict->fd = fd;
+        if (tell) {
+            struct tg_channel_message message = {.type = TG_CHANNEL_DICT};
+            (void)snprintf(message.text, sizeof message.text, "%s", wanted->name);
+            (void)tg_fleet_send(fleet, &message, fd);
+        }
+    }
+    return TG_OK;
+}
+
+static void
+tell_of_place(struct tg_fleet *fleet, unsigned place)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        const struct tg_slot *slot = &fleet->slots[i];
+        const struct tg_worker_listen *listen = &slot->listens[place];
+        struct tg_channel_message message = {.type = TG_CHANNEL_LISTEN, .number = place};
+        (void)snprintf(message.text, sizeof message.text, "%s %u", listen->listen.address, listen->listen.config.port);
+        if (slot->pid != 0 && tg_channel_send(slot->channel, &message, listen->fd) != TG_OK) {
+            tg_log(TG_LOG_ERROR, "worker %u does not listen to the master", slot->number);
+        }
+    }
+}
+
+enum tg_rc
+tg_fleet_provide(struct tg_fleet *fleet, const struct tg_manifest *manifest, bool tell, struct tg_err *err)
+{
+    unsigned added[TG_LISTENERS_MAX];
+    unsigned count = 0;
+    enum tg_rc rc = provide_dicts(fleet, manifest, tell, err);
+    for (unsigned i = 0; i < manifest->listen_count && rc == TG_OK; i++) {
+        if (find_place(fleet, &manifest->listens[i]) < 0) {
+            rc = add_place(fleet, &manifest->listens[i], &added[count], err);
+            count += rc == TG_OK;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (rc != TG_OK) {
+            drop_place(fleet, added[i]);
+        } else if (tell) {
+            tell_of_place(fleet, added[i]);
+        }
+    }
+    return rc;
+}
+
+void
+tg_fleet_trim(struct tg_fleet *fleet, const struct tg_manifest *manifest)
+{
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        bool wanted = false;
+        for (unsigned k = 0; k < manifest->listen_count && fleet->places[i]; k++) {
+            wanted = wanted || same_address(&fleet->slots[0].listens[i].listen, &manifest->listens[k]);
+        }
+        if (fleet->places[i] && !wanted) {
+            drop_place(fleet, i);
+        }
+    }
+}
+
+void
+tg_fleet_start(struct tg_fleet *fleet)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        if (fleet->slots[i].pid == 0) {
+            fork_worker(&fleet->slots[i]);
+        }
+    }
+}
+
+/* At once, but with a pause of 1, 2, 4 .. 30 s after five quick deaths (SECURITY 2). */
+static void
+replace(struct tg_slot *slot)
+{
+    struct tg_fleet *fleet = slot->fleet;
+    struct timeval pause = {0, 0};
+    if (tg_loop_now(fleet->loop) - slot->started > QUICK) {
+        slot->quick_deaths = 0;
+    }
+    slot->quick_deaths++;
+    if (slot->quick_deaths > QUICK_FREE) {
+        const unsigned shift = slot->quick_deaths - QUICK_FREE - 1;
+        pause.tv_sec = shift < 5 ? 1 << shift : BACKOFF_MAX;
+        tg_log(TG_LOG_ERROR, "worker %u dies too often: the next one in %ld s", slot->number, (long)pause.tv_sec);
+    }
+    (void)event_add(slot->restart, &pause);
+}
+
+bool
+tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        struct tg_slot *slot = &fleet->slots[i];
+        if (slot->pid != pid) {
+            continue;
+        }
+        if (WIFSIGNALED(status)) {
+            tg_log(TG_LOG_ERROR, "worker %u (pid %d) was ended by signal %d", i, (int)pid, WTERMSIG(status));
+        } else if (!fleet->ending) {
+            tg_log(TG_LOG_ERROR, "worker %u (pid %d) ended with status %d", i, (int)pid, WEXITSTATUS(status));
+        }
+        slot->pid = 0;
+        if (slot->readable != NULL) {
+            event_free(slot->readable);
+            slot->readable = NULL;
+        }
+        close(slot->channel);
+        slot->channel = -1;
+        fleet->board->scores[i].heartbeat = 0;
+        fleet->hooks->died(fleet->hooks->arg, slot);
+        if (!fleet->ending) {
+            replace(slot);
+        }
+        return true;
+    }
+    return false;
+}
+
+void
+tg_fleet_check(struct tg_fleet *fleet)
+{
+    const uint64_t now = tg_loop_now(fleet->loop);
+    for (unsigned i = 0; i < fleet->count; i++) {
+        struct tg_slot *slot = &fleet->slots[i];
+        struct tg_score *score = &fleet->board->scores[i];
+        const uint64_t beat = score->heartbeat != 0 ? score->heartbeat : slot->started + 10 * 1000;
+        if (slot->pid == 0 || now < beat || now - beat < fleet->watchdog * 1000ULL) {
+            continue;
+        }
+        const struct tg_slice plugin = tg_manifest_name(fleet->generation, "use", score->mark[0]);
+        const struct tg_slice route = tg_manifest_name(fleet->generation, "route", score->mark[1]);
+        tg_log(TG_LOG_ERROR, "worker %u (pid %d) is stuck since %llu ms: plugin %.*s, route %.*s; it is killed", i,
+               (int)slot->pid, (unsigned long long)(now - beat), (int)plugin.n, plugin.p, (int)route.n, route.p);
+        score->heartbeat = now; /* once is enough */
+        (void)kill(slot->pid, SIGKILL);
+    }
+}
+
+unsigned
+tg_fleet_send(struct tg_fleet *fleet, const struct tg_channel_message *message, int fd)
+{
+    unsigned reached = 0;
+    for (unsigned i = 0; i < fleet->count; i++) {
+        const struct tg_slot *slot = &fleet->slots[i];
+        if (slot->pid != 0 && tg_channel_send(slot->channel, message, fd) == TG_OK) {
+            reached++;
+        }
+    }
+    return reached;
+}
+
+void
+tg_fleet_signal(struct tg_fleet *fleet, int number)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        if (fleet->slots[i].pid != 0) {
+            (void)kill(fleet->slots[i].pid, number);
+        }
+    }
+}
+
+unsigned
+tg_fleet_running(const struct tg_fleet *fleet)
+{
+    unsigned running = 0;
+    for (unsigned i = 0; i < fleet->count; i++) {
+        running += fleet->slots[i].pid != 0;
+    }
+    return running;
+}

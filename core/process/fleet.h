@@ -1,0 +1,72 @@
+/*
+ * fleet.h - the workers: forked, watched, replaced.
+ *
+ * Owns: their slots, the listening sockets of each slot (which its next worker inherits, so that the backlog survives),
+ * the shared dictionaries and the scoreboard. Used by: master.c. Does not know: why a generation changes.
+ */
+#ifndef TG_PROCESS_FLEET_H
+#define TG_PROCESS_FLEET_H
+
+#include "process/channel.h"
+#include "process/worker.h"
+
+struct tg_fleet;
+
+struct tg_slot {
+    struct tg_fleet *fleet;
+    unsigned number;
+    pid_t pid;   /* 0: not running */
+    int channel; /* -1 */
+    struct event *readable;
+    struct event *restart;
+    uint64_t started; /* milliseconds */
+    unsigned quick_deaths;
+    bool prepared; /* has answered for the generation that is being prepared, */
+    bool asked;    /* which it was asked to prepare */
+    struct tg_worker_listen listens[TG_LISTENERS_MAX];
+};
+
+struct tg_fleet_hooks {
+    void (*message)(void *arg, struct tg_slot *slot, const struct tg_channel_message *message);
+    void (*died)(void *arg, struct tg_slot *slot);
+    void *arg;
+};
+
+struct tg_fleet {
+    struct tg_loop *loop;
+    struct tg_scoreboard *board;
+    const struct tg_fleet_hooks *hooks;
+    const struct tg_generation *generation; /* that new workers begin with */
+    struct tg_slot *slots;
+    unsigned count;
+    unsigned watchdog;      /* seconds */
+    unsigned drain_timeout; /* seconds */
+    bool ending;            /* dead workers are not replaced */
+    bool places[TG_LISTENERS_MAX]; /* in use by any generation */
+    struct tg_worker_dict dicts[TG_GENERATION_DICTS];
+    unsigned dict_count;
+};
+
+/* TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count,
+                                       const struct tg_fleet_hooks *hooks);
+
+/* Binds what the manifest needs and is not there yet, in each slot, and makes its dictionaries. On failure (`err`) what
+ * was added is taken away again. Workers that run are told of the new ones when `tell`. */
+TG_MUST_CHECK enum tg_rc tg_fleet_provide(struct tg_fleet *fleet, const struct tg_manifest *manifest, bool tell,
+                                          struct tg_err *err);
+/* Closes the listening sockets that the manifest does not name. */
+void tg_fleet_trim(struct tg_fleet *fleet, const struct tg_manifest *manifest);
+
+/* Forks a worker into each empty slot. */
+void tg_fleet_start(struct tg_fleet *fleet);
+/* A child has ended: true when it was a worker; it is replaced. */
+bool tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status);
+/* Kills workers whose heartbeat is older than `watchdog`, and says what they were doing. */
+void tg_fleet_check(struct tg_fleet *fleet);
+/* Sends to all that run; returns how many it reached. `fd` -1: none. */
+unsigned tg_fleet_send(struct tg_fleet *fleet, const struct tg_channel_message *message, int fd);
+void tg_fleet_signal(struct tg_fleet *fleet, int number);
+unsigned tg_fleet_running(const struct tg_fleet *fleet);
+
+#endif

@@ -1,0 +1,284 @@
+#include "process/generation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "vm/bundle.h"
+#include "vm/compile.h"
+
+void
+tg_manifest_each(const struct tg_generation *generation, const char *word, tg_manifest_cb line, void *arg)
+{
+    struct tg_slice text;
+    const size_t n = strlen(word);
+    if (tg_bundle_find(generation->bytes, "manifest", &text) != TG_OK) {
+        return;
+    }
+    const char *p = text.p;
+    const char *end = p + text.n;
+    while (p < end) {
+        const char *lf = memchr(p, '\n', (size_t)(end - p));
+        const char *stop = lf == NULL ? end : lf;
+        if ((size_t)(stop - p) > n && memcmp(p, word, n) == 0 && p[n] == ' ' &&
+            !line(arg, tg_slice_of(p + n + 1, (size_t)(stop - p) - n - 1))) {
+            return;
+        }
+        p = stop + 1;
+    }
+}
+
+struct named {
+    unsigned index;
+    struct tg_slice name;
+};
+
+static bool
+compare_index(void *arg, struct tg_slice rest)
+{
+    struct named *named = arg;
+    char *end = NULL;
+    if (strtoul(rest.p, &end, 10) != named->index || end >= rest.p + rest.n) {
+        return true;
+    }
+    named->name = tg_slice_of(end + 1, (size_t)(rest.p + rest.n - end - 1));
+    return false;
+}
+
+struct tg_slice
+tg_manifest_name(const struct tg_generation *generation, const char *word, unsigned index)
+{
+    struct named named = {index, TG_SLICE("?")};
+    tg_manifest_each(generation, word, compare_index, &named);
+    return named.name;
+}
+
+/* "ordinal address port line field head fields header body send keepalive requests"; times in milliseconds */
+static bool
+take_listen(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    struct tg_manifest_listen listen = {0};
+    struct tg_downstream_config *config = &listen.config;
+    char text[256];
+    (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
+    const int found = sscanf(text, "%u %63s %u %u %u %u %u %u %u %u %u %u", &config->ordinal, listen.address, &config->port,
+                             &config->limits.line, &config->limits.field, &config->limits.head, &config->limits.fields,
+                             &config->header_timeout, &config->body_timeout, &config->send_timeout,
+                             &config->keepalive_timeout, &config->keepalive_requests);
+    if (found == 12 && manifest->listen_count < TG_LISTENERS_MAX) {
+        manifest->listens[manifest->listen_count++] = listen;
+    }
+    return true;
+}
+
+static bool
+take_dict(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    struct tg_manifest_dict dict = {0};
+    char text[256];
+    (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
+    if (sscanf(text, "%63s %zu", dict.name, &dict.size) == 2 && manifest->dict_count < TG_GENERATION_DICTS) {
+        manifest->dicts[manifest->dict_count++] = dict;
+    }
+    return true;
+}
+
+static bool
+take_log(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    (void)snprintf(manifest->log_level, sizeof manifest->log_level, "%.*s", (int)rest.n, rest.p);
+    return true;
+}
+
+void
+tg_generation_free(struct tg_generation *generation)
+{
+    if (generation == NULL) {
+        return;
+    }
+    if (generation->bytes.p != NULL) {
+        (void)munmap((void *)(uintptr_t)generation->bytes.p, generation->bytes.n);
+    }
+    if (generation->fd >= 0) {
+        close(generation->fd);
+    }
+    tg_mem_free(generation->manifest);
+    tg_mem_free(generation);
+}
+
+static bool
+begins_with(struct tg_slice name, const char *text)
+{
+    const size_t n = strlen(text);
+    return name.n >= n && memcmp(name.p, text, n) == 0;
+}
+
+/* Bytecode differs from one compilation to the next: what counts is the text beside it, and the rest. */
+static bool
+hash_entry(void *arg, struct tg_slice name, struct tg_slice data)
+{
+    EVP_MD_CTX *digest = arg;
+    if (!begins_with(name, "module:") && !begins_with(name, "plugin:") && !begins_with(name, "file:")) {
+        const uint64_t sizes[2] = {name.n, data.n};
+        (void)EVP_DigestUpdate(digest, sizes, sizeof sizes);
+        (void)EVP_DigestUpdate(digest, name.p, name.n);
+        (void)EVP_DigestUpdate(digest, data.p, data.n);
+    }
+    return true;
+}
+
+static enum tg_rc
+hash_bytes(struct tg_generation *generation)
+{
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    enum tg_rc rc = digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 ? TG_OK : TG_ENOMEM;
+    if (rc == TG_OK) {
+        rc = tg_bundle_each(generation->bytes, hash_entry, digest);
+    }
+    if (rc == TG_OK && EVP_DigestFinal_ex(digest, hash, NULL) != 1) {
+        rc = TG_ESYSTEM;
+    }
+    EVP_MD_CTX_free(digest);
+    for (unsigned i = 0; i < (TG_GENERATION_ID - 1) / 2 && rc == TG_OK; i++) {
+        (void)snprintf(generation->id + i * 2, 3, "%02x", hash[i]);
+    }
+    return rc;
+}
+
+struct tg_generation *
+tg_generation_open(int fd, struct tg_err *err)
+{
+    struct stat st;
+    struct tg_generation *generation = tg_mem_new(struct tg_generation);
+    if (generation == NULL || (generation->manifest = tg_mem_new(struct tg_manifest)) == NULL) {
+        (void)tg_err_set(err, TG_ENOMEM, "memory is short");
+        close(fd);
+        tg_mem_free(generation);
+        return NULL;
+    }
+    generation->fd = fd;
+    if (fstat(fd, &st) < 0 || st.st_size == 0) {
+        (void)tg_err_set(err, TG_EINVAL, "the bundle is empty");
+        goto fail;
+    }
+    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) {
+        (void)tg_err_errno(err, "map the bundle");
+        goto fail;
+    }
+    generation->bytes = tg_slice_of(p, (size_t)st.st_size);
+    if (hash_bytes(generation) != TG_OK) {
+        (void)tg_err_set(err, TG_EINVAL, "the bundle is broken");
+        goto fail;
+    }
+    tg_manifest_each(generation, "listen", take_listen, generation->manifest);
+    tg_manifest_each(generation, "dict", take_dict, generation->manifest);
+    tg_manifest_each(generation, "log", take_log, generation->manifest);
+    return generation;
+
+fail:
+    tg_generation_free(generation);
+    return NULL;
+}
+
+/* Never returns. What goes wrong is written to `message`. */
+static _Noreturn void
+compile_in_child(const struct tg_source *source, int bundle, int message)
+{
+    struct tg_err err = {0};
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const enum tg_rc rc = tg_compile(source->entry, source->plugin_dirs, bundle, &err);
+    if (rc != TG_OK) {
+        const ssize_t ignored = write(message, err.text, strlen(err.text));
+        (void)ignored;
+        _exit(1);
+    }
+    /* Sealed: what the workers load is what was hashed. */
+    _exit(fcntl(bundle, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ? 2 : 0);
+}
+
+enum tg_rc
+tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source, struct tg_err *err)
+{
+    int ends[2];
+    const int bundle = memfd_create("tidegate-bundle", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (bundle < 0) {
+        return tg_err_errno(err, "memory file");
+    }
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        (void)tg_err_errno(err, "pipe");
+        close(bundle);
+        return TG_ESYSTEM;
+    }
+    const pid_t pid = fork();
+    if (pid < 0) {
+        (void)tg_err_errno(err, "fork");
+        close(bundle);
+        close(ends[0]);
+        close(ends[1]);
+        return TG_ESYSTEM;
+    }
+    if (pid == 0) {
+        close(ends[0]);
+        compile_in_child(source, bundle, ends[1]);
+    }
+    close(ends[1]);
+    *compiler = (struct tg_compiler){pid, bundle, ends[0]};
+    return TG_OK;
+}
+
+struct tg_generation *
+tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err)
+{
+    /* The message fits into the pipe's buffer, so the child never waits for us to read it. */
+    const ssize_t n = read(compiler->message, err->text, sizeof err->text - 1);
+    const int bundle = compiler->bundle;
+    err->text[n > 0 ? n : 0] = '\0';
+    close(compiler->message);
+    *compiler = (struct tg_compiler){0};
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return tg_generation_open(bundle, err);
+    }
+    close(bundle);
+    if (err->text[0] == '\0') {
+        if (WIFSIGNALED(status)) {
+            (void)tg_err_set(err, TG_ESCRIPT, "the configuration took longer than %d s to load, or crashed (signal %d)",
+                             TG_COMPILE_TIMEOUT, WTERMSIG(status));
+        } else {
+            (void)tg_err_set(err, TG_ESCRIPT, "the configuration could not be loaded");
+        }
+    }
+    return NULL;
+}
+
+struct tg_generation *
+tg_generation_compile(const struct tg_source *source, struct tg_err *err)
+{
+    struct tg_compiler compiler;
+    int status = 0;
+    if (tg_compiler_start(&compiler, source, err) != TG_OK) {
+        return NULL;
+    }
+    /* The pipe ends with the child. */
+    struct pollfd end = {.fd = compiler.message, .events = 0};
+    if (poll(&end, 1, TG_COMPILE_TIMEOUT * 1000) == 0) {
+        (void)kill(compiler.pid, SIGKILL);
+    }
+    while (waitpid(compiler.pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return tg_compiler_finish(&compiler, status, err);
+}

@@ -1,0 +1,77 @@
+/*
+ * generation.h - a generation as the processes hand it around: a sealed bundle, its hash, and what it says of itself.
+ *
+ * Owns: the memory file of the bundle. Used by: master.c, which makes and keeps them, and worker.c, which loads them.
+ * Does not know: Lua. The code of a bundle is compiled by a child, so that no script can hurt the master.
+ */
+#ifndef TG_PROCESS_GENERATION_H
+#define TG_PROCESS_GENERATION_H
+
+#include <sys/types.h>
+
+#include "base/slice.h"
+#include "proxy/downstream.h"
+
+enum { TG_GENERATION_ID = 13, TG_GENERATION_DICTS = 128, TG_COMPILE_TIMEOUT = 10 /* seconds */ };
+
+struct tg_manifest_listen {
+    char address[TG_ADDRESS_TEXT];
+    struct tg_downstream_config config;
+};
+
+struct tg_manifest_dict {
+    char name[64];
+    size_t size;
+};
+
+/* What the master needs to know of a configuration. */
+struct tg_manifest {
+    struct tg_manifest_listen listens[TG_LISTENERS_MAX];
+    unsigned listen_count;
+    struct tg_manifest_dict dicts[TG_GENERATION_DICTS];
+    unsigned dict_count;
+    char log_level[8];
+};
+
+struct tg_generation {
+    struct tg_generation *next; /* the one before it */
+    int fd;                     /* of the sealed memory file */
+    uint64_t serial;
+    char id[TG_GENERATION_ID]; /* begin of the SHA-256 of the bundle, NUL-terminated */
+    struct tg_slice bytes;     /* mapped */
+    struct tg_manifest *manifest;
+    double committed; /* wall clock */
+};
+
+/* What a child needs to compile a configuration. */
+struct tg_source {
+    const char *entry;
+    const char *const *plugin_dirs; /* NULL at its end */
+};
+
+/* A child that compiles. */
+struct tg_compiler {
+    pid_t pid;   /* 0: none */
+    int bundle;  /* memory file that it writes */
+    int message; /* read end of its errors */
+};
+
+/* Starts the child. TG_ESYSTEM and `err`. */
+TG_MUST_CHECK enum tg_rc tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source, struct tg_err *err);
+/* The child has ended with `status` (of waitpid): the generation, or NULL and `err`. The compiler is free again. */
+struct tg_generation *tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err);
+/* Both, waiting for at most TG_COMPILE_TIMEOUT. */
+struct tg_generation *tg_generation_compile(const struct tg_source *source, struct tg_err *err);
+
+/* Maps the bundle in `fd`, which is then the generation's. NULL and `err`; the descriptor is closed. */
+struct tg_generation *tg_generation_open(int fd, struct tg_err *err);
+/* NULL is allowed. */
+void tg_generation_free(struct tg_generation *generation);
+
+/* Calls back for each line of the manifest that begins with `word` and a space, with what follows; until false. */
+typedef bool (*tg_manifest_cb)(void *arg, struct tg_slice rest);
+void tg_manifest_each(const struct tg_generation *generation, const char *word, tg_manifest_cb line, void *arg);
+/* The text of line "word INDEX text", or "?" when there is none. */
+struct tg_slice tg_manifest_name(const struct tg_generation *generation, const char *word, unsigned index);
+
+#endif

@@ -1,0 +1,385 @@
+/*
+ * main.c - the command line.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "process/control.h"
+#include "process/master.h"
+#include "process/tool.h"
+#include "zone/scoreboard.h"
+
+#ifndef TG_PREFIX
+#define TG_PREFIX "/usr/local"
+#endif
+#define TG_VERSION "0.1.0"
+
+enum { EXIT_USAGE = 2, PLUGIN_DIRS_MAX = 8 };
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+};
+
+static const struct command commands[];
+
+static char control_path[PATH_MAX];
+static const char *plugin_dirs[PLUGIN_DIRS_MAX + 1];
+
+static int
+usage_error(const char *command, const char *text)
+{
+    (void)fprintf(stderr, "tidegate %s: %s\ntry: tidegate %s --help\n", command, text, command);
+    return EXIT_USAGE;
+}
+
+static int
+print_help(const char *name)
+{
+    for (const struct command *command = commands; command->name != NULL; command++) {
+        if (strcmp(command->name, name) == 0) {
+            (void)fputs(command->help, stdout);
+        }
+    }
+    return 0;
+}
+
+/* Where the gateway is asked for when nobody says: one a user, so that a plain `tidegate reload` finds it. */
+static const char *
+default_control(void)
+{
+    const char *set = getenv("TIDEGATE_CONTROL");
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (set != NULL && *set != '\0') {
+        return set;
+    }
+    if (geteuid() == 0) {
+        (void)snprintf(control_path, sizeof control_path, "/run/tidegate.sock");
+    } else if (runtime != NULL && *runtime != '\0') {
+        (void)snprintf(control_path, sizeof control_path, "%s/tidegate.sock", runtime);
+    } else {
+        (void)snprintf(control_path, sizeof control_path, "/tmp/tidegate-%u.sock", (unsigned)geteuid());
+    }
+    return control_path;
+}
+
+static bool
+is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Folders that plugins are looked for in: given ones, "plugins" beside the configuration, and the built-in ones. */
+static void
+find_plugins(const char *config, const char *given)
+{
+    static char beside[PATH_MAX];
+    static char built_in[PATH_MAX];
+    unsigned n = 0;
+    if (given != NULL) {
+        plugin_dirs[n++] = given;
+    }
+    const char *slash = strrchr(config, '/');
+    const int length = slash == NULL ? 0 : (int)(slash - config + 1);
+    (void)snprintf(beside, sizeof beside, "%.*splugins", length, config);
+    if (is_folder(beside)) {
+        plugin_dirs[n++] = beside;
+    }
+    /* A program in build/release/ belongs to the source tree around it. */
+    char self[PATH_MAX];
+    const ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[size > 0 ? size : 0] = '\0';
+    char *build = strstr(self, "/build/");
+    if (build != NULL) {
+        (void)snprintf(built_in, sizeof built_in, "%.*s/plugins", (int)(build - self), self);
+    }
+    if (build == NULL || !is_folder(built_in)) {
+        (void)snprintf(built_in, sizeof built_in, "%s/share/tidegate/plugins", TG_PREFIX);
+    }
+    plugin_dirs[n++] = built_in;
+    plugin_dirs[n] = NULL;
+}
+
+static bool
+parse_number(const char *text, unsigned min, unsigned max, unsigned *out)
+{
+    char *end = NULL;
+    errno = 0;
+    const unsigned long value = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < min || value > max || *text == '-') {
+        return false;
+    }
+    *out = (unsigned)value;
+    return true;
+}
+
+enum { OPT_CONTROL = 256, OPT_PLUGINS, OPT_WATCHDOG, OPT_DRAIN, OPT_WATCH };
+
+static const struct option run_options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"workers", required_argument, NULL, 'w'},
+    {"control", required_argument, NULL, OPT_CONTROL},
+    {"plugins", required_argument, NULL, OPT_PLUGINS},
+    {"watchdog", required_argument, NULL, OPT_WATCHDOG},
+    {"drain-timeout", required_argument, NULL, OPT_DRAIN},
+    {"watch", no_argument, NULL, OPT_WATCH},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+static unsigned
+default_workers(void)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : cores > TG_WORKERS_MAX ? TG_WORKERS_MAX : (unsigned)cores;
+}
+
+/* 0: go on; otherwise the exit status is one less than the result. */
+static int
+parse_run_options(const char *name, int argc, char **argv, struct tg_options *options, const char **plugins)
+{
+    int option;
+    while ((option = getopt_long(argc, argv, "c:w:h", run_options, NULL)) != -1) {
+        bool ok = true;
+        switch (option) {
+        case 'c':
+            options->source.entry = optarg;
+            break;
+        case 'w':
+            ok = parse_number(optarg, 1, TG_WORKERS_MAX, &options->workers);
+            break;
+        case OPT_CONTROL:
+            options->control = optarg;
+            break;
+        case OPT_PLUGINS:
+            *plugins = optarg;
+            break;
+        case OPT_WATCHDOG:
+            ok = parse_number(optarg, 1, 3600, &options->watchdog);
+            break;
+        case OPT_DRAIN:
+            ok = parse_number(optarg, 0, 86400, &options->drain_timeout);
+            break;
+        case OPT_WATCH:
+            options->watch = true;
+            break;
+        case 'h':
+            return print_help(name) + 1;
+        default:
+            return EXIT_USAGE + 1;
+        }
+        if (!ok) {
+            return usage_error(name, "a number is out of range") + 1;
+        }
+    }
+    if (optind < argc && options->source.entry == NULL) {
+        options->source.entry = argv[optind++];
+    }
+    if (optind < argc) {
+        return usage_error(name, "too many arguments") + 1;
+    }
+    if (options->source.entry == NULL) {
+        return usage_error(name, "a configuration is needed: --config FILE") + 1;
+    }
+    return 0;
+}
+
+static int
+command_run(int argc, char **argv)
+{
+    const char *plugins = NULL;
+    struct tg_options options = {.control = default_control(),
+                                 .workers = default_workers(),
+                                 .watchdog = 3,
+                                 .drain_timeout = 30};
+    const int stop = parse_run_options("run", argc, argv, &options, &plugins);
+    if (stop != 0) {
+        return stop - 1;
+    }
+    find_plugins(options.source.entry, plugins);
+    options.source.plugin_dirs = plugin_dirs;
+    return tg_master_run(&options);
+}
+
+static int
+command_check(int argc, char **argv)
+{
+    const char *plugins = NULL;
+    struct tg_err err = {0};
+    struct tg_options options = {.workers = 1};
+    const int stop = parse_run_options("check", argc, argv, &options, &plugins);
+    if (stop != 0) {
+        return stop - 1;
+    }
+    find_plugins(options.source.entry, plugins);
+    options.source.plugin_dirs = plugin_dirs;
+    struct tg_generation *generation = tg_generation_compile(&options.source, &err);
+    if (generation == NULL) {
+        (void)fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    (void)printf("generation %s is valid\n", generation->id);
+    tg_generation_free(generation);
+    return 0;
+}
+
+/* Commands that the running master carries out. `argument`: how many may follow the options. */
+static int
+ask(const char *name, const char *line, int arguments, int argc, char **argv)
+{
+    static const struct option options[] = {{"control", required_argument, NULL, OPT_CONTROL},
+                                            {"drain", no_argument, NULL, 'd'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *control = default_control();
+    bool drain = false;
+    char command[128];
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h') {
+            return print_help(name);
+        }
+        if (option == OPT_CONTROL) {
+            control = optarg;
+        } else if (option == 'd' && strcmp(name, "stop") == 0) {
+            drain = true;
+        } else {
+            return EXIT_USAGE;
+        }
+    }
+    if (argc - optind > arguments) {
+        return usage_error(name, "too many arguments");
+    }
+    const char *argument = optind < argc ? argv[optind] : "";
+    (void)snprintf(command, sizeof command, "%s%s%s", drain ? "drain" : line, arguments > 0 ? " " : "", argument);
+    return tg_control_ask(control, command);
+}
+
+static int
+command_reload(int argc, char **argv)
+{
+    return ask("reload", "reload", 0, argc, argv);
+}
+
+static int
+command_rollback(int argc, char **argv)
+{
+    return ask("rollback", "rollback", 1, argc, argv);
+}
+
+static int
+command_status(int argc, char **argv)
+{
+    return ask("status", "status", 0, argc, argv);
+}
+
+static int
+command_stop(int argc, char **argv)
+{
+    return ask("stop", "stop", 0, argc, argv);
+}
+
+static int
+command_version(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        return print_help("version");
+    }
+    (void)printf("tidegate %s\n", TG_VERSION);
+    return 0;
+}
+
+static int
+command_tool(int argc, char **argv)
+{
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        return print_help(argv[0]);
+    }
+    find_plugins("", NULL);
+    return tg_tool_run(argv[0], plugin_dirs, argc - 1, argv + 1);
+}
+
+static const struct command commands[] = {
+    {"run", command_run,
+     "usage: tidegate run [--config] FILE [options]\n"
+     "Runs the gateway in the foreground.\n"
+     "  -c, --config FILE      the configuration (.lua or .json)\n"
+     "  -w, --workers N        processes that serve (default: one a core)\n"
+     "      --watch            reload when a file of the configuration is saved\n"
+     "      --plugins DIR      look for plugins here first, then in plugins/ beside FILE, then among the built-in ones\n"
+     "      --control PATH     control socket (default: $TIDEGATE_CONTROL, /run/tidegate.sock for root)\n"
+     "      --watchdog S       kill a worker that has not moved for S seconds (default 3)\n"
+     "      --drain-timeout S  how long requests in work may take after SIGQUIT (default 30)\n"
+     "Signals: TERM, INT stop; QUIT finishes what is in work first; HUP reloads; USR1 opens log files anew.\n"
+     "Exit status: 0 ended as asked; 1 the configuration or the start failed; 2 wrong usage.\n"},
+    {"check", command_check,
+     "usage: tidegate check [--config] FILE [--plugins DIR]\n"
+     "Loads and validates the configuration and every plugin it uses, and starts nothing.\n"
+     "Exit status: 0 valid; 1 not valid, all errors on standard error; 2 wrong usage.\n"},
+    {"reload", command_reload,
+     "usage: tidegate reload [--control PATH]\n"
+     "Loads the configuration anew. All workers change to it, or none does.\n"
+     "Exit status: 0 live; 1 refused, the old generation goes on; 2 wrong usage; 3 no gateway answers.\n"},
+    {"rollback", command_rollback,
+     "usage: tidegate rollback [ID] [--control PATH]\n"
+     "Returns to the generation before, or to the one whose id begins with ID (see: tidegate status).\n"
+     "Exit status: as reload.\n"},
+    {"status", command_status,
+     "usage: tidegate status [--control PATH]\n"
+     "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"stop", command_stop,
+     "usage: tidegate stop [--drain] [--control PATH]\n"
+     "Ends the gateway at once; with --drain when the requests in work are answered.\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"test", command_tool,
+     "usage: tidegate test [FILE.spec.lua ...]\n"
+     "Runs specs (default: plugins/*.spec.lua), each against real gateways on free ports.\n"
+     "Exit status: 0 all passed; 1 some failed; 2 wrong usage.\n"},
+    {"doc", command_tool,
+     "usage: tidegate doc [NAME | --table]\n"
+     "Prints what a plugin does, its fields and its example; without a name, the list; with --table, as Markdown.\n"
+     "Exit status: 0; 1 there is no such plugin.\n"},
+    {"version", command_version, "usage: tidegate version\nPrints the version.\n"},
+    {NULL, NULL, NULL},
+};
+
+static void
+print_overview(FILE *out)
+{
+    (void)fputs("usage: tidegate COMMAND [options]\n\ncommands:\n", out);
+    for (const struct command *command = commands; command->name != NULL; command++) {
+        const char *summary = strchr(command->help, '\n') + 1;
+        (void)fprintf(out, "  %-9s %.*s\n", command->name, (int)(strchr(summary, '\n') - summary), summary);
+    }
+    (void)fputs("\ntidegate COMMAND --help says more.\n", out);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_overview(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_overview(stdout);
+        return 0;
+    }
+    for (const struct command *command = commands; command->name != NULL; command++) {
+        if (strcmp(command->name, argv[1]) == 0) {
+            return command->run(argc - 1, argv + 1);
+        }
+    }
+    (void)fprintf(stderr, "tidegate: unknown command \"%s\"\n", argv[1]);
+    print_overview(stderr);
+    return EXIT_USAGE;
+}

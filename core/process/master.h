@@ -1,0 +1,24 @@
+/*
+ * master.h - the process that supervises: binds sockets, forks workers, brings generations to them.
+ *
+ * Owns: the workers' processes, their listening sockets and dictionaries, the generations. Used by: main.c.
+ * Runs no user code: configurations are compiled by a child.
+ */
+#ifndef TG_PROCESS_MASTER_H
+#define TG_PROCESS_MASTER_H
+
+#include "process/generation.h"
+
+struct tg_options {
+    struct tg_source source;
+    const char *control; /* path of the control socket */
+    unsigned workers;
+    unsigned watchdog;      /* seconds without a heartbeat before a worker is killed */
+    unsigned drain_timeout; /* seconds */
+    bool watch;             /* reload when a file is saved */
+};
+
+/* Runs until it is told to end; returns the exit status: 0, or 1 with a message on standard error. */
+int tg_master_run(const struct tg_options *options);
+
+#endif

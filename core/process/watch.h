@@ -1,0 +1,20 @@
+/*
+ * watch.h - tells when a file of the configuration was saved (inotify).
+ *
+ * Owns: the inotify descriptor. Used by: master.c. Watches folders, not files: editors replace files by renaming.
+ */
+#ifndef TG_PROCESS_WATCH_H
+#define TG_PROCESS_WATCH_H
+
+#include "net/loop.h"
+
+struct tg_watch;
+typedef void (*tg_watch_cb)(void *arg);
+
+/* `changed` is called once when nothing was saved for a moment (30 ms). NULL and `err`. */
+struct tg_watch *tg_watch_new(struct tg_loop *loop, tg_watch_cb changed, void *arg, struct tg_err *err);
+void tg_watch_free(struct tg_watch *watch);
+/* Adds a folder; one that is there already, or does not exist, is left alone. */
+void tg_watch_folder(struct tg_watch *watch, const char *path);
+
+#endif

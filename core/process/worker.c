@@ -1,0 +1,379 @@
+#include "process/worker.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "net/listener.h"
+#include "process/channel.h"
+#include "proxy/machine.h"
+#include "vm/vm.h"
+
+enum { BEAT = 100 /* milliseconds */, ORPHAN_TIME = 60 /* seconds */, BUFFERS_KEPT = 64, EXCHANGES_MAX = 1U << 20 };
+
+struct place {
+    struct tg_worker *worker;
+    struct tg_listener *listener;
+    unsigned index;
+    int fd;     /* -1: none */
+    int staged; /* came with the generation that is being prepared; -1: none */
+};
+
+struct tg_worker {
+    const struct tg_worker_start *start;
+    struct tg_loop *loop;
+    struct tg_proxy proxy;
+    struct tg_proxy_counters counters;
+    struct tg_host host;
+    struct place places[TG_LISTENERS_MAX];
+    struct tg_vm *prepared;
+    struct tg_generation *prepared_generation;
+    struct event *channel;
+    struct event *beat;
+    struct event *signals[4];
+    uint64_t drain_until; /* milliseconds; 0: not draining */
+};
+
+static void
+on_accepted(void *arg, int fd, const struct tg_address *peer)
+{
+    struct place *place = arg;
+    tg_downstream_accept(&place->worker->proxy, place->index, fd, peer);
+}
+
+static void
+close_place(struct place *place)
+{
+    if (place->listener != NULL) {
+        /* What the kernel has accepted for us would be reset otherwise. */
+        tg_listener_drain(place->listener, 4096);
+        tg_listener_free(place->listener);
+        place->listener = NULL;
+    }
+    if (place->fd >= 0) {
+        close(place->fd);
+        place->fd = -1;
+    }
+}
+
+/* Makes the listeners those of the manifest. A place keeps its connections when only its limits change. */
+static void
+apply_listens(struct tg_worker *worker, const struct tg_manifest *manifest, const struct tg_worker_listen *known)
+{
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        struct place *place = &worker->places[i];
+        struct tg_downstream_config *config = &worker->proxy.configs[i];
+        const struct tg_manifest_listen *wanted = NULL;
+        for (unsigned k = 0; k < manifest->listen_count && known[i].used; k++) {
+            const struct tg_manifest_listen *listen = &manifest->listens[k];
+            if (listen->config.port == known[i].listen.config.port && strcmp(listen->address, known[i].listen.address) == 0) {
+                wanted = listen;
+            }
+        }
+        if (place->staged >= 0) {
+            place->fd = place->staged;
+            place->staged = -1;
+        }
+        if (wanted == NULL) {
+            config->ordinal = 0;
+            close_place(place);
+            continue;
+        }
+        *config = wanted->config;
+        if (place->listener == NULL && place->fd >= 0) {
+            place->listener = tg_listener_new(worker->loop, place->fd, on_accepted, place);
+        }
+    }
+}
+
+static void
+start_generation(struct tg_worker *worker, struct tg_vm *vm, const struct tg_generation *generation)
+{
+    struct tg_vm *old = worker->host.current;
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    worker->host.current = vm;
+    worker->start->score->generation = vm->serial;
+    for (unsigned i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        if (strcmp(generation->manifest->log_level, levels[i]) == 0) {
+            tg_log_set_level((enum tg_log_level)i);
+        }
+    }
+    tg_vm_start(vm);
+    tg_vm_unref(old);
+}
+
+static void
+forget_prepared(struct tg_worker *worker)
+{
+    if (worker->prepared != NULL) {
+        tg_vm_unref(worker->prepared);
+        worker->prepared = NULL;
+    }
+    tg_generation_free(worker->prepared_generation);
+    worker->prepared_generation = NULL;
+}
+
+static void
+answer(struct tg_worker *worker, enum tg_channel_type type, uint64_t serial, const char *text)
+{
+    struct tg_channel_message message = {.type = (uint32_t)type, .serial = serial};
+    (void)snprintf(message.text, sizeof message.text, "%s", text);
+    if (tg_channel_send(worker->start->channel, &message, -1) != TG_OK) {
+        tg_log(TG_LOG_ERROR, "the master cannot be reached");
+    }
+}
+
+static void
+prepare(struct tg_worker *worker, const struct tg_channel_message *message, int fd)
+{
+    struct tg_err err = {0};
+    forget_prepared(worker);
+    struct tg_generation *generation = tg_generation_open(fd, &err);
+    if (generation != NULL) {
+        worker->prepared = tg_vm_new(&worker->host, generation->bytes, message->serial, generation->id, &err);
+    }
+    worker->prepared_generation = generation;
+    if (worker->prepared == NULL) {
+        forget_prepared(worker);
+        answer(worker, TG_CHANNEL_FAILED, message->serial, err.text);
+    } else {
+        answer(worker, TG_CHANNEL_PREPARED, message->serial, "");
+    }
+}
+
+static void
+commit(struct tg_worker *worker, struct tg_worker_listen *known)
+{
+    if (worker->prepared == NULL) {
+        return;
+    }
+    apply_listens(worker, worker->prepared_generation->manifest, known);
+    start_generation(worker, worker->prepared, worker->prepared_generation);
+    worker->prepared = NULL;
+    forget_prepared(worker);
+}
+
+static void
+begin_drain(struct tg_worker *worker)
+{
+    if (worker->drain_until != 0) {
+        return;
+    }
+    worker->drain_until = tg_loop_now(worker->loop) + worker->start->drain_timeout * 1000ULL + 1;
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        close_place(&worker->places[i]);
+    }
+    tg_proxy_drain(&worker->proxy);
+}
+
+/* A listening socket that comes with the next generation: which address it has stands in `text`. */
+static void
+stage_listen(struct tg_worker *worker, struct tg_worker_listen *known, const struct tg_channel_message *message, int fd)
+{
+    if (message->number >= TG_LISTENERS_MAX || fd < 0) {
+        return;
+    }
+    struct place *place = &worker->places[message->number];
+    struct tg_worker_listen *entry = &known[message->number];
+    if (place->staged >= 0) {
+        close(place->staged);
+    }
+    place->staged = fd;
+    entry->used = sscanf(message->text, "%63s %u", entry->listen.address, &entry->listen.config.port) == 2;
+}
+
+static void
+handle(struct tg_worker *worker, const struct tg_channel_message *message, int fd)
+{
+    struct tg_worker_listen *known = (struct tg_worker_listen *)(uintptr_t)worker->start->listens;
+    switch (message->type) {
+    case TG_CHANNEL_DICT:
+        if (tg_host_add_dict(&worker->host, message->text, fd) != TG_OK) {
+            tg_log(TG_LOG_ERROR, "dictionary %s cannot be opened", message->text);
+        }
+        break;
+    case TG_CHANNEL_LISTEN:
+        stage_listen(worker, known, message, fd);
+        return;
+    case TG_CHANNEL_PREPARE:
+        prepare(worker, message, fd);
+        return;
+    case TG_CHANNEL_COMMIT:
+        commit(worker, known);
+        break;
+    case TG_CHANNEL_ABORT:
+        forget_prepared(worker);
+        break;
+    case TG_CHANNEL_DRAIN:
+        begin_drain(worker);
+        break;
+    case TG_CHANNEL_REOPEN:
+        for (unsigned i = 0; i < worker->host.sink_count; i++) {
+            tg_sink_reopen(worker->host.sinks[i]);
+        }
+        break;
+    default:
+        break;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void
+on_channel(evutil_socket_t channel, short what, void *arg)
+{
+    struct tg_worker *worker = arg;
+    struct tg_channel_message message;
+    int fd = -1;
+    (void)what;
+    enum tg_rc rc;
+    while ((rc = tg_channel_receive(channel, &message, &fd)) == TG_OK) {
+        handle(worker, &message, fd);
+    }
+    if (rc != TG_AGAIN) {
+        /* The master is gone: serve on for a while, so that a restart finds no gap, then end in order. */
+        tg_log(TG_LOG_ERROR, "the master has ended; serving on for %d s", ORPHAN_TIME);
+        (void)event_del(worker->channel);
+        worker->drain_until = tg_loop_now(worker->loop) + ORPHAN_TIME * 1000ULL;
+    }
+}
+
+static void
+on_beat(evutil_socket_t fd, short what, void *arg)
+{
+    struct tg_worker *worker = arg;
+    struct tg_score *score = worker->start->score;
+    (void)fd;
+    (void)what;
+    score->heartbeat = tg_loop_now(worker->loop);
+    score->connections = worker->counters.connections;
+    score->requests = worker->counters.requests;
+    score->active = worker->counters.active;
+    score->failed = worker->counters.failed;
+    score->lua_bytes = tg_vm_bytes(worker->host.current);
+    for (unsigned i = 0; i < worker->host.sink_count; i++) {
+        tg_sink_flush(worker->host.sinks[i]);
+    }
+    if (worker->drain_until != 0 &&
+        (worker->counters.active == 0 || tg_loop_now(worker->loop) >= worker->drain_until)) {
+        tg_loop_stop(worker->loop);
+    }
+}
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
+    struct tg_worker *worker = arg;
+    (void)what;
+    if (number == SIGQUIT) {
+        begin_drain(worker);
+    } else if (number == SIGTERM) {
+        tg_loop_stop(worker->loop);
+    }
+}
+
+/* SECURITY 1.2: 80 % of the descriptors, less what the gateway itself needs. A proxied exchange takes two. */
+static unsigned
+connections_max(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 10000000) {
+        return 1000000;
+    }
+    const rlim_t share = limit.rlim_cur / 10 * 8;
+    return share > 512 ? (unsigned)share - 256 : (unsigned)(limit.rlim_cur / 2);
+}
+
+static enum tg_rc
+open_events(struct tg_worker *worker)
+{
+    static const int numbers[] = {SIGQUIT, SIGTERM, SIGINT, SIGHUP};
+    static const struct timeval beat = {0, BEAT * 1000};
+    struct event_base *base = tg_loop_base(worker->loop);
+    for (unsigned i = 0; i < 4; i++) {
+        worker->signals[i] = evsignal_new(base, numbers[i], on_signal, worker);
+        if (worker->signals[i] == NULL || event_add(worker->signals[i], NULL) < 0) {
+            return TG_ENOMEM;
+        }
+    }
+    worker->channel = event_new(base, worker->start->channel, EV_READ | EV_PERSIST, on_channel, worker);
+    worker->beat = event_new(base, -1, EV_PERSIST, on_beat, worker);
+    if (worker->channel == NULL || worker->beat == NULL || event_add(worker->channel, NULL) < 0 ||
+        event_add(worker->beat, &beat) < 0) {
+        return TG_ENOMEM;
+    }
+    return TG_OK;
+}
+
+static enum tg_rc
+open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
+{
+    worker->start = start;
+    worker->loop = tg_loop_new();
+    if (worker->loop == NULL || tg_peers_init(&worker->proxy.peers, worker->loop) != TG_OK) {
+        return TG_ENOMEM;
+    }
+    struct tg_proxy *proxy = &worker->proxy;
+    proxy->loop = worker->loop;
+    proxy->policy = &tg_vm_policy;
+    proxy->hooks = &tg_machine_hooks;
+    proxy->counters = &worker->counters;
+    proxy->connections_max = connections_max();
+    proxy->exchanges_max = EXCHANGES_MAX;
+    tg_buffer_pool_init(&proxy->buffers, BUFFERS_KEPT);
+    struct tg_host *host = &worker->host;
+    host->proxy = proxy;
+    host->score = start->score;
+    host->worker = start->slot;
+    host->ready_last = &host->ready;
+    host->ready_task.run = tg_vm_run_ready;
+    tg_host = host;
+    tg_abi_vm.worker = start->slot;
+    tg_abi_vm.mark = (uint32_t *)(uintptr_t)start->score->mark;
+    tg_abi_vm.now = tg_loop_wall(worker->loop);
+    tg_abi_vm.monotonic = (double)tg_loop_now(worker->loop) / 1000;
+    for (unsigned i = 0; i < start->dict_count; i++) {
+        if (tg_host_add_dict(host, start->dicts[i].name, start->dicts[i].fd) != TG_OK) {
+            return TG_ENOMEM;
+        }
+    }
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        const bool used = start->listens[i].used;
+        worker->places[i] = (struct place){.worker = worker, .index = i, .fd = used ? start->listens[i].fd : -1, .staged = -1};
+    }
+    return open_events(worker);
+}
+
+int
+tg_worker_run(const struct tg_worker_start *start)
+{
+    char who[32];
+    struct tg_err err = {0};
+    struct tg_worker *worker = tg_mem_new(struct tg_worker);
+    (void)snprintf(who, sizeof who, "worker %u", start->slot);
+    tg_log_set(tg_log_get_level(), who);
+    (void)prctl(PR_SET_NAME, who);
+    if (worker == NULL || open_worker(worker, start) != TG_OK) {
+        tg_log(TG_LOG_ERROR, "cannot start: memory is short");
+        return 1;
+    }
+    struct tg_vm *vm = tg_vm_new(&worker->host, start->generation->bytes, start->generation->serial, start->generation->id, &err);
+    if (vm == NULL) {
+        tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
+        return 1;
+    }
+    start_generation(worker, vm, start->generation);
+    apply_listens(worker, start->generation->manifest, start->listens);
+    start->score->heartbeat = tg_loop_now(worker->loop);
+    tg_loop_run(worker->loop);
+    for (unsigned i = 0; i < worker->host.sink_count; i++) {
+        tg_sink_close(worker->host.sinks[i]);
+    }
+    return 0;
+}

@@ -1,0 +1,284 @@
+#include "proxy/call.h"
+
+#include "base/mem.h"
+
+enum { CALL_ARENA_MAX = 256 * 1024 };
+
+static void drive(struct tg_call *call);
+
+static void
+tell(struct tg_task *task)
+{
+    struct tg_call *call = (struct tg_call *)((char *)task - offsetof(struct tg_call, task));
+    call->done(call);
+}
+
+static void
+finish(struct tg_call *call, enum tg_rc rc)
+{
+    if (call->abi.state != 1) {
+        return;
+    }
+    const bool clean = rc == TG_OK && call->response.keep_alive && call->sent == call->request_len;
+    tg_upstream_release(&call->upstream, clean);
+    tg_deadline_remove(&call->connect_deadline);
+    if (call->timer_set) {
+        (void)event_del(&call->timer);
+    }
+    if (rc == TG_OK) {
+        call->abi.status = call->response.status;
+        call->abi.field_count = (uint16_t)call->response.count;
+        call->abi.body.p = call->data;
+    }
+    call->abi.state = rc;
+    tg_task_queue(call->proxy->loop, &call->task);
+}
+
+static void
+on_changed(struct tg_upstream *upstream)
+{
+    drive((struct tg_call *)((char *)upstream - offsetof(struct tg_call, upstream)));
+}
+
+static void
+on_connect_expired(struct tg_deadline *deadline)
+{
+    finish((struct tg_call *)((char *)deadline - offsetof(struct tg_call, connect_deadline)), TG_ECONNECT);
+}
+
+static void
+on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    finish(arg, TG_ETIMEOUT);
+}
+
+static void
+open_upstream(struct tg_call *call, bool fresh)
+{
+    call->sent = 0;
+    memset(&call->head, 0, sizeof call->head);
+    const enum tg_rc rc = tg_upstream_open(&call->upstream, call->peer, fresh);
+    if (rc == TG_OK) {
+        drive(call);
+    } else if (rc == TG_AGAIN) {
+        tg_deadline_set(call->proxy->loop, &call->connect_deadline, call->connect_timeout);
+    } else {
+        finish(call, rc);
+    }
+}
+
+struct tg_call *
+tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call_request *request, tg_call_cb done,
+              void *owner)
+{
+    struct tg_call *call = tg_mem_new(struct tg_call);
+    if (call == NULL) {
+        return NULL;
+    }
+    *call = (struct tg_call){.abi = {.state = 1},
+                             .proxy = proxy,
+                             .peer = peer,
+                             .connect_deadline = {.expired = on_connect_expired},
+                             .task = {.run = tell},
+                             .done = done,
+                             .owner = owner,
+                             .request_len = request->head.n + request->body.n,
+                             .max_body = request->max_body,
+                             .connect_timeout = request->connect_timeout,
+                             .to_head = request->to_head};
+    call->repeatable = request->head.n > 4 && (memcmp(request->head.p, "GET ", 4) == 0 || request->to_head);
+    tg_arena_init(&call->arena, call->block, sizeof call->block, CALL_ARENA_MAX);
+    tg_message_init(&call->response, &call->arena);
+    tg_upstream_init(&call->upstream, &proxy->peers, on_changed);
+    call->request = tg_mem_alloc(call->request_len);
+    if (call->request == NULL) {
+        tg_mem_free(call);
+        return NULL;
+    }
+    memcpy(call->request, request->head.p, request->head.n);
+    if (request->body.n > 0) {
+        memcpy(call->request + request->head.n, request->body.p, request->body.n);
+    }
+    const struct timeval timeout = {request->timeout / 1000, request->timeout % 1000 * 1000L};
+    call->timer_set = event_assign(&call->timer, tg_loop_base(proxy->loop), -1, 0, on_timeout, call) == 0 &&
+                      event_add(&call->timer, &timeout) == 0;
+    open_upstream(call, false);
+    return call;
+}
+
+void
+tg_call_free(struct tg_call *call)
+{
+    if (call == NULL) {
+        return;
+    }
+    tg_upstream_release(&call->upstream, false);
+    tg_deadline_remove(&call->connect_deadline);
+    tg_task_remove(call->proxy->loop, &call->task);
+    if (call->timer_set) {
+        (void)event_del(&call->timer);
+    }
+    if (call->buffer != NULL) {
+        tg_buffer_give(&call->proxy->buffers, call->buffer);
+    }
+    tg_body_fini(&call->body);
+    tg_arena_reset(&call->arena);
+    tg_mem_free(call->request);
+    tg_mem_free(call->data);
+    tg_mem_free(call);
+}
+
+/* TG_OK: all is sent. */
+static enum tg_rc
+send_request(struct tg_call *call)
+{
+    while (call->sent < call->request_len) {
+        struct iovec v = {call->request + call->sent, call->request_len - call->sent};
+        size_t sent = 0;
+        const enum tg_rc rc = tg_transport_write(&call->upstream.link->transport, &v, 1, &sent);
+        if (rc != TG_OK) {
+            return rc;
+        }
+        call->sent += sent;
+    }
+    return TG_OK;
+}
+
+static enum tg_rc
+collect(struct tg_call *call, struct tg_slice data)
+{
+    const size_t have = call->abi.body.n;
+    if (have + data.n > call->max_body) {
+        return TG_ELIMIT;
+    }
+    if (have + data.n > call->data_capacity) {
+        size_t capacity = call->data_capacity == 0 ? 4096 : call->data_capacity * 2;
+        while (capacity < have + data.n) {
+            capacity *= 2;
+        }
+        char *p = tg_mem_resize(call->data, capacity);
+        if (p == NULL) {
+            return TG_ENOMEM;
+        }
+        call->data = p;
+        call->data_capacity = capacity;
+    }
+    if (data.n > 0) {
+        memcpy(call->data + have, data.p, data.n);
+    }
+    call->abi.body.n = have + data.n;
+    return TG_OK;
+}
+
+/* Decodes `n` bytes of the body. TG_OK when it is whole, TG_AGAIN when more must come. */
+static enum tg_rc
+take_body(struct tg_call *call, char *p, size_t n)
+{
+    const struct tg_h1_fault *fault = NULL;
+    struct tg_slice data = {0};
+    size_t used = 0;
+    enum tg_rc rc = n == 0 ? TG_OK : tg_body_decode(&call->body, p, n, &data, &used, &fault);
+    if (rc == TG_OK) {
+        rc = collect(call, data);
+    }
+    if (rc == TG_OK && call->body.done && used < n) {
+        call->response.keep_alive = false; /* what follows belongs to no request of ours */
+    }
+    return rc != TG_OK || call->body.done ? rc : TG_AGAIN;
+}
+
+/* The fields outlive the buffer: they are copied, since the body reuses it. */
+static enum tg_rc
+keep_fields(struct tg_call *call)
+{
+    for (unsigned i = 0; i < call->response.count; i++) {
+        struct tg_field *field = &call->response.fields[i];
+        char *copy = tg_arena_alloc(&call->arena, (size_t)field->name_len + field->value_len);
+        if (copy == NULL) {
+            return TG_ENOMEM;
+        }
+        memcpy(copy, field->name, field->name_len);
+        memcpy(copy + field->name_len, field->value, field->value_len);
+        field->name = copy;
+        field->value = copy + field->name_len;
+    }
+    return TG_OK;
+}
+
+static enum tg_rc
+read_response(struct tg_call *call)
+{
+    struct tg_transport *transport = &call->upstream.link->transport;
+    const struct tg_h1_fault *fault = NULL;
+    if (call->buffer == NULL && (call->buffer = tg_buffer_take(&call->proxy->buffers)) == NULL) {
+        return TG_ENOMEM;
+    }
+    if (!call->has_head) {
+        enum tg_rc rc = tg_upstream_read_head(&call->upstream, &call->head, call->buffer, &call->response, call->to_head, &fault);
+        if (rc == TG_OK) {
+            rc = keep_fields(call);
+        }
+        if (rc != TG_OK) {
+            return rc;
+        }
+        call->has_head = true;
+        tg_body_init(&call->body, call->response.framing, call->response.content_length);
+        rc = take_body(call, call->buffer->data + call->head.scan.pos, call->head.filled - call->head.scan.pos);
+        if (rc != TG_AGAIN) {
+            return rc;
+        }
+    }
+    for (;;) {
+        size_t got = 0;
+        enum tg_rc rc = tg_transport_read(transport, call->buffer->data, TG_BUFFER_SIZE, &got);
+        if (rc == TG_ECLOSED) {
+            return tg_body_end(&call->body) == TG_OK ? TG_OK : TG_ERESET;
+        }
+        if (rc == TG_OK) {
+            rc = take_body(call, call->buffer->data, got);
+            if (rc == TG_AGAIN) {
+                continue;
+            }
+        }
+        return rc;
+    }
+}
+
+static void
+drive(struct tg_call *call)
+{
+    if (call->abi.state != 1) {
+        return;
+    }
+    if (call->upstream.state == TG_UPSTREAM_CLOSED) {
+        finish(call, call->upstream.rc);
+        return;
+    }
+    if (call->upstream.state != TG_UPSTREAM_OPEN) {
+        return;
+    }
+    tg_deadline_clear(&call->connect_deadline);
+    enum tg_rc rc = send_request(call);
+    if (rc == TG_ERESET) {
+        call->upstream.link->transport.readable = true; /* an answer may have come before the peer closed */
+    }
+    if (rc == TG_OK || rc == TG_ERESET) {
+        rc = read_response(call);
+    }
+    if (call->buffer != NULL && (call->has_head || call->head.filled == 0)) {
+        tg_buffer_give(&call->proxy->buffers, call->buffer);
+        call->buffer = NULL;
+    }
+    if (rc == TG_AGAIN) {
+        return;
+    }
+    const bool lost = rc == TG_ECLOSED || rc == TG_ERESET;
+    if (lost && call->upstream.reused && call->repeatable && !call->has_head && call->head.filled == 0) {
+        tg_upstream_release(&call->upstream, false);
+        open_upstream(call, true); /* the pool's connection had been closed just before */
+        return;
+    }
+    finish(call, lost ? TG_ERESET : rc);
+}

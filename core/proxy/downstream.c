@@ -1,0 +1,172 @@
+#include "proxy/downstream.h"
+
+#include <unistd.h>
+
+#include "base/mem.h"
+
+enum { LINGER_BYTES = 64 * 1024, LINGER_TIME = 2000 };
+
+static void
+start_exchange(struct tg_downstream *down)
+{
+    struct tg_proxy *proxy = down->proxy;
+    down->exchange = proxy->hooks->begin(down);
+    if (down->exchange == NULL) {
+        tg_downstream_close(down, false);
+        return;
+    }
+    proxy->hooks->drive(down->exchange);
+}
+
+static void
+linger_on(struct tg_downstream *down)
+{
+    struct tg_buffer *buffer = tg_buffer_take(&down->proxy->buffers);
+    enum tg_rc rc = TG_ENOMEM;
+    size_t got = 0;
+    while (buffer != NULL && down->lingered < LINGER_BYTES &&
+           (rc = tg_transport_read(&down->transport, buffer->data, TG_BUFFER_SIZE, &got)) == TG_OK) {
+        down->lingered += (uint32_t)got;
+    }
+    if (buffer != NULL) {
+        tg_buffer_give(&down->proxy->buffers, buffer);
+    }
+    if (rc != TG_AGAIN) {
+        tg_downstream_close(down, false);
+    }
+}
+
+static void
+on_ready(struct tg_transport *transport)
+{
+    struct tg_downstream *down = (struct tg_downstream *)transport;
+    if (down->mode == TG_DOWNSTREAM_LINGER) {
+        linger_on(down);
+    } else if (down->exchange != NULL) {
+        down->proxy->hooks->drive(down->exchange);
+    } else if (transport->readable) {
+        start_exchange(down);
+    }
+}
+
+static void
+on_expired(struct tg_deadline *deadline)
+{
+    struct tg_downstream *down = (struct tg_downstream *)((char *)deadline - offsetof(struct tg_downstream, deadline));
+    if (down->exchange != NULL) {
+        down->proxy->hooks->expired(down->exchange);
+    } else {
+        tg_downstream_close(down, false);
+    }
+}
+
+static void
+on_task(struct tg_task *task)
+{
+    struct tg_downstream *down = (struct tg_downstream *)((char *)task - offsetof(struct tg_downstream, task));
+    on_ready(&down->transport);
+}
+
+void
+tg_downstream_again(struct tg_downstream *down)
+{
+    tg_task_queue(down->proxy->loop, &down->task);
+}
+
+void
+tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const struct tg_address *client)
+{
+    struct tg_downstream *down = NULL;
+    proxy->counters->connections++;
+    if (proxy->counters->active >= proxy->connections_max || (down = tg_mem_new(struct tg_downstream)) == NULL) {
+        close(fd);
+        return;
+    }
+    *down = (struct tg_downstream){.proxy = proxy,
+                                   .listener = (uint16_t)listener,
+                                   .deadline = {.expired = on_expired},
+                                   .task = {.run = on_task}};
+    if (client->len <= sizeof down->client) {
+        memcpy(&down->client, &client->sa, client->len);
+    }
+    if (tg_transport_open(&down->transport, proxy->loop, fd, on_ready) != TG_OK) {
+        tg_mem_free(down);
+        return;
+    }
+    proxy->counters->active++;
+    down->next = proxy->connections;
+    down->link = &proxy->connections;
+    if (down->next != NULL) {
+        down->next->link = &down->next;
+    }
+    proxy->connections = down;
+    /* Until the first request comes, the time for its head runs. */
+    tg_deadline_set(proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
+}
+
+void
+tg_downstream_close(struct tg_downstream *down, bool reset)
+{
+    *down->link = down->next;
+    if (down->next != NULL) {
+        down->next->link = down->link;
+    }
+    down->proxy->counters->active--;
+    tg_deadline_remove(&down->deadline);
+    tg_task_remove(down->proxy->loop, &down->task);
+    if (reset) {
+        tg_transport_reset(&down->transport);
+    } else {
+        tg_transport_close(&down->transport);
+    }
+    tg_mem_free(down);
+}
+
+void
+tg_downstream_linger(struct tg_downstream *down)
+{
+    down->exchange = NULL;
+    down->mode = TG_DOWNSTREAM_LINGER;
+    tg_transport_shutdown(&down->transport);
+    tg_deadline_set(down->proxy->loop, &down->deadline, LINGER_TIME);
+    tg_downstream_again(down);
+}
+
+void
+tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange)
+{
+    down->exchange = exchange;
+    if (exchange != NULL) {
+        tg_downstream_again(down);
+        return;
+    }
+    tg_deadline_set(down->proxy->loop, &down->deadline, tg_downstream_config(down)->keepalive_timeout);
+    if (down->transport.readable) {
+        tg_downstream_again(down);
+    }
+}
+
+void
+tg_proxy_drain(struct tg_proxy *proxy)
+{
+    proxy->draining = true;
+    struct tg_downstream *down = proxy->connections;
+    while (down != NULL) {
+        struct tg_downstream *next = down->next;
+        /* One with unread bytes has a request coming: it is answered first. */
+        if (down->exchange == NULL && down->mode == TG_DOWNSTREAM_OPEN && !down->transport.readable &&
+            tg_transport_peek(&down->transport) == TG_AGAIN && down->requests > 0) {
+            tg_downstream_close(down, false);
+        }
+        down = next;
+    }
+}
+
+size_t
+tg_downstream_client(const struct sockaddr_in6 *client, char out[TG_ADDRESS_TEXT], unsigned *port)
+{
+    struct tg_address address = {.len = sizeof *client};
+    memcpy(&address.sa, client, sizeof *client);
+    *port = tg_address_port(&address);
+    return tg_address_text(&address, out);
+}

@@ -1,0 +1,110 @@
+/*
+ * downstream.h - the connections of clients.
+ *
+ * Owns: each accepted connection, and what holds for all of them (struct tg_proxy). Used by: exchange.c, which runs on a
+ * connection, and process/, which accepts and drains. Does not know: what an exchange does; it calls upwards through
+ * struct tg_downstream_hooks. A connection without a request in work holds no buffer and no exchange.
+ */
+#ifndef TG_PROXY_DOWNSTREAM_H
+#define TG_PROXY_DOWNSTREAM_H
+
+#include <netinet/in.h>
+
+#include "base/buffer.h"
+#include "http/h1_parse.h"
+#include "net/transport.h"
+#include "proxy/peer.h"
+#include "proxy/policy.h"
+
+enum { TG_LISTENERS_MAX = 64 };
+
+/* What a listener's connections may do. Milliseconds and bytes; defaults and statuses are in the configuration. */
+struct tg_downstream_config {
+    unsigned ordinal; /* of the listener in the configuration; 0: it is no longer there */
+    unsigned port;
+    struct tg_h1_limits limits;
+    unsigned header_timeout;
+    unsigned body_timeout; /* between bytes */
+    unsigned send_timeout; /* between bytes */
+    unsigned keepalive_timeout;
+    unsigned keepalive_requests;
+};
+
+struct tg_downstream;
+
+struct tg_downstream_hooks {
+    /* Something happened on a connection with an exchange. */
+    void (*drive)(struct tg_exchange *exchange);
+    /* The connection's deadline passed while it has an exchange. */
+    void (*expired)(struct tg_exchange *exchange);
+    /* The first bytes of a request may be there. NULL: memory is short. */
+    struct tg_exchange *(*begin)(struct tg_downstream *down);
+};
+
+struct tg_proxy_counters {
+    uint64_t connections; /* accepted */
+    uint64_t requests;    /* answered */
+    uint64_t active;      /* connections open now */
+    uint64_t failed;      /* answered by the gateway with 5xx, or cut */
+};
+
+/* A worker's proxy: what its connections and exchanges share. */
+struct tg_proxy {
+    struct tg_loop *loop;
+    struct tg_buffer_pool buffers;
+    struct tg_peers peers;
+    const struct tg_policy *policy;
+    const struct tg_downstream_hooks *hooks;
+    struct tg_downstream *connections;
+    struct tg_exchange *free_exchanges;
+    unsigned exchanges;     /* made so far */
+    unsigned exchanges_max;
+    unsigned connections_max;
+    bool draining;          /* no keep-alive any more */
+    struct tg_proxy_counters *counters;
+    struct tg_downstream_config configs[TG_LISTENERS_MAX];
+};
+
+enum tg_downstream_mode { TG_DOWNSTREAM_OPEN, TG_DOWNSTREAM_LINGER };
+
+struct tg_downstream {
+    struct tg_transport transport; /* first: the event leads back here */
+    struct tg_proxy *proxy;
+    struct tg_exchange *exchange; /* NULL: idle */
+    struct tg_deadline deadline;
+    struct tg_task task; /* drives the exchange in the next turn */
+    struct tg_downstream *next;
+    struct tg_downstream **link;
+    struct sockaddr_in6 client; /* or a sockaddr_in */
+    uint16_t listener;
+    uint8_t mode;
+    uint32_t requests;
+    uint32_t lingered; /* bytes */
+};
+
+/* Takes over `fd`. Closes it when memory is short or there are too many. */
+void tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const struct tg_address *client);
+
+/* The exchange is over; `exchange` is a next one whose first bytes are already there, or NULL. */
+void tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange);
+/* Sends the end, reads at most 64 KiB or 2 s of what still comes, and closes: a reset would destroy the answer. */
+void tg_downstream_linger(struct tg_downstream *down);
+/* Closes at once; `reset`: so that a cut answer is seen as one. Its exchange, if any, must have let go of it. */
+void tg_downstream_close(struct tg_downstream *down, bool reset);
+
+/* Drives the connection's exchange in the next turn. */
+void tg_downstream_again(struct tg_downstream *down);
+
+/* From now on no connection is kept alive; idle ones are closed. */
+void tg_proxy_drain(struct tg_proxy *proxy);
+
+/* The address of the client as text, NUL-terminated; returns its length. */
+size_t tg_downstream_client(const struct sockaddr_in6 *client, char out[TG_ADDRESS_TEXT], unsigned *port);
+
+static inline const struct tg_downstream_config *
+tg_downstream_config(const struct tg_downstream *down)
+{
+    return &down->proxy->configs[down->listener];
+}
+
+#endif

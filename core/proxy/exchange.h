@@ -1,0 +1,122 @@
+/*
+ * exchange.h - one request and its response: what the rooms of the exchange share.
+ *
+ * Owns: the request in work on a connection, its memory (an arena) and its connection to a peer. Used by: request.c,
+ * forward.c, reply.c (the states), machine.c (the table of them), and vm/, which shows it to Lua.
+ * Lives in a slab: reused, never unmapped; abi.serial changes at its end.
+ */
+#ifndef TG_PROXY_EXCHANGE_H
+#define TG_PROXY_EXCHANGE_H
+
+#include "http/target.h"
+#include "proxy/downstream.h"
+#include "proxy/relay.h"
+#include "proxy/upstream.h"
+
+enum tg_exchange_state {
+    TG_STATE_HEAD,     /* the request head comes */
+    TG_STATE_REQUEST,  /* request phases */
+    TG_STATE_CONNECT,  /* a connection to the peer is made */
+    TG_STATE_BALANCE,  /* the attempt failed: balance phase */
+    TG_STATE_AWAIT,    /* the request goes out, the response head comes */
+    TG_STATE_RESPONSE, /* response phases */
+    TG_STATE_RELAY,    /* the response goes out */
+    TG_STATE_DRAIN,    /* what is left of the request is read away */
+    TG_STATE_LOG,      /* log phase */
+    TG_STATE_END,
+    TG_STATE_COUNT
+};
+
+enum tg_step {
+    TG_STEP_WAIT, /* for an event */
+    TG_STEP_NEXT, /* the state has changed */
+    TG_STEP_GONE  /* the exchange must not be touched again */
+};
+
+enum { TG_EXCHANGE_INPUT = 4096, TG_EXCHANGE_BLOCK = 4096, TG_EXCHANGE_ARENA_MAX = 1024 * 1024 };
+
+/* A body that a policy reads as a whole. */
+struct tg_exchange_body {
+    char *p; /* heap */
+    size_t n;
+    size_t capacity;
+    size_t max;
+    bool wanted; /* a policy waits for it */
+    int8_t failed; /* enum tg_rc: reading it went wrong, part of it is lost */
+    bool whole;
+    bool replaced; /* by a policy: p is in the arena */
+};
+
+struct tg_exchange {
+    struct tg_abi_exchange abi; /* first: the pointer that Lua holds is this one */
+    struct tg_exchange *next;   /* in the free list */
+    struct tg_proxy *proxy;
+    struct tg_downstream *down; /* NULL: the connection is gone, or has gone on to the next request */
+    void *generation;           /* of the policy's */
+    void *coroutines;           /* of the policy's */
+    uint8_t state;
+    bool entered;   /* the policy was entered for this state, */
+    bool decided;   /* and is through with it, */
+    int8_t outcome; /* with this enum tg_rc */
+    bool keep;      /* the connection is kept after this exchange */
+    bool continued; /* 100 was sent */
+    bool sent;      /* the request went out whole */
+    bool fresh; /* the next attempt does without the pool */
+    bool to_head;   /* the method is HEAD */
+    bool local;     /* the response is our own */
+    uint64_t start; /* milliseconds */
+    uint64_t attempt_start;
+    struct tg_arena arena; /* messages, heads, copies: all that lives as long as the exchange */
+    struct tg_message request;
+    struct tg_message response;
+    struct tg_message *original; /* the request as it came, once somebody asks */
+    struct tg_h1_scan scan;
+    char *in; /* received: the head, then perhaps the begin of the body or of another request */
+    size_t in_len;
+    size_t in_capacity;
+    char *rest; /* received and not consumed, once the head is parsed */
+    size_t rest_len;
+    struct tg_body request_body;
+    struct tg_body response_body;
+    struct tg_exchange_body buffered;
+    struct tg_relay up;   /* client to peer */
+    struct tg_relay back; /* peer to client */
+    struct tg_upstream upstream;
+    struct tg_upstream_head upstream_head;
+    struct tg_buffer *response_buffer; /* while the response head is read */
+    struct tg_slice reply; /* body of a response of our own */
+    struct sockaddr_in6 client;
+    char input[TG_EXCHANGE_INPUT];
+    char block[TG_EXCHANGE_BLOCK];
+};
+
+/* An exchange for the next request of `down`; NULL when memory is short or there are too many. */
+struct tg_exchange *tg_exchange_new(struct tg_downstream *down);
+/* Lets go of all that it holds; the connection is not touched. */
+void tg_exchange_free(struct tg_exchange *exchange);
+
+/* Puts `left` (bytes of the next request, read already) into a fresh exchange. TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_exchange_feed(struct tg_exchange *exchange, struct tg_slice left);
+
+/* Makes the response our own with `status` and `reason` (static, for the client: no details) and goes to RESPONSE. */
+void tg_exchange_fail(struct tg_exchange *exchange, unsigned status, const char *reason);
+/* As tg_exchange_fail, and nothing more is read from the client. */
+void tg_exchange_refuse(struct tg_exchange *exchange, unsigned status, const char *reason);
+/* The client is gone or its answer is cut: goes to LOG, with the connection closed by a reset. */
+void tg_exchange_abort(struct tg_exchange *exchange, enum tg_rc rc);
+/* Begins a response of our own with an empty head. The body is borrowed. */
+void tg_exchange_respond(struct tg_exchange *exchange, unsigned status, struct tg_slice body);
+
+/* Goes to another state; its policy has not been entered yet. */
+static inline void
+tg_exchange_go(struct tg_exchange *exchange, enum tg_exchange_state state)
+{
+    exchange->state = (uint8_t)state;
+    exchange->entered = false;
+    exchange->decided = false;
+}
+
+/* Gives the phase `milliseconds`, or what is left of the whole request's time. */
+void tg_exchange_deadline(struct tg_exchange *exchange, uint64_t milliseconds);
+
+#endif

@@ -1,0 +1,314 @@
+#include "proxy/forward.h"
+
+#include "base/log.h"
+#include "http/h1_write.h"
+#include "proxy/request.h"
+
+void
+tg_forward_init(struct tg_exchange *x, tg_forward_cb changed)
+{
+    tg_upstream_init(&x->upstream, &x->proxy->peers, changed);
+}
+
+void
+tg_forward_failed(struct tg_exchange *x, enum tg_rc rc)
+{
+    const struct tg_peer *peer = x->upstream.peer;
+    if (peer != NULL) {
+        tg_log(TG_LOG_WARN, "upstream %s:%u: %s", peer->host, peer->port, tg_rc_name(rc));
+    }
+    x->abi.error = rc;
+    x->abi.verdict = TG_VERDICT_NONE;
+    x->abi.may_retry = x->state == TG_STATE_CONNECT;
+    tg_upstream_release(&x->upstream, false);
+    if (x->response_buffer != NULL) {
+        tg_buffer_give(&x->proxy->buffers, x->response_buffer);
+        x->response_buffer = NULL;
+    }
+    tg_exchange_go(x, TG_STATE_BALANCE);
+}
+
+/* How the body goes out: as it came, or with the length that buffering has found. */
+static struct tg_h1_frame
+request_frame(const struct tg_exchange *x)
+{
+    struct tg_h1_frame frame = {.framing = x->request.framing, .length = x->request.content_length};
+    if (x->buffered.whole) {
+        const bool none = x->buffered.n == 0 && x->request.framing == TG_FRAMING_NONE;
+        frame.framing = none ? TG_FRAMING_NONE : TG_FRAMING_LENGTH;
+        frame.length = x->buffered.n;
+    }
+    return frame;
+}
+
+static enum tg_rc
+write_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_slice *head)
+{
+    char client[TG_ADDRESS_TEXT];
+    unsigned port;
+    struct tg_h1_forward forward = {
+        .authority = x->abi.upstream_host.n > 0 ? x->abi.upstream_host : x->abi.authority,
+        .proto = TG_SLICE("http"),
+        .forwarded_host = x->abi.authority,
+        .port = tg_downstream_config(x->down)->port,
+    };
+    forward.client_ip = tg_slice_of(client, tg_downstream_client(&x->client, client, &port));
+    if (forward.authority.n == 0) { /* HTTP/1.0 without Host */
+        forward.authority = tg_slice_of(x->upstream.peer->host, strlen(x->upstream.peer->host));
+    }
+    return tg_h1_write_request(&x->request, x->abi.raw_path, x->abi.query, x->abi.query_present != 0, &forward, frame, head);
+}
+
+/* The connection is open: the request begins to go out. */
+static enum tg_step
+begin_sending(struct tg_exchange *x)
+{
+    struct tg_slice head;
+    const struct tg_h1_frame frame = request_frame(x);
+    struct tg_relay *up = &x->up;
+    if (write_head(x, &frame, &head) != TG_OK) {
+        tg_exchange_fail(x, 503, "out of memory");
+        return TG_STEP_NEXT;
+    }
+    up->to = &x->upstream.link->transport;
+    up->body = &x->request_body;
+    up->limit = x->abi.body_limit;
+    up->chunked = frame.framing == TG_FRAMING_CHUNKED;
+    if (x->buffered.whole) {
+        /* The body is there, decoded: it is relayed as one of known length. */
+        tg_body_fini(&x->request_body);
+        tg_body_init(&x->request_body, TG_FRAMING_LENGTH, x->buffered.n);
+        up->from = NULL;
+        up->limit = UINT64_MAX;
+        tg_relay_start(up, head, x->buffered.p, x->buffered.n, up->buffer);
+    } else {
+        up->from = &x->down->transport;
+        tg_relay_start(up, head, x->rest, x->rest_len, up->buffer);
+    }
+    memset(&x->upstream_head, 0, sizeof x->upstream_head);
+    x->sent = false;
+    tg_exchange_go(x, TG_STATE_AWAIT);
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_forward_connect(struct tg_exchange *x)
+{
+    enum tg_rc rc = TG_AGAIN;
+    if (!x->entered) {
+        x->entered = true;
+        x->abi.attempt++;
+        if (x->attempt_start == 0) {
+            x->attempt_start = tg_loop_now(x->proxy->loop);
+        }
+        rc = tg_upstream_open(&x->upstream, x->proxy->peers.list[x->abi.peer], x->fresh);
+        if (rc == TG_AGAIN) {
+            tg_exchange_deadline(x, x->abi.connect_timeout);
+        }
+    } else if (x->upstream.state == TG_UPSTREAM_OPEN) {
+        rc = TG_OK;
+    } else if (x->upstream.state == TG_UPSTREAM_CLOSED) {
+        rc = x->upstream.rc;
+    }
+    if (rc == TG_AGAIN) {
+        return TG_STEP_WAIT;
+    }
+    if (rc != TG_OK) {
+        tg_forward_failed(x, rc);
+        return TG_STEP_NEXT;
+    }
+    return begin_sending(x);
+}
+
+static enum tg_step
+give_up(struct tg_exchange *x)
+{
+    switch (x->abi.error) {
+    case TG_ETIMEOUT:
+        tg_exchange_fail(x, 504, "the upstream did not answer in time");
+        break;
+    case TG_EPROTOCOL:
+        tg_exchange_fail(x, 502, "the upstream sent an invalid response");
+        break;
+    case TG_ENOMEM:
+        tg_exchange_fail(x, 503, "out of memory");
+        break;
+    default:
+        tg_exchange_fail(x, 502, "the upstream could not be reached");
+    }
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_forward_balance(struct tg_exchange *x)
+{
+    if (!x->entered) {
+        x->entered = true;
+        enum tg_rc rc = x->proxy->policy->enter(x, TG_ENTRY_BALANCE);
+        if (rc == TG_AGAIN) {
+            tg_exchange_deadline(x, x->abi.total_timeout);
+            return TG_STEP_WAIT;
+        }
+        x->decided = true;
+        x->outcome = (int8_t)rc;
+    }
+    if (!x->decided) {
+        return TG_STEP_WAIT;
+    }
+    if (x->outcome != TG_OK) {
+        tg_exchange_fail(x, 503, "a policy failed");
+    } else if (x->abi.verdict == TG_VERDICT_PROXY) {
+        tg_exchange_go(x, TG_STATE_CONNECT);
+    } else if (x->abi.verdict == TG_VERDICT_RESPOND) {
+        x->abi.source = TG_SOURCE_LUA;
+        tg_exchange_go(x, TG_STATE_RESPONSE);
+    } else {
+        return give_up(x);
+    }
+    return TG_STEP_NEXT;
+}
+
+/* RFC 9110, section 9.2.2. */
+static bool
+is_idempotent(struct tg_slice method)
+{
+    static const char *const names[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (tg_slice_is(method, names[i], strlen(names[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the request may go out again: nothing was answered, and doing it twice does no harm or it was not begun. */
+static bool
+may_repeat(const struct tg_exchange *x)
+{
+    const bool replayable = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
+                            (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
+    return x->upstream_head.filled == 0 && replayable && (!x->up.started || is_idempotent(x->abi.method));
+}
+
+/* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet. */
+static enum tg_step
+lost_connection(struct tg_exchange *x, enum tg_rc rc)
+{
+    if (x->upstream.reused && may_repeat(x)) {
+        tg_upstream_release(&x->upstream, false);
+        tg_buffer_give(&x->proxy->buffers, x->response_buffer);
+        x->response_buffer = NULL;
+        x->fresh = true;
+        x->abi.attempt--;
+        tg_exchange_go(x, TG_STATE_CONNECT);
+        return TG_STEP_NEXT;
+    }
+    const bool again = may_repeat(x);
+    tg_forward_failed(x, rc);
+    x->abi.may_retry = again;
+    return TG_STEP_NEXT;
+}
+
+static enum tg_step
+upload_failed(struct tg_exchange *x, enum tg_relay_result result, const struct tg_h1_fault *fault)
+{
+    switch (result) {
+    case TG_RELAY_TOO_LARGE:
+        tg_exchange_refuse(x, 413, "request body too large");
+        return TG_STEP_NEXT;
+    case TG_RELAY_MALFORMED:
+        tg_exchange_refuse(x, 400, fault->text);
+        return TG_STEP_NEXT;
+    case TG_RELAY_NO_MEMORY:
+        tg_exchange_refuse(x, 503, "out of memory");
+        return TG_STEP_NEXT;
+    default: /* the client is gone */
+        tg_exchange_abort(x, TG_ERESET);
+        return TG_STEP_NEXT;
+    }
+}
+
+/* TG_STEP_NEXT: the state has changed; WAIT: go on with the response. */
+static enum tg_step
+send_more(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    if (!x->request_body.done && tg_request_continue(x) != TG_OK) {
+        tg_exchange_abort(x, TG_ERESET);
+        return TG_STEP_NEXT;
+    }
+    const enum tg_relay_result result = tg_relay_step(&x->up, &fault);
+    x->abi.bytes_in = x->request_body.total;
+    switch (result) {
+    case TG_RELAY_DONE:
+        x->sent = true;
+        if (!x->buffered.whole) {
+            x->rest = x->up.raw;
+            x->rest_len = x->up.raw_len;
+        }
+        tg_exchange_deadline(x, x->abi.first_byte_timeout);
+        return TG_STEP_WAIT;
+    case TG_RELAY_WAIT_FROM:
+        tg_exchange_deadline(x, tg_downstream_config(x->down)->body_timeout);
+        return TG_STEP_WAIT;
+    case TG_RELAY_YIELD:
+        tg_downstream_again(x->down);
+        return TG_STEP_WAIT;
+    case TG_RELAY_WAIT_TO:
+        tg_exchange_deadline(x, x->abi.idle_timeout);
+        return TG_STEP_WAIT;
+    case TG_RELAY_TO_FAILED:
+        x->sent = true; /* an answer may have come before the peer closed: it is looked for once */
+        x->upstream.link->transport.readable = true;
+        return TG_STEP_WAIT;
+    default:
+        return upload_failed(x, result, fault);
+    }
+}
+
+enum tg_step
+tg_forward_await(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    if (!x->sent) {
+        const enum tg_step step = send_more(x);
+        if (step != TG_STEP_WAIT) {
+            return step;
+        }
+    }
+    if (!x->upstream.link->transport.readable) {
+        return TG_STEP_WAIT;
+    }
+    if (x->response_buffer == NULL && (x->response_buffer = tg_buffer_take(&x->proxy->buffers)) == NULL) {
+        tg_exchange_refuse(x, 503, "out of memory");
+        return TG_STEP_NEXT;
+    }
+    enum tg_rc rc = tg_upstream_read_head(&x->upstream, &x->upstream_head, x->response_buffer, &x->response, x->to_head, &fault);
+    if (rc == TG_AGAIN) {
+        if (x->upstream_head.filled == 0) {
+            tg_buffer_give(&x->proxy->buffers, x->response_buffer);
+            x->response_buffer = NULL;
+        }
+        return TG_STEP_WAIT;
+    }
+    if (rc == TG_EPROTOCOL) {
+        tg_log(TG_LOG_WARN, "upstream %s:%u: %s", x->upstream.peer->host, x->upstream.peer->port, fault->text);
+        tg_forward_failed(x, rc);
+        return TG_STEP_NEXT;
+    }
+    if (rc != TG_OK) {
+        return lost_connection(x, rc);
+    }
+    if (!x->sent) {
+        /* An early answer ends the upload: the rest of the body goes nowhere (RFC 9112, section 9.5). */
+        x->rest = x->up.raw;
+        x->rest_len = x->up.raw_len;
+        x->up.out_first = x->up.out_end = 0;
+    }
+    x->abi.source = TG_SOURCE_UPSTREAM;
+    x->abi.status = x->response.status;
+    x->abi.error = TG_OK;
+    x->abi.upstream_time = (double)(tg_loop_now(x->proxy->loop) - x->attempt_start) / 1000;
+    tg_exchange_go(x, TG_STATE_RESPONSE);
+    return TG_STEP_NEXT;
+}

@@ -1,0 +1,154 @@
+#include "proxy/machine.h"
+
+#include "base/log.h"
+#include "proxy/forward.h"
+#include "proxy/reply.h"
+#include "proxy/request.h"
+
+static void
+head_expired(struct tg_exchange *x)
+{
+    x->proxy->policy->begin(x);
+    tg_exchange_refuse(x, 408, "the request head did not come in time");
+}
+
+static void
+request_expired(struct tg_exchange *x)
+{
+    if (x->buffered.wanted) {
+        tg_exchange_refuse(x, 408, "the request body did not come in time");
+    } else {
+        tg_exchange_fail(x, 504, "the policies took too long");
+    }
+}
+
+static void
+attempt_expired(struct tg_exchange *x)
+{
+    tg_forward_failed(x, TG_ETIMEOUT);
+}
+
+static void
+await_expired(struct tg_exchange *x)
+{
+    if (!x->sent && x->up.out_first == x->up.out_end) {
+        tg_exchange_refuse(x, 408, "the request body did not come in time");
+    } else {
+        tg_forward_failed(x, TG_ETIMEOUT);
+        x->abi.may_retry = 0;
+    }
+}
+
+static void
+response_expired(struct tg_exchange *x)
+{
+    x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE;
+    tg_exchange_fail(x, 504, "the policies took too long");
+}
+
+static void
+relay_expired(struct tg_exchange *x)
+{
+    tg_exchange_abort(x, TG_ETIMEOUT);
+}
+
+static void
+drain_expired(struct tg_exchange *x)
+{
+    x->keep = false;
+    tg_exchange_go(x, TG_STATE_LOG);
+}
+
+#define TO(state) (1U << TG_STATE_##state)
+
+static const struct state {
+    const char *name;
+    enum tg_step (*step)(struct tg_exchange *x);
+    void (*expired)(struct tg_exchange *x);
+    unsigned successors;
+} states[TG_STATE_COUNT] = {
+    [TG_STATE_HEAD] = {"head", tg_request_head, head_expired, TO(REQUEST) | TO(RESPONSE)},
+    [TG_STATE_REQUEST] = {"request", tg_request_phases, request_expired, TO(CONNECT) | TO(RESPONSE) | TO(LOG)},
+    [TG_STATE_CONNECT] = {"connect", tg_forward_connect, attempt_expired, TO(BALANCE) | TO(AWAIT) | TO(RESPONSE) | TO(LOG)},
+    [TG_STATE_BALANCE] = {"balance", tg_forward_balance, response_expired, TO(CONNECT) | TO(RESPONSE) | TO(LOG)},
+    [TG_STATE_AWAIT] = {"await", tg_forward_await, await_expired, TO(CONNECT) | TO(BALANCE) | TO(RESPONSE) | TO(LOG)},
+    [TG_STATE_RESPONSE] = {"response", tg_reply_phases, response_expired, TO(RESPONSE) | TO(RELAY) | TO(LOG)},
+    [TG_STATE_RELAY] = {"relay", tg_reply_relay, relay_expired, TO(RESPONSE) | TO(DRAIN) | TO(LOG)},
+    [TG_STATE_DRAIN] = {"drain", tg_reply_drain, drain_expired, TO(LOG)},
+    [TG_STATE_LOG] = {"log", tg_reply_log, NULL, TO(END)},
+    [TG_STATE_END] = {"end", tg_reply_end, NULL, 0},
+};
+
+const char *
+tg_machine_state_name(const struct tg_exchange *x)
+{
+    return states[x->state].name;
+}
+
+void
+tg_machine_drive(struct tg_exchange *x)
+{
+    enum tg_step step;
+    do {
+        const struct state *state = &states[x->state];
+        tg_log_debug("exchange %u: %s", x->abi.slot, state->name);
+        step = state->step(x);
+        TG_ASSERT(step != TG_STEP_NEXT || (state->successors & (1U << x->state)) != 0);
+    } while (step == TG_STEP_NEXT);
+}
+
+void
+tg_machine_policy_done(struct tg_exchange *x, enum tg_rc rc)
+{
+    x->decided = true;
+    x->outcome = (int8_t)rc;
+    tg_machine_drive(x);
+}
+
+static void
+on_upstream(struct tg_upstream *upstream)
+{
+    tg_machine_drive((struct tg_exchange *)((char *)upstream - offsetof(struct tg_exchange, upstream)));
+}
+
+static struct tg_exchange *
+begin_exchange(struct tg_downstream *down)
+{
+    struct tg_exchange *x = tg_exchange_new(down);
+    if (x != NULL) {
+        tg_forward_init(x, on_upstream);
+    }
+    return x;
+}
+
+/*
+ * While the request is judged or answered nothing is read from the client, but a broken connection is noticed: a reset
+ * ends the exchange and all that runs for it; an end of the stream does not, since a client may close its half.
+ */
+static bool
+is_client_gone(struct tg_exchange *x)
+{
+    return x->state != TG_STATE_HEAD && x->request_body.done && x->down->transport.readable &&
+           tg_transport_peek(&x->down->transport) == TG_ERESET;
+}
+
+static void
+on_downstream(struct tg_exchange *x)
+{
+    if (is_client_gone(x)) {
+        tg_exchange_abort(x, TG_ERESET);
+    }
+    tg_machine_drive(x);
+}
+
+static void
+on_expired(struct tg_exchange *x)
+{
+    const struct state *state = &states[x->state];
+    if (state->expired != NULL) {
+        state->expired(x);
+        tg_machine_drive(x);
+    }
+}
+
+const struct tg_downstream_hooks tg_machine_hooks = {.drive = on_downstream, .expired = on_expired, .begin = begin_exchange};

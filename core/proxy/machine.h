@@ -1,0 +1,21 @@
+/*
+ * machine.h - the state machine of the exchange: which state calls what, what a passed deadline means in it.
+ *
+ * Owns: the table of states. Used by: vm/ (when policies are through) and process/ (which sets the hooks).
+ */
+#ifndef TG_PROXY_MACHINE_H
+#define TG_PROXY_MACHINE_H
+
+#include "proxy/exchange.h"
+
+/* What downstream.c calls. */
+extern const struct tg_downstream_hooks tg_machine_hooks;
+
+/* The phases that policy->enter has answered TG_AGAIN for are through, with `rc`. May free the exchange. */
+void tg_machine_policy_done(struct tg_exchange *exchange, enum tg_rc rc);
+/* Goes on with an exchange that waits. May free it. */
+void tg_machine_drive(struct tg_exchange *exchange);
+
+const char *tg_machine_state_name(const struct tg_exchange *exchange);
+
+#endif

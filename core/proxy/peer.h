@@ -1,0 +1,61 @@
+/*
+ * peer.h - the addresses that upstreams consist of, one object for each host and port, whoever names it.
+ *
+ * Owns: the peers, their pools of idle connections and what their names resolved to; they outlive generations, so that a
+ * reload closes no connection. Used by: upstream.c, and the border to Lua, which knows them by index.
+ * Does not know: which upstream a peer belongs to, nor how one is chosen.
+ */
+#ifndef TG_PROXY_PEER_H
+#define TG_PROXY_PEER_H
+
+#include "abi.h"
+#include "net/pool.h"
+#include "net/resolver.h"
+
+enum { TG_PEERS_MAX = 65536 };
+
+struct tg_peer {
+    struct tg_pool pool;
+    char *host; /* NUL-terminated */
+    unsigned port;
+    unsigned in_flight; /* exchanges and calls that use it */
+    unsigned count;     /* addresses; 0: not resolved yet */
+    unsigned next;      /* the address that is tried first */
+    uint64_t fresh_until; /* milliseconds; UINT64_MAX for a literal */
+    uint64_t usable_until; /* a name that no longer resolves keeps its last addresses until then */
+    bool resolving;
+    struct tg_address *addresses;
+    struct tg_peer_wait *waiting;
+};
+
+/* One who waits for a name. Embedded in its owner. */
+struct tg_peer_wait {
+    struct tg_peer_wait *next;
+    struct tg_peer *peer; /* NULL: not waiting */
+    void (*resolved)(struct tg_peer_wait *wait, enum tg_rc rc);
+};
+
+struct tg_peers {
+    struct tg_loop *loop;
+    struct tg_resolver *resolver;
+    struct tg_peer **list;
+    unsigned count;
+    unsigned capacity;
+};
+
+/* TG_ENOMEM when memory is short. */
+TG_MUST_CHECK enum tg_rc tg_peers_init(struct tg_peers *peers, struct tg_loop *loop);
+void tg_peers_fini(struct tg_peers *peers);
+
+/* The index of the peer, made when it is new. The last limits that were asked for hold. TG_ENOMEM, TG_ELIMIT. */
+TG_MUST_CHECK enum tg_rc tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port,
+                                         const struct tg_pool_limits *limits, unsigned *index);
+
+/*
+ * Addresses of the peer. TG_OK: there are some. TG_AGAIN: wait->resolved will be called. TG_EDNS, TG_ENOMEM: none.
+ * Answers of the name service are kept for their time to live, and for 5 minutes more when it fails (SECURITY 2).
+ */
+TG_MUST_CHECK enum tg_rc tg_peer_resolve(struct tg_peers *peers, struct tg_peer *peer, struct tg_peer_wait *wait);
+void tg_peer_wait_cancel(struct tg_peer_wait *wait);
+
+#endif

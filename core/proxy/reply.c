@@ -1,0 +1,263 @@
+#include "proxy/reply.h"
+
+#include "base/log.h"
+#include "http/h1_write.h"
+#include "proxy/request.h"
+
+enum { DRAIN_MAX = 64 * 1024, DRAIN_TIME = 2000 };
+
+/* Whether the rest of the request can be read away, so that the connection can be kept. */
+static bool
+is_drainable(const struct tg_exchange *x)
+{
+    return x->request_body.done || (x->request_body.framing == TG_FRAMING_LENGTH && x->request_body.left <= DRAIN_MAX &&
+                                    (!x->request.expect_continue || x->continued));
+}
+
+/* RFC 9112, section 6.3: HEAD, 204 and 304 have no body, whatever their fields say. */
+static bool
+is_bodyless(const struct tg_exchange *x)
+{
+    return x->to_head || x->response.status == 204 || x->response.status == 304;
+}
+
+static struct tg_h1_frame
+settle_frame(struct tg_exchange *x)
+{
+    const struct tg_message *response = &x->response;
+    struct tg_h1_frame frame = {.framing = TG_FRAMING_NONE, .length = response->content_length};
+    if (is_bodyless(x)) {
+        if (response->has_length && response->status != 204) {
+            frame.framing = TG_FRAMING_LENGTH;
+        }
+    } else if (response->framing == TG_FRAMING_LENGTH) {
+        frame.framing = TG_FRAMING_LENGTH;
+    } else if (x->request.version_minor == 1) {
+        frame.framing = TG_FRAMING_CHUNKED;
+    } else {
+        frame.framing = TG_FRAMING_CLOSE;
+        x->keep = false;
+    }
+    const struct tg_downstream *down = x->down;
+    x->keep = x->keep && !x->proxy->draining && is_drainable(x) &&
+              down->requests + 1 < tg_downstream_config(down)->keepalive_requests;
+    frame.close = !x->keep;
+    frame.keep_alive = x->keep && x->request.version_minor == 0;
+    return frame;
+}
+
+/* Drops the upstream's answer for one of our own. */
+static void
+replace_response(struct tg_exchange *x)
+{
+    tg_upstream_release(&x->upstream, false);
+    tg_buffer_give(&x->proxy->buffers, x->response_buffer);
+    x->response_buffer = NULL;
+}
+
+static enum tg_step
+begin_reply(struct tg_exchange *x)
+{
+    struct tg_slice head;
+    struct tg_relay *back = &x->back;
+    const struct tg_h1_frame frame = settle_frame(x);
+    const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
+    if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK) {
+        tg_exchange_abort(x, TG_ENOMEM);
+        return TG_STEP_NEXT;
+    }
+    back->to = &x->down->transport;
+    back->body = &x->response_body;
+    back->limit = UINT64_MAX;
+    back->chunked = frame.framing == TG_FRAMING_CHUNKED;
+    if (x->local) {
+        tg_body_init(&x->response_body, is_bodyless(x) ? TG_FRAMING_NONE : TG_FRAMING_LENGTH, x->reply.n);
+        back->from = NULL;
+        tg_relay_start(back, head, (char *)(uintptr_t)x->reply.p, x->reply.n, NULL);
+    } else {
+        struct tg_buffer *buffer = x->response_buffer;
+        const size_t begin = x->upstream_head.scan.pos;
+        tg_body_init(&x->response_body, x->response.framing, x->response.content_length);
+        back->from = &x->upstream.link->transport;
+        x->response_buffer = NULL;
+        tg_relay_start(back, head, buffer->data + begin, x->upstream_head.filled - begin, buffer);
+    }
+    x->abi.status = x->response.status;
+    x->proxy->counters->requests++;
+    tg_exchange_go(x, TG_STATE_RELAY);
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_reply_phases(struct tg_exchange *x)
+{
+    if (!x->entered && (x->abi.wants & TG_WANT_RESPONSE) != 0 && x->outcome == TG_OK) {
+        x->entered = true;
+        x->abi.verdict = TG_VERDICT_NONE;
+        enum tg_rc rc = x->proxy->policy->enter(x, TG_ENTRY_RESPONSE);
+        if (rc == TG_AGAIN) {
+            tg_exchange_deadline(x, x->abi.total_timeout);
+            return TG_STEP_WAIT;
+        }
+        x->decided = true;
+        x->outcome = (int8_t)rc;
+    }
+    if (x->entered && !x->decided) {
+        return TG_STEP_WAIT;
+    }
+    if (x->entered && x->outcome != TG_OK) {
+        replace_response(x);
+        x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE; /* what raised is not asked about its own error */
+        tg_exchange_fail(x, 500, "a policy failed");
+        return TG_STEP_NEXT;
+    }
+    if (x->local && x->upstream.peer != NULL) {
+        x->abi.source = TG_SOURCE_LUA;
+        replace_response(x);
+    }
+    return begin_reply(x);
+}
+
+/* The response is out: the connection to the peer is kept when nothing of either message is left on it. */
+static void
+finish_upstream(struct tg_exchange *x)
+{
+    const bool clean = x->back.raw_len == 0 && x->response.keep_alive && x->sent && x->request_body.done &&
+                       x->up.out_first == x->up.out_end && !x->local;
+    tg_relay_fini(&x->back);
+    tg_upstream_release(&x->upstream, clean);
+}
+
+/* The response cannot be completed. What has not begun is answered; what has is cut visibly. */
+static enum tg_step
+cut(struct tg_exchange *x, const char *why)
+{
+    if (x->upstream.peer != NULL) {
+        tg_log(TG_LOG_WARN, "upstream %s:%u: %s", x->upstream.peer->host, x->upstream.peer->port, why);
+    }
+    if (x->back.started) {
+        tg_exchange_abort(x, TG_EPROTOCOL);
+        return TG_STEP_NEXT;
+    }
+    tg_relay_fini(&x->back);
+    tg_exchange_fail(x, 502, "the upstream sent an invalid response");
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_reply_relay(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    const enum tg_relay_result result = tg_relay_step(&x->back, &fault);
+    x->abi.bytes_out = x->response_body.total;
+    switch (result) {
+    case TG_RELAY_DONE:
+        finish_upstream(x);
+        tg_exchange_go(x, x->request_body.done || !x->keep ? TG_STATE_LOG : TG_STATE_DRAIN);
+        return TG_STEP_NEXT;
+    case TG_RELAY_WAIT_FROM:
+        if (x->back.progress || !x->entered) {
+            tg_exchange_deadline(x, x->abi.idle_timeout);
+        }
+        x->entered = true;
+        return TG_STEP_WAIT;
+    case TG_RELAY_WAIT_TO:
+        if (x->back.progress || !x->entered) {
+            tg_exchange_deadline(x, tg_downstream_config(x->down)->send_timeout);
+        }
+        x->entered = true;
+        return TG_STEP_WAIT;
+    case TG_RELAY_YIELD:
+        tg_downstream_again(x->down);
+        return TG_STEP_WAIT;
+    case TG_RELAY_FROM_FAILED:
+        return cut(x, "the response was cut");
+    case TG_RELAY_MALFORMED:
+        return cut(x, fault->text);
+    case TG_RELAY_NO_MEMORY:
+        return cut(x, "out of memory");
+    case TG_RELAY_TOO_LARGE:
+    case TG_RELAY_TO_FAILED:
+        break;
+    }
+    tg_exchange_abort(x, TG_ERESET);
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_reply_drain(struct tg_exchange *x)
+{
+    if (!x->entered) {
+        x->entered = true;
+        tg_exchange_deadline(x, DRAIN_TIME);
+    }
+    const enum tg_rc rc = tg_request_discard(x);
+    if (rc == TG_AGAIN) {
+        return TG_STEP_WAIT;
+    }
+    x->keep = x->keep && rc == TG_OK;
+    tg_exchange_go(x, TG_STATE_LOG);
+    return TG_STEP_NEXT;
+}
+
+/* What of the next request was read already goes to an exchange of its own. */
+static struct tg_exchange *
+next_exchange(struct tg_exchange *x, bool *lost)
+{
+    *lost = false;
+    if (x->rest_len == 0) {
+        return NULL;
+    }
+    struct tg_exchange *next = x->proxy->hooks->begin(x->down);
+    if (next == NULL || tg_exchange_feed(next, tg_slice_of(x->rest, x->rest_len)) != TG_OK) {
+        *lost = true;
+        if (next != NULL) {
+            tg_exchange_free(next);
+        }
+        return NULL;
+    }
+    return next;
+}
+
+/* Lets the connection go on without this exchange. */
+static void
+leave_connection(struct tg_exchange *x)
+{
+    struct tg_downstream *down = x->down;
+    if (down == NULL) {
+        return;
+    }
+    bool lost = false;
+    down->requests++;
+    struct tg_exchange *next = x->keep ? next_exchange(x, &lost) : NULL;
+    x->down = NULL;
+    if (x->keep && !lost) {
+        tg_downstream_done(down, next);
+    } else {
+        tg_downstream_linger(down);
+    }
+}
+
+enum tg_step
+tg_reply_log(struct tg_exchange *x)
+{
+    if (!x->entered) {
+        x->entered = true;
+        tg_upstream_release(&x->upstream, false);
+        x->abi.duration = (double)(tg_loop_now(x->proxy->loop) - x->start) / 1000;
+        x->decided = (x->abi.wants & TG_WANT_LOG) == 0 || x->proxy->policy->enter(x, TG_ENTRY_LOG) != TG_AGAIN;
+        leave_connection(x);
+    }
+    if (!x->decided) {
+        return TG_STEP_WAIT;
+    }
+    tg_exchange_go(x, TG_STATE_END);
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_reply_end(struct tg_exchange *x)
+{
+    tg_exchange_free(x);
+    return TG_STEP_GONE;
+}

@@ -1,0 +1,351 @@
+#include "proxy/request.h"
+
+#include "base/log.h"
+
+enum { DISCARD_MAX = 64 * 1024 };
+
+static enum tg_step
+refuse(struct tg_exchange *x, const struct tg_h1_fault *fault)
+{
+    char client[TG_ADDRESS_TEXT];
+    unsigned port;
+    (void)tg_downstream_client(&x->client, client, &port);
+    tg_log(TG_LOG_INFO, "client %s:%u: %u %s", client, port, fault->status, fault->text);
+    tg_exchange_refuse(x, fault->status, fault->text);
+    return TG_STEP_NEXT;
+}
+
+static void
+begin(struct tg_exchange *x)
+{
+    x->abi.started = tg_loop_wall(x->proxy->loop);
+    x->proxy->policy->begin(x);
+}
+
+static enum tg_step
+out_of_memory(struct tg_exchange *x)
+{
+    tg_exchange_refuse(x, 503, "out of memory");
+    return TG_STEP_NEXT;
+}
+
+static void
+show_request(struct tg_exchange *x, const struct tg_target *target)
+{
+    struct tg_abi_exchange *abi = &x->abi;
+    abi->method = x->request.method;
+    abi->version_minor = x->request.version_minor;
+    abi->raw_path = target->raw_path;
+    abi->path = target->path;
+    abi->query = target->query;
+    abi->query_present = target->query_present;
+    abi->host = target->host;
+    abi->authority = target->authority;
+    x->to_head = tg_slice_is(abi->method, "HEAD", 4);
+}
+
+/* The head is whole. */
+static enum tg_step
+parse(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    struct tg_target target = {0};
+    begin(x);
+    enum tg_rc rc = tg_h1_parse_request(&x->request, x->in + x->scan.start, x->scan.pos - x->scan.start, &fault);
+    if (rc == TG_OK) {
+        rc = tg_target_parse(&target, &x->request, &x->arena, &fault);
+    }
+    if (rc != TG_OK) {
+        return rc == TG_EPROTOCOL ? refuse(x, fault) : out_of_memory(x);
+    }
+    show_request(x, &target);
+    x->keep = x->request.keep_alive;
+    x->rest = x->in + x->scan.pos;
+    x->rest_len = x->in_len - x->scan.pos;
+    tg_body_init(&x->request_body, x->request.framing, x->request.content_length);
+    tg_exchange_go(x, TG_STATE_REQUEST);
+    return TG_STEP_NEXT;
+}
+
+static enum tg_step
+leave_idle(struct tg_exchange *x)
+{
+    struct tg_downstream *down = x->down;
+    tg_exchange_free(x);
+    down->exchange = NULL;
+    return TG_STEP_GONE;
+}
+
+static enum tg_step
+close_quietly(struct tg_exchange *x)
+{
+    struct tg_downstream *down = x->down;
+    tg_exchange_free(x);
+    tg_downstream_close(down, false);
+    return TG_STEP_GONE;
+}
+
+static bool
+grow_input(struct tg_exchange *x, const struct tg_h1_limits *limits)
+{
+    const size_t capacity = (size_t)limits->head + 1;
+    char *room = capacity > x->in_capacity ? tg_arena_alloc(&x->arena, capacity) : NULL;
+    if (room == NULL) {
+        return false;
+    }
+    memcpy(room, x->in, x->in_len);
+    x->in = room;
+    x->in_capacity = capacity;
+    return true;
+}
+
+/* The time for the head runs from its first byte, however many pieces it comes in. */
+static enum tg_step
+wait_for_head(struct tg_exchange *x, const struct tg_downstream_config *config)
+{
+    const uint64_t spent = tg_loop_now(x->proxy->loop) - x->start;
+    tg_deadline_set(x->proxy->loop, &x->down->deadline, spent < config->header_timeout ? config->header_timeout - spent : 0);
+    return TG_STEP_WAIT;
+}
+
+enum tg_step
+tg_request_head(struct tg_exchange *x)
+{
+    const struct tg_downstream_config *config = tg_downstream_config(x->down);
+    const struct tg_h1_fault *fault = NULL;
+    for (;;) {
+        if (x->in_len > 0) {
+            enum tg_rc rc = tg_h1_scan(&x->scan, x->in, x->in_len, &config->limits, true, &fault);
+            if (x->start == 0) {
+                x->start = tg_loop_now(x->proxy->loop);
+            }
+            if (rc == TG_OK) {
+                return parse(x);
+            }
+            if (rc != TG_AGAIN) {
+                begin(x);
+                return refuse(x, fault);
+            }
+            if (x->in_len == x->in_capacity && !grow_input(x, &config->limits)) {
+                begin(x);
+                return out_of_memory(x);
+            }
+        }
+        size_t got = 0;
+        enum tg_rc rc = tg_transport_read(&x->down->transport, x->in + x->in_len, x->in_capacity - x->in_len, &got);
+        if (rc == TG_AGAIN) {
+            return x->in_len == 0 ? leave_idle(x) : wait_for_head(x, config);
+        }
+        if (rc != TG_OK) {
+            return close_quietly(x);
+        }
+        x->in_len += got;
+    }
+}
+
+enum tg_rc
+tg_request_continue(struct tg_exchange *x)
+{
+    static const char answer[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (!x->request.expect_continue || x->continued || x->rest_len > 0) {
+        return TG_OK;
+    }
+    struct iovec v = {(void *)(uintptr_t)answer, sizeof answer - 1};
+    size_t sent = 0;
+    x->continued = true;
+    enum tg_rc rc = tg_transport_write(&x->down->transport, &v, 1, &sent);
+    /* Nothing else is unsent at this point: a send buffer without room for 25 bytes is a broken peer. */
+    return rc == TG_OK && sent == sizeof answer - 1 ? TG_OK : TG_ERESET;
+}
+
+/* More bytes of the body into x->rest. */
+static enum tg_rc
+read_rest(struct tg_exchange *x)
+{
+    size_t got = 0;
+    enum tg_rc rc = tg_request_continue(x);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    if (x->up.buffer == NULL && (x->up.buffer = tg_buffer_take(&x->proxy->buffers)) == NULL) {
+        return TG_ENOMEM;
+    }
+    rc = tg_transport_read(&x->down->transport, x->up.buffer->data, TG_BUFFER_SIZE, &got);
+    if (rc == TG_OK) {
+        x->rest = x->up.buffer->data;
+        x->rest_len = got;
+    } else {
+        tg_buffer_give(&x->proxy->buffers, x->up.buffer);
+        x->up.buffer = NULL;
+    }
+    return rc;
+}
+
+/* Decodes x->rest; *data is valid until the next read. */
+static enum tg_rc
+decode_rest(struct tg_exchange *x, struct tg_slice *data)
+{
+    const struct tg_h1_fault *fault = NULL;
+    size_t used = 0;
+    enum tg_rc rc = tg_body_decode(&x->request_body, x->rest, x->rest_len, data, &used, &fault);
+    x->rest += used;
+    x->rest_len -= used;
+    return rc;
+}
+
+static enum tg_rc
+keep_data(struct tg_exchange_body *body, struct tg_slice data)
+{
+    if (body->n + data.n > body->max) {
+        return TG_ELIMIT;
+    }
+    if (body->n + data.n > body->capacity) {
+        size_t capacity = body->capacity == 0 ? 4096 : body->capacity;
+        while (capacity < body->n + data.n) {
+            capacity *= 2;
+        }
+        char *p = tg_mem_resize(body->p, capacity);
+        if (p == NULL) {
+            return TG_ENOMEM;
+        }
+        body->p = p;
+        body->capacity = capacity;
+    }
+    if (data.n > 0) {
+        memcpy(body->p + body->n, data.p, data.n);
+    }
+    body->n += data.n;
+    return TG_OK;
+}
+
+static enum tg_rc
+buffer_body(struct tg_exchange *x)
+{
+    while (!x->request_body.done) {
+        struct tg_slice data = {0};
+        enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
+        if (rc == TG_OK) {
+            rc = decode_rest(x, &data);
+        }
+        if (rc == TG_OK) {
+            rc = keep_data(&x->buffered, data);
+        }
+        if (rc != TG_OK) {
+            return rc;
+        }
+    }
+    x->buffered.whole = true;
+    x->abi.bytes_in = x->buffered.n;
+    return TG_OK;
+}
+
+enum tg_rc
+tg_request_want_body(struct tg_exchange *x, size_t max)
+{
+    if (x->buffered.whole) {
+        return x->buffered.n > max ? TG_ELIMIT : TG_OK;
+    }
+    if (x->buffered.failed != TG_OK) {
+        return (enum tg_rc)x->buffered.failed;
+    }
+    if (x->state != TG_STATE_REQUEST || x->down == NULL) {
+        return TG_EINVAL;
+    }
+    if (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length > max) {
+        return TG_ELIMIT;
+    }
+    x->buffered.max = max;
+    enum tg_rc rc = buffer_body(x);
+    x->buffered.wanted = rc == TG_AGAIN;
+    if (rc == TG_AGAIN) {
+        tg_exchange_deadline(x, tg_downstream_config(x->down)->body_timeout);
+    } else {
+        x->buffered.failed = (int8_t)rc;
+    }
+    return rc;
+}
+
+enum tg_rc
+tg_request_discard(struct tg_exchange *x)
+{
+    size_t budget = DISCARD_MAX;
+    while (!x->request_body.done) {
+        struct tg_slice data = {0};
+        enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
+        if (rc == TG_OK) {
+            rc = decode_rest(x, &data);
+        }
+        if (rc != TG_OK) {
+            return rc;
+        }
+        if (data.n > budget || x->request_body.total > DISCARD_MAX + x->abi.bytes_in) {
+            return TG_ELIMIT;
+        }
+        budget -= data.n;
+    }
+    return TG_OK;
+}
+
+/* A policy waits for the body: goes on reading it. */
+static void
+pump_wanted_body(struct tg_exchange *x)
+{
+    enum tg_rc rc = buffer_body(x);
+    if (rc == TG_AGAIN) {
+        tg_exchange_deadline(x, tg_downstream_config(x->down)->body_timeout);
+        return;
+    }
+    x->buffered.wanted = false;
+    x->buffered.failed = (int8_t)rc;
+    x->proxy->policy->body_ready(x, rc);
+}
+
+static enum tg_step
+act_on_verdict(struct tg_exchange *x)
+{
+    if (x->outcome != TG_OK) {
+        tg_exchange_fail(x, 500, "a policy failed");
+        return TG_STEP_NEXT;
+    }
+    switch (x->abi.verdict) {
+    case TG_VERDICT_RESPOND:
+        x->abi.source = TG_SOURCE_LUA;
+        tg_exchange_go(x, TG_STATE_RESPONSE);
+        break;
+    case TG_VERDICT_PROXY:
+        if (x->buffered.failed != TG_OK && !x->buffered.replaced) {
+            tg_exchange_refuse(x, 413, "request body too large to be judged");
+            break;
+        }
+        if (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length > x->abi.body_limit) {
+            tg_exchange_refuse(x, 413, "request body too large");
+            break;
+        }
+        tg_exchange_go(x, TG_STATE_CONNECT);
+        break;
+    default:
+        tg_exchange_fail(x, 500, "no policy answered");
+    }
+    return TG_STEP_NEXT;
+}
+
+enum tg_step
+tg_request_phases(struct tg_exchange *x)
+{
+    if (!x->entered) {
+        x->entered = true;
+        enum tg_rc rc = x->proxy->policy->enter(x, TG_ENTRY_REQUEST);
+        if (rc == TG_AGAIN) {
+            if (!x->buffered.wanted) {
+                tg_exchange_deadline(x, x->abi.total_timeout);
+            }
+            return TG_STEP_WAIT;
+        }
+        x->decided = true;
+        x->outcome = (int8_t)rc;
+    }
+    if (x->buffered.wanted) {
+        pump_wanted_body(x);
+    }
+    return x->decided ? act_on_verdict(x) : TG_STEP_WAIT;
+}

@@ -1,0 +1,199 @@
+#include "proxy/upstream.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "http/h1_parse.h"
+
+enum { INTERIM_MAX = 16 }; /* SECURITY 1.1 */
+
+static const struct tg_h1_fault too_many_interim = {502, "too many interim responses"};
+static const struct tg_h1_fault unwanted_switch = {502, "101 that nobody asked for"};
+
+static void start_connecting(struct tg_upstream *upstream);
+
+static void
+on_resolved(struct tg_peer_wait *wait, enum tg_rc rc)
+{
+    struct tg_upstream *upstream = (struct tg_upstream *)((char *)wait - offsetof(struct tg_upstream, wait));
+    if (rc == TG_OK) {
+        start_connecting(upstream);
+        if (upstream->state == TG_UPSTREAM_CONNECTING) {
+            return;
+        }
+    } else {
+        upstream->state = TG_UPSTREAM_CLOSED;
+        upstream->rc = rc;
+    }
+    upstream->changed(upstream);
+}
+
+void
+tg_upstream_init(struct tg_upstream *upstream, struct tg_peers *peers, tg_upstream_cb changed)
+{
+    *upstream = (struct tg_upstream){.peers = peers, .changed = changed, .wait = {.resolved = on_resolved}};
+}
+
+/* The outcome of a connection attempt that the kernel went on with. */
+static void
+finish_connecting(struct tg_upstream *upstream)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+    (void)getsockopt(upstream->link->transport.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error == 0) {
+        if (!upstream->link->transport.writable) {
+            return; /* woken for something else */
+        }
+        upstream->state = TG_UPSTREAM_OPEN;
+        upstream->changed(upstream);
+        return;
+    }
+    tg_pool_link_close(upstream->link);
+    upstream->link = NULL;
+    start_connecting(upstream);
+    if (upstream->state != TG_UPSTREAM_CONNECTING) {
+        upstream->changed(upstream);
+    }
+}
+
+static void
+on_ready(struct tg_transport *transport)
+{
+    struct tg_upstream *upstream = ((struct tg_pool_link *)transport)->owner;
+    if (upstream->state == TG_UPSTREAM_CONNECTING) {
+        finish_connecting(upstream);
+    } else {
+        upstream->changed(upstream);
+    }
+}
+
+/* Tries the next address. The state is CONNECTING afterwards, or CLOSED with the reason in rc. */
+static void
+start_connecting(struct tg_upstream *upstream)
+{
+    struct tg_peer *peer = upstream->peer;
+    upstream->state = TG_UPSTREAM_CLOSED;
+    upstream->rc = TG_ECONNECT;
+    while (upstream->tried < peer->count) {
+        const struct tg_address *address = &peer->addresses[(peer->next + upstream->tried) % peer->count];
+        upstream->tried++;
+        const int fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) {
+            continue;
+        }
+        if (connect(fd, (const struct sockaddr *)&address->sa, address->len) < 0 && errno != EINPROGRESS) {
+            close(fd);
+            continue;
+        }
+        upstream->link = tg_pool_link_new(&peer->pool, fd, on_ready, upstream);
+        if (upstream->link == NULL) {
+            upstream->rc = TG_ENOMEM;
+            return;
+        }
+        upstream->state = TG_UPSTREAM_CONNECTING;
+        return;
+    }
+}
+
+enum tg_rc
+tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
+{
+    TG_ASSERT(upstream->state == TG_UPSTREAM_CLOSED && upstream->peer == NULL);
+    upstream->peer = peer;
+    upstream->tried = 0;
+    upstream->rc = TG_OK;
+    peer->in_flight++;
+    upstream->link = fresh ? NULL : tg_pool_take(&peer->pool, on_ready, upstream);
+    upstream->reused = upstream->link != NULL;
+    if (upstream->reused) {
+        upstream->state = TG_UPSTREAM_OPEN;
+        return TG_OK;
+    }
+    enum tg_rc rc = tg_peer_resolve(upstream->peers, peer, &upstream->wait);
+    if (rc == TG_AGAIN) {
+        upstream->state = TG_UPSTREAM_RESOLVING;
+        return TG_AGAIN;
+    }
+    if (rc != TG_OK) {
+        upstream->rc = rc;
+        return rc;
+    }
+    start_connecting(upstream);
+    return upstream->state == TG_UPSTREAM_CONNECTING ? TG_AGAIN : upstream->rc;
+}
+
+void
+tg_upstream_release(struct tg_upstream *upstream, bool reusable)
+{
+    if (upstream->peer == NULL) {
+        return;
+    }
+    tg_peer_wait_cancel(&upstream->wait);
+    if (upstream->link != NULL) {
+        if (reusable && upstream->state == TG_UPSTREAM_OPEN) {
+            tg_pool_give(upstream->link);
+        } else {
+            tg_pool_link_close(upstream->link);
+        }
+    }
+    upstream->link = NULL;
+    upstream->peer->in_flight--;
+    upstream->peer = NULL;
+    upstream->state = TG_UPSTREAM_CLOSED;
+}
+
+/* Parses what is complete. TG_AGAIN: an interim answer was consumed, or bytes are missing. */
+static enum tg_rc
+parse_head(struct tg_upstream_head *head, struct tg_buffer *buffer, struct tg_message *message, bool to_head,
+           const struct tg_h1_fault **fault)
+{
+    static const struct tg_h1_limits limits = {8192, 32 * 1024, TG_BUFFER_SIZE, 200};
+    for (;;) {
+        enum tg_rc rc = tg_h1_scan(&head->scan, buffer->data, head->filled, &limits, false, fault);
+        if (rc != TG_OK) {
+            return rc;
+        }
+        tg_message_init(message, message->arena);
+        rc = tg_h1_parse_response(message, buffer->data, head->scan.pos, to_head, fault);
+        if (rc != TG_OK || message->status >= 200) {
+            return rc;
+        }
+        if (message->status == 101) {
+            *fault = &unwanted_switch;
+            return TG_EPROTOCOL;
+        }
+        if (++head->interim > INTERIM_MAX) {
+            *fault = &too_many_interim;
+            return TG_EPROTOCOL;
+        }
+        head->filled -= head->scan.pos;
+        memmove(buffer->data, buffer->data + head->scan.pos, head->filled);
+        head->scan = (struct tg_h1_scan){0};
+    }
+}
+
+enum tg_rc
+tg_upstream_read_head(struct tg_upstream *upstream, struct tg_upstream_head *head, struct tg_buffer *buffer,
+                      struct tg_message *message, bool to_head, const struct tg_h1_fault **fault)
+{
+    static const struct tg_h1_fault too_large = {502, "response head too large"};
+    for (;;) {
+        size_t got = 0;
+        if (head->filled == TG_BUFFER_SIZE) {
+            *fault = &too_large;
+            return TG_EPROTOCOL;
+        }
+        enum tg_rc rc = tg_transport_read(&upstream->link->transport, buffer->data + head->filled,
+                                          TG_BUFFER_SIZE - head->filled, &got);
+        if (rc != TG_OK) {
+            return rc;
+        }
+        head->filled += got;
+        rc = parse_head(head, buffer, message, to_head, fault);
+        if (rc != TG_AGAIN) {
+            return rc;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+/*
+ * The border, part three: dictionaries, logs, set-up, random and digests. Contracts are in abi.h.
+ */
+#include <openssl/evp.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "vm/vm.h"
+
+static const char hex_digits[] = "0123456789abcdef";
+
+static struct tg_dict *
+dict_of(uint32_t index)
+{
+    TG_ASSERT(index < tg_host->dict_count);
+    return tg_host->dicts[index].dict;
+}
+
+static uint64_t
+now(void)
+{
+    return tg_loop_now(tg_host->proxy->loop);
+}
+
+static uint64_t
+milliseconds(double seconds)
+{
+    return seconds <= 0 ? 0 : seconds < 0.001 ? 1 : seconds > 1e12 ? (uint64_t)1e15 : (uint64_t)(seconds * 1000);
+}
+
+int
+tg_abi_dict_open(const char *name, size_t name_len)
+{
+    for (unsigned i = 0; i < tg_host->dict_count; i++) {
+        const char *known = tg_host->dicts[i].name;
+        if (strlen(known) == name_len && memcmp(known, name, name_len) == 0) {
+            return (int)i;
+        }
+    }
+    return TG_ENONE;
+}
+
+int
+tg_abi_dict_get(uint32_t dict, const char *key, size_t key_len)
+{
+    struct tg_dict_value value;
+    const enum tg_rc rc = tg_dict_get(dict_of(dict), key, key_len, now(), &value);
+    if (rc == TG_OK) {
+        tg_abi_vm.type = value.type;
+        tg_abi_vm.number = value.number;
+        tg_abi_vm.out = tg_slice_of(value.p, value.n);
+    }
+    return rc;
+}
+
+int
+tg_abi_dict_set(uint32_t dict, const char *key, size_t key_len, uint32_t type, const char *value, size_t value_len,
+                double number, double ttl, int only_new)
+{
+    const struct tg_dict_value stored = {(enum tg_dict_type)type, number, value, value_len};
+    return tg_dict_set(dict_of(dict), key, key_len, now(), milliseconds(ttl), &stored, only_new != 0);
+}
+
+int
+tg_abi_dict_incr(uint32_t dict, const char *key, size_t key_len, double by, double ttl)
+{
+    return tg_dict_incr(dict_of(dict), key, key_len, now(), milliseconds(ttl), by, &tg_abi_vm.number);
+}
+
+int
+tg_abi_dict_delete(uint32_t dict, const char *key, size_t key_len)
+{
+    return tg_dict_delete(dict_of(dict), key, key_len, now());
+}
+
+int
+tg_abi_dict_ttl(uint32_t dict, const char *key, size_t key_len)
+{
+    uint64_t left = 0;
+    const enum tg_rc rc = tg_dict_ttl(dict_of(dict), key, key_len, now(), &left);
+    tg_abi_vm.number = (double)left / 1000;
+    return rc;
+}
+
+void
+tg_abi_log(int level, const char *p, size_t n)
+{
+    tg_log_bytes((enum tg_log_level)level, p, n);
+}
+
+int
+tg_abi_log_level(void)
+{
+    return (int)tg_log_get_level();
+}
+
+int
+tg_abi_sink_open(const char *path, size_t n)
+{
+    char text[4096];
+    struct tg_err err;
+    if (n == 0 || n >= sizeof text || memchr(path, '\0', n) != NULL) {
+        return TG_EINVAL;
+    }
+    memcpy(text, path, n);
+    text[n] = '\0';
+    for (unsigned i = 0; i < tg_host->sink_count; i++) {
+        if (strcmp(tg_sink_path(tg_host->sinks[i]), text) == 0) {
+            return (int)i;
+        }
+    }
+    if (tg_host->sink_count == TG_HOST_SINKS) {
+        return TG_ELIMIT;
+    }
+    struct tg_sink *sink = tg_sink_open(text, &err);
+    if (sink == NULL) {
+        tg_log(TG_LOG_ERROR, "%s", err.text);
+        return TG_ESYSTEM;
+    }
+    tg_host->sinks[tg_host->sink_count] = sink;
+    return (int)tg_host->sink_count++;
+}
+
+int
+tg_abi_sink_write(uint32_t sink, const char *p, size_t n)
+{
+    return sink < tg_host->sink_count ? tg_sink_write(tg_host->sinks[sink], p, n) : TG_EINVAL;
+}
+
+double
+tg_abi_sink_dropped(uint32_t sink)
+{
+    return sink < tg_host->sink_count ? (double)tg_sink_dropped(tg_host->sinks[sink]) : 0;
+}
+
+int
+tg_abi_strip_field(const char *name, size_t name_len)
+{
+    struct tg_vm *vm = tg_host->building;
+    if (vm == NULL || !tg_is_token(name, name_len)) {
+        return TG_EINVAL;
+    }
+    const uint32_t hash = tg_field_hash(name, name_len);
+    for (unsigned i = 0; i < vm->strip_count; i++) {
+        if (vm->strip[i] == hash) {
+            return TG_OK;
+        }
+    }
+    if (vm->strip_count == TG_HOST_STRIP) {
+        return TG_ELIMIT;
+    }
+    vm->strip[vm->strip_count++] = hash;
+    return TG_OK;
+}
+
+int
+tg_abi_valid_name(const char *p, size_t n)
+{
+    return tg_is_token(p, n) ? TG_OK : TG_EINVAL;
+}
+
+int
+tg_abi_valid_value(const char *p, size_t n)
+{
+    return tg_is_value(p, n) ? TG_OK : TG_EINVAL;
+}
+
+/* The kernel's random bytes, fetched 256 at a time: a system call for each identifier would show. */
+static void
+random_bytes(unsigned char *out, size_t n)
+{
+    static unsigned char pool[256];
+    static size_t used = sizeof pool;
+    for (size_t i = 0; i < n; i++) {
+        if (used == sizeof pool) {
+            TG_ASSERT(getrandom(pool, sizeof pool, 0) == (ssize_t)sizeof pool);
+            used = 0;
+        }
+        out[i] = pool[used];
+        pool[used++] = 0;
+    }
+}
+
+static char *
+put_hex(char *p, const unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        *p++ = hex_digits[bytes[i] >> 4];
+        *p++ = hex_digits[bytes[i] & 15];
+    }
+    return p;
+}
+
+/* RFC 9562, section 5.4. */
+int
+tg_abi_uuid(void)
+{
+    static char text[36];
+    unsigned char bytes[16];
+    random_bytes(bytes, sizeof bytes);
+    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40);
+    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
+    char *p = put_hex(text, bytes, 4);
+    for (unsigned i = 4; i < 10; i += 2) {
+        *p++ = '-';
+        p = put_hex(p, bytes + i, 2);
+    }
+    *p++ = '-';
+    (void)put_hex(p, bytes + 10, 6);
+    tg_abi_vm.out = tg_slice_of(text, sizeof text);
+    return TG_OK;
+}
+
+/* 16 random bytes, so that it may serve as a trace id (W3C Trace Context, section 3.2.2.3). */
+int
+tg_abi_random_id(void)
+{
+    static char text[32];
+    unsigned char bytes[16];
+    random_bytes(bytes, sizeof bytes);
+    (void)put_hex(text, bytes, sizeof bytes);
+    tg_abi_vm.out = tg_slice_of(text, sizeof text);
+    return TG_OK;
+}
+
+int
+tg_abi_hex(const char *p, size_t n)
+{
+    static char text[256];
+    if (n > sizeof text / 2) {
+        return TG_ELIMIT;
+    }
+    (void)put_hex(text, (const unsigned char *)p, n);
+    tg_abi_vm.out = tg_slice_of(text, n * 2);
+    return TG_OK;
+}
+
+int
+tg_abi_sha256(const char *p, size_t n)
+{
+    static unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    if (EVP_Digest(p, n, digest, &size, EVP_sha256(), NULL) != 1) {
+        return TG_ESYSTEM;
+    }
+    tg_abi_vm.out = tg_slice_of((const char *)digest, size);
+    return TG_OK;
+}

@@ -1,0 +1,315 @@
+/*
+ * The border, part one: the messages of the running exchange. Contracts are in abi.h.
+ */
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "proxy/request.h"
+#include "vm/vm.h"
+
+static struct tg_exchange *
+exchange_of(struct tg_abi_exchange *x)
+{
+    return (struct tg_exchange *)x;
+}
+
+/* What the client sent is parsed again when somebody asks: a copy for each request would be for nothing. */
+static struct tg_message *
+original_of(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    if (x->original == NULL) {
+        struct tg_message *message = tg_arena_alloc(&x->arena, sizeof *message);
+        if (message == NULL) {
+            return &x->request;
+        }
+        tg_message_init(message, &x->arena);
+        if (tg_h1_parse_request(message, x->in + x->scan.start, x->scan.pos - x->scan.start, &fault) != TG_OK) {
+            return &x->request; /* memory is short: it was parsed before */
+        }
+        x->original = message;
+    }
+    return x->original;
+}
+
+static struct tg_message *
+message_of(struct tg_abi_exchange *x, int side)
+{
+    if (side == TG_SIDE_ORIGINAL) {
+        return original_of(exchange_of(x));
+    }
+    return side == TG_SIDE_REQUEST ? &exchange_of(x)->request : &exchange_of(x)->response;
+}
+
+static void
+put_out(const char *p, size_t n)
+{
+    tg_abi_vm.out = tg_slice_of(p, n);
+}
+
+/* RFC 9110, section 5.3: several lines of one name are one list. */
+static int
+join_fields(struct tg_message *message, const char *name, size_t n, const struct tg_field *first, unsigned from)
+{
+    size_t size = first->value_len;
+    unsigned next = from;
+    const struct tg_field *field;
+    while ((field = tg_message_find(message, name, n, &next)) != NULL) {
+        size += 2 + field->value_len;
+    }
+    char *joined = tg_arena_alloc(message->arena, size);
+    if (joined == NULL) {
+        return TG_ENOMEM;
+    }
+    memcpy(joined, first->value, first->value_len);
+    char *p = joined + first->value_len;
+    next = from;
+    while ((field = tg_message_find(message, name, n, &next)) != NULL) {
+        memcpy(p, ", ", 2);
+        memcpy(p + 2, field->value, field->value_len);
+        p += 2 + field->value_len;
+    }
+    put_out(joined, size);
+    return TG_OK;
+}
+
+int
+tg_abi_field_get(struct tg_abi_exchange *x, int side, const char *name, size_t name_len)
+{
+    struct tg_message *message = message_of(x, side);
+    unsigned next = 0;
+    const struct tg_field *field = tg_message_find(message, name, name_len, &next);
+    if (field == NULL) {
+        return TG_ENONE;
+    }
+    unsigned more = next;
+    if (tg_message_find(message, name, name_len, &more) != NULL) {
+        return join_fields(message, name, name_len, field, next);
+    }
+    put_out(field->value, field->value_len);
+    return TG_OK;
+}
+
+int
+tg_abi_field_nth(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, uint32_t nth)
+{
+    const struct tg_message *message = message_of(x, side);
+    unsigned next = 0;
+    const struct tg_field *field;
+    while ((field = tg_message_find(message, name, name_len, &next)) != NULL) {
+        if (nth-- == 0) {
+            put_out(field->value, field->value_len);
+            return TG_OK;
+        }
+    }
+    return TG_ENONE;
+}
+
+int
+tg_abi_field_at(struct tg_abi_exchange *x, int side, uint32_t index, struct tg_slice *name)
+{
+    const struct tg_message *message = message_of(x, side);
+    if (index >= message->count) {
+        return TG_ENONE;
+    }
+    const struct tg_field *field = &message->fields[index];
+    *name = tg_slice_of(field->name, field->name_len);
+    put_out(field->value, field->value_len);
+    return TG_OK;
+}
+
+int
+tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target)
+{
+    const struct tg_message *message = original_of(exchange_of(x));
+    put_out(message->method.p, message->method.n);
+    *target = message->target;
+    return TG_OK;
+}
+
+int
+tg_abi_field_set(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
+                 size_t value_len)
+{
+    return tg_message_set(message_of(x, side), tg_slice_of(name, name_len), tg_slice_of(value, value_len));
+}
+
+int
+tg_abi_field_add(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
+                 size_t value_len)
+{
+    return tg_message_add(message_of(x, side), tg_slice_of(name, name_len), tg_slice_of(value, value_len));
+}
+
+int
+tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_t name_len)
+{
+    return tg_message_remove(message_of(x, side), name, name_len);
+}
+
+static int
+copy_into(struct tg_abi_exchange *x, struct tg_slice *slot, const char *p, size_t n)
+{
+    const char *copy = tg_arena_copy(&exchange_of(x)->arena, p, n);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    *slot = tg_slice_of(copy, n);
+    return TG_OK;
+}
+
+int
+tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    if (!tg_is_token(p, n) || tg_slice_is(tg_slice_of(p, n), "CONNECT", 7)) {
+        return TG_EINVAL;
+    }
+    const int rc = copy_into(x, &x->method, p, n);
+    if (rc == TG_OK) {
+        exchange_of(x)->request.method = x->method;
+        exchange_of(x)->to_head = tg_slice_is(x->method, "HEAD", 4);
+    }
+    return rc;
+}
+
+static bool
+is_target_text(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)p[i];
+        if (c <= 0x20 || c >= 0x7f || c == '#' || c == '"' || c == '<' || c == '>' || c == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+int
+tg_abi_set_path(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    struct tg_slice copy;
+    struct tg_slice raw;
+    struct tg_slice path;
+    const struct tg_h1_fault *fault = NULL;
+    if (!is_target_text(p, n) || memchr(p, '?', n) != NULL) {
+        return TG_EINVAL;
+    }
+    int rc = copy_into(x, &copy, p, n);
+    if (rc == TG_OK) {
+        rc = tg_target_path(copy, &exchange_of(x)->arena, &raw, &path, &fault);
+    }
+    if (rc != TG_OK) {
+        return rc == TG_ENOMEM ? rc : TG_EINVAL;
+    }
+    x->raw_path = raw;
+    x->path = path;
+    x->path_changed = 1;
+    return TG_OK;
+}
+
+int
+tg_abi_set_query(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    if (!is_target_text(p, n)) {
+        return TG_EINVAL;
+    }
+    x->query_present = n > 0;
+    return copy_into(x, &x->query, p, n);
+}
+
+int
+tg_abi_set_host(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    struct tg_slice copy;
+    const struct tg_h1_fault *fault = NULL;
+    int rc = copy_into(x, &copy, p, n);
+    if (rc == TG_OK) {
+        rc = tg_target_host(copy, &exchange_of(x)->arena, &x->authority, &x->host, &fault);
+    }
+    return rc == TG_EPROTOCOL ? TG_EINVAL : rc;
+}
+
+int
+tg_abi_set_upstream_host(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    return tg_is_value(p, n) && n > 0 ? copy_into(x, &x->upstream_host, p, n) : TG_EINVAL;
+}
+
+int
+tg_abi_set_status(struct tg_abi_exchange *x, int status)
+{
+    if (status < 200 || status > 599) {
+        return TG_EINVAL;
+    }
+    exchange_of(x)->response.status = (uint16_t)status;
+    exchange_of(x)->response.reason.n = 0;
+    x->status = (uint16_t)status;
+    return TG_OK;
+}
+
+int
+tg_abi_client_ip(struct tg_abi_exchange *x)
+{
+    static char text[TG_ADDRESS_TEXT];
+    unsigned port;
+    const size_t n = tg_downstream_client(&exchange_of(x)->client, text, &port);
+    x->client_port = port;
+    put_out(text, n);
+    return TG_OK;
+}
+
+int
+tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t body_len)
+{
+    struct tg_exchange *exchange = exchange_of(x);
+    const char *copy = "";
+    if (status < 200 || status > 599) {
+        return TG_EINVAL;
+    }
+    if (exchange->state == TG_STATE_RELAY || exchange->state >= TG_STATE_DRAIN) {
+        return TG_ESTALE;
+    }
+    if (body_len > 0 && body_len <= TG_EXCHANGE_ARENA_MAX / 2) {
+        copy = tg_arena_copy(&exchange->arena, body, body_len);
+    } else if (body_len > 0) {
+        return TG_ELIMIT;
+    }
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    tg_exchange_respond(exchange, (unsigned)status, tg_slice_of(copy, body_len));
+    x->verdict = TG_VERDICT_RESPOND;
+    return TG_OK;
+}
+
+int
+tg_abi_request_body(struct tg_abi_exchange *x, size_t max)
+{
+    struct tg_exchange *exchange = exchange_of(x);
+    const enum tg_rc rc = tg_request_want_body(exchange, max);
+    if (rc == TG_OK) {
+        put_out(exchange->buffered.p, exchange->buffered.n);
+    }
+    return rc;
+}
+
+int
+tg_abi_set_request_body(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    struct tg_exchange *exchange = exchange_of(x);
+    if (exchange->state != TG_STATE_REQUEST || n > TG_EXCHANGE_ARENA_MAX / 2) {
+        return TG_EINVAL;
+    }
+    char *copy = tg_arena_copy(&exchange->arena, p, n);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    if (!exchange->buffered.replaced) {
+        tg_mem_free(exchange->buffered.p);
+    }
+    exchange->buffered.p = copy;
+    exchange->buffered.n = n;
+    exchange->buffered.replaced = true;
+    exchange->buffered.whole = true;
+    return TG_OK;
+}

@@ -1,0 +1,136 @@
+/*
+ * The border, part two: coroutines, timers, peers and calls. Contracts are in abi.h.
+ */
+#include <event2/event.h>
+
+#include "vm/vm.h"
+
+int
+tg_abi_spawn(uint32_t task)
+{
+    const struct tg_coroutine *parent = tg_host->running;
+    struct tg_exchange *x = parent == NULL ? NULL : parent->exchange;
+    struct tg_coroutine *co = parent == NULL ? NULL : tg_coroutine_take(parent->vm, x, TG_ENTRY_TASK);
+    if (co == NULL) {
+        return TG_ENOMEM;
+    }
+    co->task = task;
+    co->plugin = tg_abi_vm.mark[0];
+    tg_coroutine_ready(co);
+    return TG_OK;
+}
+
+void
+tg_abi_wake(uint32_t coroutine, uint32_t serial)
+{
+    struct tg_coroutine *co = tg_coroutine_find(coroutine, serial);
+    if (co != NULL) {
+        tg_coroutine_ready(co);
+    }
+}
+
+void
+tg_abi_cancel(uint32_t coroutine, uint32_t serial)
+{
+    struct tg_coroutine *co = tg_coroutine_find(coroutine, serial);
+    if (co != NULL && co != tg_host->running && !co->phase) {
+        tg_coroutine_drop(co);
+    }
+}
+
+int
+tg_abi_timer(double seconds)
+{
+    struct tg_coroutine *co = tg_host->running;
+    if (co == NULL || !(seconds >= 0) || seconds > 1e9) {
+        return TG_EINVAL;
+    }
+    const struct timeval wait = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    return event_add(&co->timer, &wait) == 0 ? TG_OK : TG_ENOMEM;
+}
+
+void
+tg_abi_timer_stop(void)
+{
+    if (tg_host->running != NULL) {
+        (void)event_del(&tg_host->running->timer);
+    }
+}
+
+int
+tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout, uint32_t requests)
+{
+    const struct tg_pool_limits limits = {idle_max, idle_timeout, requests};
+    unsigned index = 0;
+    if (host_len == 0 || host_len > 255 || memchr(host, '\0', host_len) != NULL || port == 0 || port > 65535) {
+        return TG_EINVAL;
+    }
+    const enum tg_rc rc = tg_peers_intern(&tg_host->proxy->peers, tg_slice_of(host, host_len), port, &limits, &index);
+    return rc == TG_OK ? (int)index : (int)rc;
+}
+
+uint32_t
+tg_abi_peer_in_flight(uint32_t peer)
+{
+    const struct tg_peers *peers = &tg_host->proxy->peers;
+    return peer < peers->count ? peers->list[peer]->in_flight : 0;
+}
+
+static void
+on_call_done(struct tg_call *call)
+{
+    tg_coroutine_ready(call->owner);
+}
+
+struct tg_abi_call *
+tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *body, size_t body_len,
+                  uint32_t connect_timeout, uint32_t timeout, size_t max_body, int is_head)
+{
+    struct tg_coroutine *co = tg_host->running;
+    struct tg_proxy *proxy = tg_host->proxy;
+    if (co == NULL || peer >= proxy->peers.count) {
+        return NULL;
+    }
+    const struct tg_call_request request = {
+        .head = tg_slice_of(head, head_len),
+        .body = tg_slice_of(body, body_len),
+        .connect_timeout = connect_timeout,
+        .timeout = timeout,
+        .max_body = max_body,
+        .to_head = is_head != 0,
+    };
+    struct tg_call *call = tg_call_start(proxy, proxy->peers.list[peer], &request, on_call_done, co);
+    if (call == NULL) {
+        return NULL;
+    }
+    call->next = co->calls;
+    co->calls = call;
+    return &call->abi;
+}
+
+int
+tg_abi_call_field(struct tg_abi_call *abi, uint32_t index, struct tg_slice *name)
+{
+    const struct tg_call *call = (const struct tg_call *)abi;
+    if (index >= call->response.count) {
+        return TG_ENONE;
+    }
+    const struct tg_field *field = &call->response.fields[index];
+    *name = tg_slice_of(field->name, field->name_len);
+    tg_abi_vm.out = tg_slice_of(field->value, field->value_len);
+    return TG_OK;
+}
+
+void
+tg_abi_call_free(struct tg_abi_call *abi)
+{
+    struct tg_call *call = (struct tg_call *)abi;
+    struct tg_coroutine *co = call->owner;
+    for (struct tg_call **link = &co->calls; *link != NULL; link = &(*link)->next) {
+        if (*link == call) {
+            *link = call->next;
+            tg_call_free(call);
+            return;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+#include "vm/compile.h"
+
+#include <glob.h>
+#include <lauxlib.h>
+
+#include "vm/bundle.h"
+#include "vm/embedded.h"
+#include "vm/load.h"
+
+/* glob(pattern) -> list of paths, sorted */
+static int
+list_files(lua_State *L)
+{
+    const char *pattern = luaL_checkstring(L, 1);
+    glob_t found;
+    lua_newtable(L);
+    if (glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            lua_pushstring(L, found.gl_pathv[i]);
+            lua_rawseti(L, -2, (int)i + 1);
+        }
+        globfree(&found);
+    }
+    return 1;
+}
+
+/* modules() -> list of { name, path, text }: what is built in */
+static int
+list_modules(lua_State *L)
+{
+    lua_newtable(L);
+    int n = 0;
+    for (const struct tg_embedded *module = tg_embedded; module->name != NULL; module++) {
+        lua_createtable(L, 3, 0);
+        lua_pushstring(L, module->name);
+        lua_rawseti(L, -2, 1);
+        lua_pushstring(L, module->path);
+        lua_rawseti(L, -2, 2);
+        lua_pushlstring(L, (const char *)module->text, module->size);
+        lua_rawseti(L, -2, 3);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+/* Writes the list of { name, data } on top of the stack, and pops it. */
+static enum tg_rc
+write_bundle(lua_State *L, int fd, struct tg_err *err)
+{
+    enum tg_rc rc = tg_bundle_begin(fd);
+    const int count = (int)lua_objlen(L, -1);
+    for (int i = 1; i <= count && rc == TG_OK; i++) {
+        struct tg_slice name;
+        struct tg_slice data;
+        lua_rawgeti(L, -1, i);  /* list pair */
+        lua_rawgeti(L, -1, 1);  /* list pair name */
+        lua_rawgeti(L, -2, 2);  /* list pair name data */
+        name.p = lua_tolstring(L, -2, &name.n);
+        data.p = lua_tolstring(L, -1, &data.n);
+        rc = name.p == NULL || data.p == NULL ? TG_EINVAL : tg_bundle_write(fd, name, data);
+        lua_pop(L, 3); /* list */
+    }
+    lua_pop(L, 1);
+    return rc == TG_OK ? TG_OK : tg_err_errno(err, "write the bundle");
+}
+
+enum tg_rc
+tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_err *err)
+{
+    lua_State *L = tg_load_state((struct tg_slice){0}, err);
+    if (L == NULL) {
+        return TG_ESCRIPT;
+    }
+    enum tg_rc rc = TG_ESCRIPT;
+    if (tg_load_module(L, "runtime.boot", err)) { /* boot */
+        lua_getfield(L, -1, "compile");           /* boot compile */
+        lua_createtable(L, 0, 4);                 /* boot compile core */
+        lua_pushstring(L, entry);
+        lua_setfield(L, -2, "entry");
+        lua_pushcfunction(L, list_files);
+        lua_setfield(L, -2, "glob");
+        lua_pushcfunction(L, list_modules);
+        lua_setfield(L, -2, "modules");
+        lua_newtable(L); /* boot compile core dirs */
+        for (int i = 0; plugin_dirs[i] != NULL; i++) {
+            lua_pushstring(L, plugin_dirs[i]);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_setfield(L, -2, "plugin_dirs");  /* boot compile core */
+        if (tg_load_call(L, 1, 2, err)) {    /* boot list|nil message */
+            if (lua_istable(L, -2)) {
+                lua_pop(L, 1);
+                rc = write_bundle(L, fd, err);
+            } else {
+                const char *text = lua_tostring(L, -1);
+                (void)tg_err_set(err, TG_ESCRIPT, "%s", text == NULL ? "no message" : text);
+            }
+        }
+    }
+    lua_close(L);
+    return rc;
+}
+
+int
+tg_compile_run(const char *module, int argc, char **argv, struct tg_err *err)
+{
+    int status = -1;
+    lua_State *L = tg_load_state((struct tg_slice){0}, err);
+    if (L == NULL) {
+        return -1;
+    }
+    if (tg_load_module(L, module, err)) { /* module */
+        lua_getfield(L, -1, "main");      /* module main */
+        for (int i = 0; i < argc; i++) {
+            lua_pushstring(L, argv[i]);
+        }
+        if (tg_load_call(L, argc, 1, err)) { /* module status */
+            status = (int)lua_tointeger(L, -1);
+        }
+    }
+    lua_close(L);
+    return status;
+}

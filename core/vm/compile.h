@@ -1,0 +1,20 @@
+/*
+ * compile.h - from files to a bundle: runs in a process of its own, which a bad script may crash or hang.
+ *
+ * Owns: nothing. Used by: process/. The only place that reads configuration files.
+ */
+#ifndef TG_VM_COMPILE_H
+#define TG_VM_COMPILE_H
+
+#include "vm/host.h"
+
+/*
+ * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`. `plugin_dirs`
+ * is a list of folders, NULL at its end. TG_ESCRIPT and `err`.
+ */
+TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_err *err);
+
+/* Calls main(arguments) of the Lua module, which returns an exit status. -1 and `err` when it raised. */
+int tg_compile_run(const char *module, int argc, char **argv, struct tg_err *err);
+
+#endif

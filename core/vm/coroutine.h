@@ -1,0 +1,56 @@
+/*
+ * coroutine.h - the coroutines that policies run in: a bounded pool for each VM, and their resumption.
+ *
+ * Owns: every lua_State thread, and which exchange it runs for. Used by: vm.c and the border.
+ * The one function that resumes is here: it checks that the exchange still lives (SECURITY, Envoy CVE-2023-27492).
+ * A coroutine runs the main function of the runtime: it yields nothing when its work is done, and something to wait.
+ */
+#ifndef TG_VM_COROUTINE_H
+#define TG_VM_COROUTINE_H
+
+#include <event2/event_struct.h>
+#include <lua.h>
+
+#include "proxy/call.h"
+#include "vm/host.h"
+
+struct tg_coroutine {
+    lua_State *L;
+    struct tg_vm *vm;
+    struct tg_exchange *exchange; /* NULL: none */
+    struct tg_coroutine *next;    /* of the exchange's list, or of the pool */
+    struct tg_coroutine *next_ready;
+    struct tg_call *calls;
+    struct event timer;
+    int ref;        /* in the registry: keeps the thread */
+    uint32_t index; /* in host->coroutines */
+    uint32_t serial;
+    uint32_t exchange_serial;
+    uint32_t entry;
+    uint32_t task;
+    uint32_t plugin; /* mark to be restored */
+    uint32_t route;
+    bool is_ready;
+    bool waiting; /* has yielded to wait */
+    bool phase;   /* the exchange waits for its end */
+    bool timer_set;
+};
+
+enum tg_coroutine_result { TG_COROUTINE_DONE, TG_COROUTINE_WAITS, TG_COROUTINE_FAILED };
+
+/* One of the pool, or a new one; NULL when there are too many or memory is short. */
+struct tg_coroutine *tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *exchange, uint32_t entry);
+/*
+ * Runs it. DONE: it has gone back to the pool. FAILED: the error value is on top of its stack; it must be dropped.
+ */
+enum tg_coroutine_result tg_coroutine_resume(struct tg_coroutine *coroutine);
+/* Ends it, wherever it waits; its calls end with it. */
+void tg_coroutine_drop(struct tg_coroutine *coroutine);
+/* Ends all of an exchange. */
+void tg_coroutine_drop_all(struct tg_exchange *exchange);
+/* Will be resumed at the end of this turn, unless it is queued already. */
+void tg_coroutine_ready(struct tg_coroutine *coroutine);
+/* The one with this index and serial, or NULL. */
+struct tg_coroutine *tg_coroutine_find(uint32_t index, uint32_t serial);
+
+#endif

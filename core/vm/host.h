@@ -1,0 +1,50 @@
+/*
+ * host.h - what a worker lends to the Lua states in it, and what the functions of the border find.
+ *
+ * Owns: the dictionaries and sinks that were opened, by index. Used by: the rooms of vm/ and process/worker.c.
+ * The functions of abi.h take no context, so there is one host a process, set by its owner in process/.
+ */
+#ifndef TG_VM_HOST_H
+#define TG_VM_HOST_H
+
+#include "base/sink.h"
+#include "proxy/exchange.h"
+#include "zone/dict.h"
+#include "zone/scoreboard.h"
+
+enum { TG_HOST_DICTS = 256, TG_HOST_SINKS = 64, TG_HOST_STRIP = 256, TG_COROUTINES_MAX = 65536 };
+
+struct tg_vm;
+struct tg_coroutine;
+
+struct tg_host_dict {
+    char name[64];
+    struct tg_dict *dict;
+};
+
+struct tg_host {
+    struct tg_proxy *proxy; /* NULL in a process that only validates */
+    struct tg_score *score;
+    unsigned worker;
+    struct tg_vm *current; /* what new exchanges begin on */
+    struct tg_vm *building; /* whose set-up runs */
+    struct tg_host_dict dicts[TG_HOST_DICTS];
+    unsigned dict_count;
+    struct tg_sink *sinks[TG_HOST_SINKS];
+    unsigned sink_count;
+    struct tg_coroutine **coroutines; /* by index; NULL: free */
+    unsigned coroutine_count;
+    struct tg_coroutine *ready; /* to be resumed */
+    struct tg_coroutine **ready_last;
+    struct tg_task ready_task;
+    struct tg_coroutine *running;
+    uint32_t mark[2]; /* where score is not shared */
+};
+
+/* The host of this process. */
+extern struct tg_host *tg_host;
+
+/* Opens a dictionary by its descriptor under `name`; one that is there under it is kept. TG_ELIMIT, TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_host_add_dict(struct tg_host *host, const char *name, int fd);
+
+#endif

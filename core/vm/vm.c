@@ -1,0 +1,293 @@
+#include "vm/vm.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "proxy/machine.h"
+#include "vm/embedded.h"
+#include "vm/load.h"
+
+enum { CLOSE_STEPS = 200, CLOSE_STEP_SIZE = 64 };
+
+TG_ABI struct tg_abi_vm tg_abi_vm;
+
+static void
+on_close_task(struct tg_task *task)
+{
+    struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, close_task));
+    /* lua_close in one go would stall the loop for 5 ms: what is garbage is collected before it, in steps. */
+    if (vm->closing < CLOSE_STEPS && lua_gc(vm->L, LUA_GCSTEP, CLOSE_STEP_SIZE) == 0) {
+        vm->closing++;
+        tg_task_queue(vm->host->proxy->loop, &vm->close_task);
+        return;
+    }
+    lua_close(vm->L);
+    if (vm->host->score != NULL) {
+        vm->host->score->generations--;
+    }
+    tg_mem_free(vm);
+}
+
+static void
+drop_roots(struct tg_vm *vm)
+{
+    lua_State *L = vm->L;
+    while (vm->pool != NULL) {
+        struct tg_coroutine *co = vm->pool;
+        vm->pool = co->next;
+        tg_coroutine_drop(co);
+    }
+    luaL_unref(L, LUA_REGISTRYINDEX, vm->main_ref);
+    luaL_unref(L, LUA_REGISTRYINDEX, vm->error_ref);
+    lua_settop(L, 0);
+    lua_newtable(L);                                /* table */
+    lua_replace(L, LUA_GLOBALSINDEX);               /* */
+    lua_pushnil(L);                                 /* nil */
+    lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");  /* */
+    lua_pushnil(L);                                 /* nil */
+    lua_setfield(L, LUA_REGISTRYINDEX, "tidegate"); /* */
+}
+
+void
+tg_vm_ref(struct tg_vm *vm)
+{
+    vm->refs++;
+}
+
+void
+tg_vm_unref(struct tg_vm *vm)
+{
+    if (vm == NULL || --vm->refs > 0) {
+        return;
+    }
+    drop_roots(vm);
+    vm->close_task.run = on_close_task;
+    tg_task_queue(vm->host->proxy->loop, &vm->close_task);
+}
+
+size_t
+tg_vm_bytes(const struct tg_vm *vm)
+{
+    return (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+}
+
+/* runtime.boot's start(core) -> main, judge, wants_log */
+static bool
+start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
+{
+    lua_State *L = vm->L;
+    lua_getfield(L, -1, "start");                      /* boot start */
+    lua_createtable(L, 0, 4);                          /* boot start core */
+    lua_pushstring(L, id);                             /* boot start core id */
+    lua_setfield(L, -2, "id");                         /* boot start core */
+    lua_pushnumber(L, (lua_Number)vm->serial);         /* boot start core serial */
+    lua_setfield(L, -2, "serial");                     /* boot start core */
+    lua_pushinteger(L, (lua_Integer)vm->host->worker); /* boot start core worker */
+    lua_setfield(L, -2, "worker");                     /* boot start core */
+    lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* boot start core files */
+    lua_setfield(L, -2, "files");                      /* boot start core */
+    if (!tg_load_call(L, 1, 3, err)) {                 /* boot main judge wants */
+        return false;
+    }
+    vm->wants = lua_toboolean(L, -1) ? TG_WANT_LOG : 0;
+    lua_pop(L, 1);                                   /* boot main judge */
+    vm->error_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot main */
+    vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);   /* boot */
+    lua_settop(L, 0);
+    return true;
+}
+
+struct tg_vm *
+tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
+{
+    struct tg_vm *vm = tg_mem_new(struct tg_vm);
+    if (vm == NULL) {
+        (void)tg_err_set(err, TG_ENOMEM, "memory is short");
+        return NULL;
+    }
+    *vm = (struct tg_vm){.host = host, .refs = 1, .serial = serial};
+    vm->L = tg_load_state(bundle, err);
+    if (vm->L == NULL) {
+        tg_mem_free(vm);
+        return NULL;
+    }
+    struct tg_vm *building = host->building;
+    host->building = vm;
+    const bool ok = tg_load_module(vm->L, "runtime.boot", err) && start_runtime(vm, id, err);
+    host->building = building;
+    if (!ok) {
+        lua_close(vm->L);
+        tg_mem_free(vm);
+        return NULL;
+    }
+    if (host->score != NULL) {
+        host->score->generations++;
+    }
+    return vm;
+}
+
+void
+tg_vm_start(struct tg_vm *vm)
+{
+    struct tg_coroutine *co = tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
+    if (co != NULL) {
+        co->task = 0; /* the runtime's own: `start` of the plugins */
+        tg_coroutine_ready(co);
+    }
+}
+
+/*
+ * Asks the runtime about the error value on top of a failed coroutine's stack: a response that was thrown answers the
+ * exchange; everything else is logged with its traceback.
+ */
+static enum tg_rc
+judge_error(struct tg_coroutine *co)
+{
+    struct tg_vm *vm = co->vm;
+    lua_State *L = vm->L;
+    enum tg_rc rc = TG_ESCRIPT;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->error_ref); /* judge */
+    lua_pushvalue(co->L, -1);
+    lua_xmove(co->L, L, 1);            /* judge value */
+    luaL_traceback(L, co->L, NULL, 0); /* judge value traceback */
+    lua_pushinteger(L, (lua_Integer)co->entry);
+    lua_pushinteger(L, (lua_Integer)co->plugin);
+    if (lua_pcall(L, 4, 1, 0) == 0) { /* handled */
+        rc = lua_toboolean(L, -1) ? TG_OK : TG_ESCRIPT;
+    } else {
+        const char *text = lua_tostring(L, -1);
+        tg_log(TG_LOG_ERROR, "error while judging an error: %s", text == NULL ? "(no text)" : text);
+    }
+    lua_settop(L, 0);
+    return rc;
+}
+
+/* Runs a phase; drops the coroutine when it failed. */
+static enum tg_rc
+run(struct tg_coroutine *co)
+{
+    switch (tg_coroutine_resume(co)) {
+    case TG_COROUTINE_DONE:
+        return TG_OK;
+    case TG_COROUTINE_WAITS:
+        return TG_AGAIN;
+    case TG_COROUTINE_FAILED:
+        break;
+    }
+    const enum tg_rc rc = judge_error(co);
+    tg_coroutine_drop(co);
+    return rc;
+}
+
+static void
+resume_ready(struct tg_coroutine *co)
+{
+    struct tg_exchange *x = co->exchange;
+    const bool phase = co->phase;
+    const enum tg_rc rc = run(co);
+    if (phase && rc != TG_AGAIN) {
+        tg_machine_policy_done(x, rc);
+    }
+}
+
+void
+tg_vm_run_ready(struct tg_task *task)
+{
+    struct tg_host *host = (struct tg_host *)((char *)task - offsetof(struct tg_host, ready_task));
+    /* At most those that are here now: a coroutine that wakes itself must not keep the loop from its sockets. */
+    unsigned budget = 0;
+    for (const struct tg_coroutine *co = host->ready; co != NULL; co = co->next_ready) {
+        budget++;
+    }
+    while (budget-- > 0 && host->ready != NULL) {
+        struct tg_coroutine *co = host->ready;
+        host->ready = co->next_ready;
+        if (host->ready == NULL) {
+            host->ready_last = &host->ready;
+        }
+        co->is_ready = false;
+        resume_ready(co);
+    }
+    if (host->ready != NULL) {
+        tg_task_queue(host->proxy->loop, &host->ready_task);
+    }
+}
+
+static void
+begin(struct tg_exchange *x)
+{
+    struct tg_vm *vm = tg_host->current;
+    if (x->generation != NULL) {
+        return;
+    }
+    tg_vm_ref(vm);
+    x->generation = vm;
+    x->abi.wants = vm->wants;
+    x->abi.listener = (uint16_t)tg_downstream_config(x->down)->ordinal;
+}
+
+/* Identity that only a plugin may state is taken from the client's request before any plugin sees it (SECURITY 1.4). */
+static void
+strip_identity(const struct tg_vm *vm, struct tg_message *request)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < request->count; i++) {
+        bool strip = false;
+        for (unsigned k = 0; k < vm->strip_count && !strip; k++) {
+            strip = request->fields[i].hash == vm->strip[k];
+        }
+        if (!strip) {
+            request->fields[kept++] = request->fields[i];
+        }
+    }
+    request->count = kept;
+}
+
+static enum tg_rc
+enter(struct tg_exchange *x, enum tg_abi_entry entry)
+{
+    struct tg_vm *vm = x->generation;
+    if (entry == TG_ENTRY_REQUEST && vm->strip_count > 0) {
+        strip_identity(vm, &x->request);
+    }
+    struct tg_coroutine *co = tg_coroutine_take(vm, x, entry);
+    if (co == NULL) {
+        tg_log(TG_LOG_ERROR, "no coroutine: memory is short, or too many wait");
+        return TG_ESCRIPT;
+    }
+    const enum tg_rc rc = run(co);
+    if (rc == TG_AGAIN) {
+        co->phase = true;
+    }
+    return rc;
+}
+
+static void
+body_ready(struct tg_exchange *x, enum tg_rc rc)
+{
+    (void)rc; /* asked for again by the coroutine, which then gets the result */
+    for (struct tg_coroutine *co = x->coroutines; co != NULL; co = co->next) {
+        if (co->waiting) {
+            tg_coroutine_ready(co);
+        }
+    }
+}
+
+static void
+cancel(struct tg_exchange *x)
+{
+    tg_coroutine_drop_all(x);
+}
+
+static void
+end(struct tg_exchange *x)
+{
+    tg_coroutine_drop_all(x);
+    tg_vm_unref(x->generation);
+    x->generation = NULL;
+}
+
+const struct tg_policy tg_vm_policy = {
+    .begin = begin, .enter = enter, .body_ready = body_ready, .cancel = cancel, .end = end};

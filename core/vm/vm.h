@@ -1,0 +1,46 @@
+/*
+ * vm.h - one generation: a Lua state with the configuration and all the code of it.
+ *
+ * Owns: the Lua state. Counted: the worker holds the current one, each exchange the one that it began on; when the last
+ * lets go the state is collected in small steps and closed. Used by: process/. Does not know: how bundles get here.
+ */
+#ifndef TG_VM_VM_H
+#define TG_VM_VM_H
+
+#include "vm/bundle.h"
+#include "vm/coroutine.h"
+
+struct tg_vm {
+    struct tg_host *host;
+    lua_State *L;
+    struct tg_coroutine *pool;
+    unsigned pooled;
+    unsigned refs;
+    uint64_t serial; /* of the generation */
+    int main_ref;    /* the function that coroutines run */
+    int error_ref;   /* what judges an error value */
+    uint8_t wants;   /* TG_WANT_LOG: of exchanges that never reach a route */
+    uint8_t closing; /* steps done */
+    unsigned strip_count;
+    uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
+    struct tg_task close_task;
+};
+
+/*
+ * Builds the generation `serial` from a bundle; `id` is its hash as text. One reference is the caller's. NULL and `err`:
+ * file, line, found and expected.
+ */
+struct tg_vm *tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err);
+void tg_vm_ref(struct tg_vm *vm);
+void tg_vm_unref(struct tg_vm *vm);
+/* The generation is current from now on: its `start` hooks run. */
+void tg_vm_start(struct tg_vm *vm);
+/* Bytes of its Lua state. */
+size_t tg_vm_bytes(const struct tg_vm *vm);
+
+/* The task of host->ready_task. */
+void tg_vm_run_ready(struct tg_task *task);
+
+extern const struct tg_policy tg_vm_policy;
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * dict.h - a dictionary in shared memory: keys and values of bounded size, with expiry, evicted by least recent use.
+ *
+ * Owns: the mapping of its memory; the memory itself lives as long as a process has it (a memory file handed on by the
+ * master). Used by: the border to Lua. Does not know what a value means.
+ * Each shard has a robust mutex: one whose owner died is emptied, since a half-done change cannot be trusted.
+ */
+#ifndef TG_ZONE_DICT_H
+#define TG_ZONE_DICT_H
+
+#include <stdint.h>
+
+#include "base/rc.h"
+
+enum {
+    TG_DICT_KEY_MAX = 1024,
+    TG_DICT_SIZE_MIN = 64 * 1024 /* bytes of a dictionary */
+};
+
+enum tg_dict_type { TG_DICT_NIL, TG_DICT_NUMBER, TG_DICT_STRING, TG_DICT_BOOLEAN, TG_DICT_TABLE };
+
+struct tg_dict;
+
+/* `p` is borrowed: until the next call for a value that was got, until the call returns for one that is set. */
+struct tg_dict_value {
+    enum tg_dict_type type;
+    double number; /* numbers, and 0 or 1 for booleans */
+    const char *p; /* strings and encoded tables */
+    size_t n;
+};
+
+/* A memory file of `size` bytes with an empty dictionary in it; -1 and `err`. The descriptor is the caller's. */
+int tg_dict_create(size_t size, struct tg_err *err);
+/* Maps the dictionary in `fd`, which may be closed afterwards. NULL: it is none, or memory is short. */
+struct tg_dict *tg_dict_open(int fd);
+void tg_dict_close(struct tg_dict *dict);
+size_t tg_dict_size(const struct tg_dict *dict);
+
+/*
+ * Times are milliseconds of the monotonic clock; `ttl` 0 means for ever. All copy. TG_EINVAL: the key is empty or too
+ * long. TG_ELIMIT: there is no room for a value of this size, even by evicting.
+ */
+/* The value is copied into memory of this process, valid until the next get. TG_ENONE: there is none. */
+TG_MUST_CHECK enum tg_rc tg_dict_get(struct tg_dict *dict, const char *key, size_t n, uint64_t now,
+                                     struct tg_dict_value *value);
+/* `only_new`: TG_EBUSY when the key is there. */
+TG_MUST_CHECK enum tg_rc tg_dict_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
+                                     const struct tg_dict_value *value, bool only_new);
+/* Adds `by`; a missing key begins at 0 and lives for `ttl`. TG_EINVAL: what is there is no number. */
+TG_MUST_CHECK enum tg_rc tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
+                                      double by, double *result);
+/* TG_ENONE: it was not there. */
+enum tg_rc tg_dict_delete(struct tg_dict *dict, const char *key, size_t n, uint64_t now);
+/* Milliseconds that are left; 0 for ever. TG_ENONE. */
+TG_MUST_CHECK enum tg_rc tg_dict_ttl(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t *left);
+
+#endif

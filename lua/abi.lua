@@ -1,0 +1,45 @@
+--- abi: the only place that knows FFI. What it returns is for lua/tidegate and lua/runtime, never for plugins.
+local ffi = require "ffi"
+
+ffi.cdef(tg_abi_text) -- luacheck: globals tg_abi_text
+tg_abi_text = nil
+
+local C = ffi.C
+local vm = C.tg_abi_vm
+local to_string = ffi.string
+
+local abi = {
+  C = C,
+  vm = vm,
+  string = to_string,
+  slice = ffi.new "struct tg_slice",
+  -- While a configuration is validated there is no worker: set-up must not reach for one.
+  validating = false,
+
+  ENTRY_REQUEST = C.TG_ENTRY_REQUEST, ENTRY_BALANCE = C.TG_ENTRY_BALANCE, ENTRY_RESPONSE = C.TG_ENTRY_RESPONSE,
+  ENTRY_LOG = C.TG_ENTRY_LOG, ENTRY_TASK = C.TG_ENTRY_TASK,
+  VERDICT_NONE = C.TG_VERDICT_NONE, VERDICT_PROXY = C.TG_VERDICT_PROXY, VERDICT_RESPOND = C.TG_VERDICT_RESPOND,
+  WANT_RESPONSE = C.TG_WANT_RESPONSE, WANT_LOG = C.TG_WANT_LOG,
+  REQUEST = C.TG_SIDE_REQUEST, RESPONSE = C.TG_SIDE_RESPONSE, ORIGINAL = C.TG_SIDE_ORIGINAL,
+
+  -- enum tg_rc
+  AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, EBUSY = -14,
+}
+
+--- The string that the last call of the core has put out.
+function abi.out()
+  return to_string(vm.out.p, vm.out.n)
+end
+
+local codes = {
+  [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
+  [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",
+  [-14] = "busy", [-15] = "stale",
+}
+
+--- The lasting name of an enum tg_rc; `code` of errors.
+function abi.code(rc)
+  return codes[rc] or "unknown"
+end
+
+return abi

@@ -1,0 +1,271 @@
+--- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
+local abi = require "abi"
+local json = require "tidegate.json"
+local consumers = require "tidegate.consumers"
+local dict = require "tidegate.dict"
+local library = require "tidegate"
+local config = require "runtime.config"
+local plugin = require "runtime.plugin"
+local report_of = require "runtime.report"
+local sandbox = require "runtime.sandbox"
+local schema = require "runtime.schema"
+local serve = require "runtime.serve"
+local upstreams = require "runtime.upstreams"
+
+local boot = {}
+
+local function names_of(map)
+  local set = {}
+  for name in pairs(map) do set[name] = true end
+  return set
+end
+
+-- Every use of the configuration, in a fixed order; its position is what marks and messages name it by.
+local function all_uses(cfg)
+  local uses = {}
+  local function add(list, route)
+    for _, use in ipairs(list) do
+      use.route = route
+      uses[#uses + 1] = use
+      use.index = #uses
+      use.plugin_name, use.plugin = use.plugin, nil
+      use.label = use.name or use.plugin_name or "inline function"
+    end
+  end
+  add(cfg.use)
+  for _, route in ipairs(cfg.route) do
+    add(route.use, route)
+    if route.handler then
+      route.handler.is_handler = true
+      add({ route.handler }, route)
+    end
+  end
+  return uses
+end
+
+-- Loads the plugin of each use once, checks its configuration and runs its set-up.
+local function prepare_uses(cfg, source, report)
+  local loaded, names = {}, {
+    upstream = names_of(cfg.upstream), dict = names_of(cfg.dict),
+  }
+  local uses = all_uses(cfg)
+  for _, use in ipairs(uses) do
+    local name = use.plugin_name
+    if not name then
+      use.plugin = { [use.is_handler and "handler" or "access"] = use.fn }
+    else
+      if loaded[name] == nil then
+        local text, path = source:plugin(name)
+        if text then
+          loaded[name] = plugin.load(name, text, path, sandbox.environment(), report) or false
+        else
+          report:problem(use.at, use.path, plugin.not_found(name, source:plugin_names()))
+          loaded[name] = false
+        end
+      end
+      use.plugin = loaded[name]
+    end
+    if use.plugin and name then
+      use.conf = plugin.configure(use.plugin, use, report, names)
+    end
+  end
+  if report:count() > 0 then return nil end
+  for _, use in ipairs(uses) do
+    if use.plugin_name then
+      local _, state = plugin.setup(use.plugin, use, use.conf, report)
+      use.state = state
+    end
+  end
+  return report:count() == 0 and uses or nil
+end
+
+-- Reads and judges all; `source` gives the files.
+local function load(source, entry, report)
+  config.library = { tg = library, t = schema.t }
+  local cfg = config.load(entry, source, report)
+  if not cfg or report:count() > 0 then return nil end
+  dict.declared = names_of(cfg.dict)
+  upstreams.define(cfg.upstreams)
+  consumers.define(cfg.consumers)
+  local uses = prepare_uses(cfg, source, report)
+  if not uses then return nil end
+  local server = serve.build(cfg, uses, report)
+  if report:count() > 0 then return nil end
+  return cfg, uses, server
+end
+
+-- ---------------------------------------------------------------- in the validating process
+
+local FileSource = {}
+FileSource.__index = FileSource
+
+local function read_file(path)
+  local f, err = io.open(path, "rb")
+  if not f then return nil, err end
+  local text = f:read "*a"
+  f:close()
+  if not text then return nil, path .. ": is no file" end
+  return text
+end
+
+-- Paths are relative to the folder of the configuration; what was read goes into the bundle under the same name.
+function FileSource:read(path)
+  local full = path:sub(1, 1) == "/" and path or self.folder .. path
+  local text, err = read_file(full)
+  if not text then return nil, err end
+  self.files["file:" .. path] = text
+  self.paths[full] = true
+  return text
+end
+
+function FileSource:glob(pattern)
+  local full = pattern:sub(1, 1) == "/" and pattern or self.folder .. pattern
+  local found = self.core.glob(full)
+  for i, path in ipairs(found) do
+    if path:sub(1, #self.folder) == self.folder and pattern:sub(1, 1) ~= "/" then found[i] = path:sub(#self.folder + 1) end
+  end
+  self.files["glob:" .. pattern] = table.concat(found, "\n")
+  return found
+end
+
+function FileSource:getenv(name)
+  local value = os.getenv(name)
+  if value then self.files["env:" .. name] = value end
+  return value
+end
+
+function FileSource.json(_, text) return json.decode(text) end
+
+function FileSource:plugin(name)
+  for _, dir in ipairs(self.core.plugin_dirs) do
+    local path = dir .. "/" .. name .. ".lua"
+    local text = read_file(path)
+    if text then
+      self.files["plugin:" .. name] = text
+      self.files["path:" .. name] = path
+      self.paths[path] = true
+      return text, "@" .. path
+    end
+  end
+  return nil
+end
+
+function FileSource:plugin_names()
+  local names = {}
+  for _, dir in ipairs(self.core.plugin_dirs) do
+    for _, path in ipairs(self.core.glob(dir .. "/*.lua")) do
+      local name = path:match "([^/]+)%.lua$"
+      if name and not name:find(".spec", 1, true) then names[#names + 1] = name end
+    end
+  end
+  return names
+end
+
+local function milliseconds(seconds)
+  return math.floor(seconds * 1000)
+end
+
+-- What the master reads: a word and its values a line.
+local function manifest(cfg, uses, paths)
+  local lines = { "log " .. cfg.log.level }
+  for i, listen in ipairs(cfg.listen) do
+    lines[#lines + 1] = ("listen %d %s %d %d %d %d %d %d %d %d %d %d"):format(i, listen.address, listen.port, listen.request_line,
+      listen.field, listen.head, listen.fields, milliseconds(listen.header_timeout), milliseconds(listen.body_timeout),
+      milliseconds(listen.send_timeout), milliseconds(listen.keepalive_timeout), listen.keepalive_requests)
+  end
+  local dicts = {}
+  for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end
+  table.sort(dicts)
+  for _, name in ipairs(dicts) do lines[#lines + 1] = ("dict %s %d"):format(name, cfg.dict[name].size) end
+  for _, route in ipairs(cfg.route) do lines[#lines + 1] = ("route %d %s"):format(route.index, route.name) end
+  for _, use in ipairs(uses) do lines[#lines + 1] = ("use %d %s"):format(use.index, use.label) end
+  local sorted = {}
+  for path in pairs(paths) do sorted[#sorted + 1] = path end
+  table.sort(sorted)
+  for _, path in ipairs(sorted) do lines[#lines + 1] = "file " .. path end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- Lua text goes as bytecode, ten times faster to load, and again as text, for people.
+local function add_code(entries, kind, name, text, chunk_name)
+  local f = loadstring(text, chunk_name)
+  entries[#entries + 1] = { kind .. ":" .. name, f and string.dump(f) or text }
+  entries[#entries + 1] = { "source:" .. kind .. ":" .. name, text }
+end
+
+local function bundle(core, source, entry, cfg, uses)
+  local entries, names = { { "entry", entry }, { "manifest", manifest(cfg, uses, source.paths) } }, {}
+  for name in pairs(source.files) do names[#names + 1] = name end
+  table.sort(names) -- the hash of the bundle is the generation's id: the order must not depend on a table
+  for _, name in ipairs(names) do
+    local kind, rest = name:match "^(%a+):(.*)$"
+    if kind == "plugin" then
+      add_code(entries, kind, rest, source.files[name], "@" .. source.files["path:" .. rest])
+    elseif kind == "file" and rest:match "%.lua$" then
+      add_code(entries, kind, rest, source.files[name], "@" .. rest)
+    elseif kind == "file" then
+      entries[#entries + 1] = { name, source.files[name] }
+      entries[#entries + 1] = { "source:" .. name, source.files[name] }
+    else
+      entries[#entries + 1] = { name, source.files[name] }
+    end
+  end
+  for _, module in ipairs(core.modules()) do
+    local f = assert(loadstring(module[3], "@" .. module[2]))
+    entries[#entries + 1] = { "module:" .. module[1], string.dump(f) }
+  end
+  return entries
+end
+
+--- compile(core) -> list of { name, data } | nil, all that is wrong with the configuration
+function boot.compile(core)
+  abi.validating = true
+  local folder, entry = core.entry:match "^(.*/)([^/]+)$"
+  folder, entry = folder or "", entry or core.entry
+  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {} }, FileSource)
+  local report = report_of.new()
+  local cfg, uses = load(source, entry, report)
+  if not cfg then return nil, report:text() end
+  return bundle(core, source, entry, cfg, uses)
+end
+
+-- ---------------------------------------------------------------- in a worker
+
+local BundleSource = {}
+BundleSource.__index = BundleSource
+
+function BundleSource:read(path)
+  local text = self.files["file:" .. path]
+  if not text then return nil, path .. " is not in the bundle" end
+  return text
+end
+
+function BundleSource:glob(pattern)
+  local found = {}
+  for path in (self.files["glob:" .. pattern] or ""):gmatch "[^\n]+" do found[#found + 1] = path end
+  return found
+end
+
+function BundleSource:getenv(name) return self.files["env:" .. name] end
+
+function BundleSource.json(_, text) return json.decode(text) end
+
+function BundleSource:plugin(name)
+  local code = self.files["plugin:" .. name]
+  if not code then return nil end
+  return code, "@" .. self.files["path:" .. name]
+end
+
+function BundleSource.plugin_names() return {} end
+
+--- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged
+function boot.start(core)
+  local source = setmetatable({ files = core.files }, BundleSource)
+  local report = report_of.new()
+  local cfg, uses, server = load(source, core.files.entry, report)
+  if not cfg then error(report:text(), 0) end
+  core.files = nil
+  return serve.start(server, cfg, uses, core.id)
+end
+
+return boot

@@ -1,0 +1,402 @@
+--- exchange: ctx, ctx.req and ctx.res, as plugins see them. Views of the C struct, never copies of it.
+-- Keys that only this file knows hold the pointer and the serial of the exchange; a view that is kept too long raises.
+local abi = require "abi"
+local json = require "tidegate.json"
+local failure = require "tidegate.failure"
+local query_string = require "tidegate.query"
+
+local C, vm, to_string = abi.C, abi.vm, abi.string
+local slice = abi.slice
+local rawget, rawset, setmetatable, type, error, tostring = rawget, rawset, setmetatable, type, error, tostring
+
+local X, SERIAL, SIDE, PARAMS = {}, {}, {}, {}
+local exchange = {}
+
+local function live(self)
+  local x = rawget(self, X)
+  if x.serial ~= rawget(self, SERIAL) then error("this exchange has ended: its ctx must not be kept", 3) end
+  return x
+end
+exchange.live = live
+
+local function text(s)
+  return to_string(s.p, s.n)
+end
+
+-- ---------------------------------------------------------------- fields
+
+local Fields = { __metatable = false }
+
+function Fields.__index(self, name)
+  local x = live(self)
+  if C.tg_abi_field_get(x, rawget(self, SIDE), name, #name) ~= 0 then return nil end
+  return to_string(vm.out.p, vm.out.n)
+end
+
+local function refuse(rc, name, value)
+  if rc == abi.EINVAL then
+    error(("header %q cannot be set to %q: hop-by-hop and framing fields are read-only, and neither name nor value may"
+      .. " have control bytes"):format(tostring(name), tostring(value)), 3)
+  end
+  error("header " .. tostring(name) .. ": " .. abi.code(rc), 3)
+end
+
+local function to_value(name, value)
+  local kind = type(value)
+  if kind == "string" then return value end
+  if kind == "number" then return tostring(value) end
+  error("header " .. tostring(name) .. " needs a string, found a " .. kind, 3)
+end
+
+function Fields.__newindex(self, name, value)
+  local x, side = live(self), rawget(self, SIDE)
+  if side == abi.ORIGINAL then error("req.original is read-only", 2) end
+  local rc
+  if value == nil then
+    rc = C.tg_abi_field_remove(x, side, name, #name)
+  else
+    value = to_value(name, value)
+    rc = C.tg_abi_field_set(x, side, name, #name, value, #value)
+  end
+  if rc ~= 0 then refuse(rc, name, value) end
+end
+
+local function next_field(self, index)
+  local state = self
+  local x = live(state.fields)
+  local i = state.index
+  if C.tg_abi_field_at(x, rawget(state.fields, SIDE), i, slice) ~= 0 then return nil end
+  state.index = i + 1
+  return text(slice), to_string(vm.out.p, vm.out.n), index
+end
+
+--- headers "name" -> list of all its values; headers() -> iterator over name, value
+function Fields.__call(self, name)
+  if name == nil then return next_field, { fields = self, index = 0 } end
+  local x, list = live(self), {}
+  while C.tg_abi_field_nth(x, rawget(self, SIDE), name, #name, #list) == 0 do
+    list[#list + 1] = to_string(vm.out.p, vm.out.n)
+  end
+  return list
+end
+
+local function new_fields(self, side)
+  return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL), [SIDE] = side }, Fields)
+end
+
+-- ---------------------------------------------------------------- query and cookies
+
+-- A map whose changes are written back by `save(owner, values)`.
+local function new_map(owner, values, save)
+  return setmetatable({}, {
+    __metatable = false,
+    __index = function(_, name) return values:get(name) end,
+    __newindex = function(_, name, value)
+      live(owner)
+      values:set(name, value)
+      save(owner, values)
+    end,
+    __call = function(_, name)
+      if name == nil then return values:each() end
+      return values:all(name)
+    end,
+  })
+end
+
+local function set_query(req, value)
+  local x = live(req)
+  if C.tg_abi_set_query(x, value, #value) ~= 0 then error("not a query: " .. ("%q"):format(value), 3) end
+end
+
+local function save_query(req, values)
+  set_query(req, values:encode())
+end
+
+local function save_cookies(req, values)
+  local value = values:encode_cookies()
+  req.headers["Cookie"] = value ~= "" and value or nil
+end
+
+-- ---------------------------------------------------------------- bodies
+
+local MAX_BODY = 1024 * 1024
+
+--- text(max = 1 MiB) -> string | nil, err. Keeps the body for forwarding.
+local function body_text(self, max)
+  local x = live(self)
+  max = max or MAX_BODY
+  local rc = C.tg_abi_request_body(x, max)
+  while rc == abi.AGAIN do
+    exchange.wait()
+    rc = C.tg_abi_request_body(x, max)
+  end
+  if rc == 0 then return to_string(vm.out.p, vm.out.n) end
+  if rc == abi.ELIMIT then
+    return nil, failure.new("too_large", "the request body is larger than " .. max .. " bytes", 413)
+  end
+  return nil, failure.new(abi.code(rc), "the request body could not be read: " .. abi.code(rc), 400)
+end
+
+local function body_json(self, max)
+  local body, err = body_text(self, max)
+  if not body then return nil, err end
+  return json.decode(body)
+end
+
+local function body_form(self, max)
+  local body, err = body_text(self, max)
+  if not body then return nil, err end
+  return query_string.parse(body):map()
+end
+
+--- set_body(string or table): a table is sent as JSON.
+local function set_body(self, value)
+  local x = live(self)
+  if type(value) == "table" then
+    value = json.encode(value)
+    self.headers["Content-Type"] = "application/json"
+  elseif type(value) ~= "string" then
+    error("set_body needs a string or a table, found a " .. type(value), 2)
+  end
+  if C.tg_abi_set_request_body(x, value, #value) ~= 0 then error("the request has gone out already", 2) end
+end
+
+local function add_header(self, name, value)
+  local x = live(self)
+  value = to_value(name, value)
+  local rc = C.tg_abi_field_add(x, rawget(self, SIDE), name, #name, value, #value)
+  if rc ~= 0 then refuse(rc, name, value) end
+end
+
+-- ---------------------------------------------------------------- request
+
+local Client = { __metatable = false }
+function Client.__index(self, key)
+  if key ~= "ip" and key ~= "port" then return nil end
+  local x = live(self)
+  C.tg_abi_client_ip(x)
+  rawset(self, "ip", to_string(vm.out.p, vm.out.n))
+  rawset(self, "port", tonumber(x.client_port))
+  return rawget(self, key)
+end
+
+local Original = { __metatable = false }
+function Original.__index(self, key)
+  local x = live(self)
+  if key == "headers" then
+    rawset(self, "headers", new_fields(self, abi.ORIGINAL))
+    return rawget(self, "headers")
+  end
+  C.tg_abi_original(x, slice)
+  if key == "method" then return to_string(vm.out.p, vm.out.n) end
+  if key == "target" then return text(slice) end
+  local path, query = text(slice):match "^([^?]*)%??(.*)$"
+  if key == "path" or key == "raw_path" then return path end
+  if key == "query" then return query end
+  return nil
+end
+function Original.__newindex() error("req.original is read-only", 2) end
+
+local get = {
+  method = function(_, x) return text(x.method) end,
+  path = function(_, x) return text(x.path) end,
+  raw_path = function(_, x) return text(x.raw_path) end,
+  raw_query = function(_, x) return text(x.query) end,
+  host = function(_, x) return text(x.host) end,
+  port = function(_, x) return tonumber(text(x.authority):match ":(%d+)$") end,
+  scheme = function() return "http" end,
+  version = function(_, x) return x.version_minor == 1 and "1.1" or "1.0" end,
+  params = function(self) return rawget(self, PARAMS) end,
+  headers = function(self) return new_fields(self, abi.REQUEST) end,
+  client = function(self)
+    return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL) }, Client)
+  end,
+  original = function(self)
+    return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL) }, Original)
+  end,
+  query = function(self, x) return new_map(self, query_string.parse(text(x.query)), save_query) end,
+  cookies = function(self)
+    return new_map(self, query_string.parse_cookies(self.headers["Cookie"] or ""), save_cookies)
+  end,
+}
+local kept = { headers = true, client = true, original = true, query = true, cookies = true }
+local request_methods = {
+  text = body_text, json = body_json, form = body_form, set_body = set_body, add_header = add_header,
+}
+
+local Request = { __metatable = false }
+function Request.__index(self, key)
+  local method = request_methods[key]
+  if method then return method end
+  local getter = get[key]
+  if not getter then return nil end
+  local value = getter(self, live(self))
+  if kept[key] then rawset(self, key, value) end
+  return value
+end
+
+local function setter(name, call)
+  return function(self, value)
+    local x = live(self)
+    if type(value) ~= "string" or call(x, value, #value) ~= 0 then
+      error(("req.%s cannot be %q"):format(name, tostring(value)), 3)
+    end
+  end
+end
+
+local set = {
+  method = setter("method", function(x, p, n) return C.tg_abi_set_method(x, p, n) end),
+  path = setter("path", function(x, p, n) return C.tg_abi_set_path(x, p, n) end),
+  raw_path = setter("raw_path", function(x, p, n) return C.tg_abi_set_path(x, p, n) end),
+  host = setter("host", function(x, p, n) return C.tg_abi_set_host(x, p, n) end),
+  raw_query = function(self, value)
+    set_query(self, value)
+    rawset(self, "query", nil)
+  end,
+}
+function Request.__newindex(self, key, value)
+  local f = set[key]
+  if not f then error("req." .. tostring(key) .. " cannot be assigned", 2) end
+  f(self, value)
+end
+
+-- ---------------------------------------------------------------- response
+
+local sources = { [0] = "gateway", [1] = "upstream", [2] = "plugin", [3] = "gateway" }
+local response_methods = { add_header = add_header }
+
+local Response = { __metatable = false }
+function Response.__index(self, key)
+  if key == "status" then return tonumber(live(self).status) end
+  if key == "headers" then
+    local fields = new_fields(self, abi.RESPONSE)
+    rawset(self, "headers", fields)
+    return fields
+  end
+  if key == "source" then return sources[live(self).source] end
+  return response_methods[key]
+end
+function Response.__newindex(self, key, value)
+  if key ~= "status" then error("res." .. tostring(key) .. " cannot be assigned", 2) end
+  if C.tg_abi_set_status(live(self), value) ~= 0 then error("not a status: " .. tostring(value), 2) end
+end
+
+-- ---------------------------------------------------------------- ctx
+
+local ROUTE, CONSUMER, UPSTREAM, ID = {}, {}, {}, {}
+exchange.ROUTE, exchange.CONSUMER, exchange.UPSTREAM = ROUTE, CONSUMER, UPSTREAM
+
+local function view(self, metatable, side)
+  return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL), [SIDE] = side }, metatable)
+end
+
+local ctx_get = {
+  req = function(self)
+    local req = view(self, Request, abi.REQUEST)
+    req = rawset(req, PARAMS, rawget(self, PARAMS) or {})
+    rawset(self, "req", req)
+    return req
+  end,
+  res = function(self)
+    if live(self).status == 0 then return nil end
+    local res = view(self, Response, abi.RESPONSE)
+    rawset(self, "res", res)
+    return res
+  end,
+  vars = function(self)
+    local vars = {}
+    rawset(self, "vars", vars)
+    return vars
+  end,
+  id = function(self)
+    local id = rawget(self, ID)
+    if not id then
+      live(self)
+      C.tg_abi_random_id()
+      id = to_string(vm.out.p, vm.out.n)
+      rawset(self, ID, id)
+    end
+    return id
+  end,
+  route = function(self)
+    local route = rawget(self, ROUTE)
+    return route and route.public
+  end,
+  consumer = function(self) return rawget(self, CONSUMER) end,
+  upstream = function(self)
+    local up = rawget(self, UPSTREAM)
+    return up and up.name
+  end,
+  peer = function(self)
+    local x = live(self)
+    return x.attempt > 0 and exchange.peer_of(tonumber(x.peer)) or nil
+  end,
+  started = function(self) return live(self).started end,
+  attempt = function(self) return { n = tonumber(live(self).attempt) } end,
+  duration = function(self) return live(self).duration end,
+  upstream_time = function(self)
+    local seconds = live(self).upstream_time
+    return seconds >= 0 and seconds or nil
+  end,
+  bytes_in = function(self) return tonumber(live(self).bytes_in) end,
+  bytes_out = function(self) return tonumber(live(self).bytes_out) end,
+  aborted = function(self) return live(self).aborted ~= 0 end,
+  generation = function() return exchange.generation end,
+}
+
+--- authenticate(consumer, credential?): the client is this consumer from now on.
+local function authenticate(self, consumer, credential)
+  live(self)
+  if type(consumer) ~= "table" or consumer.id == nil then
+    error("ctx:authenticate needs a consumer: a table with an id", 2)
+  end
+  rawset(self, CONSUMER, consumer)
+  rawset(self, "credential", credential)
+end
+
+local function remaining(self)
+  local x = live(self)
+  return math.max(0, tonumber(x.total_timeout) / 1000 - (vm.now - x.started))
+end
+
+local ctx_methods = { authenticate = authenticate, remaining = remaining }
+
+local Ctx = { __metatable = false }
+function Ctx.__index(self, key)
+  local getter = ctx_get[key]
+  if getter then return getter(self) end
+  return ctx_methods[key]
+end
+function Ctx.__newindex(self, key, value)
+  if key == "upstream" then
+    local up = exchange.upstream_of(value)
+    if not up then error('there is no upstream "' .. tostring(value) .. '"', 2) end
+    rawset(self, UPSTREAM, up)
+  elseif key == "vars" or ctx_get[key] or ctx_methods[key] then
+    error("ctx." .. tostring(key) .. " cannot be assigned", 2)
+  else
+    error("ctx." .. tostring(key) .. " does not exist; use ctx.vars", 2)
+  end
+end
+
+function exchange.new(x, route, params)
+  return setmetatable({
+    [X] = x, [SERIAL] = x.serial, [ROUTE] = route, [PARAMS] = params or false,
+    [UPSTREAM] = route and route.upstream or false, [CONSUMER] = nil,
+  }, Ctx)
+end
+
+--- is_of(ctx, x): whether this is the ctx of the exchange that x is now
+function exchange.is_of(ctx, x)
+  return rawget(ctx, SERIAL) == x.serial
+end
+
+--- enter_route(ctx, route, params): the route of a ctx that was made before there was one
+function exchange.enter_route(ctx, route, params)
+  rawset(ctx, ROUTE, route)
+  rawset(ctx, PARAMS, params or false)
+  rawset(ctx, UPSTREAM, route.upstream or false)
+  rawset(ctx, "req", nil)
+end
+
+return exchange

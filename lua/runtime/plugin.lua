@@ -1,0 +1,101 @@
+--- plugin: loads a plugin file, checks its shape, and configures one use of it.
+local report_of = require "runtime.report"
+local schema = require "runtime.schema"
+
+local plugin = {}
+
+plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "response", "log" }
+
+local fields = {
+  api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function",
+  stop = "function", challenge = "any", identity_headers = "table", example = "string",
+}
+for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
+
+local function check_shape(value, at, name, report)
+  local path = { "plugin " .. name }
+  if type(value) ~= "table" then
+    report:found(at, path, value, "a table: a plugin file returns it")
+    return false
+  end
+  local before = report:count()
+  for key, found in pairs(value) do
+    local kind = fields[key]
+    if key == "around" or key == "certificate" then
+      report:problem(at, path, ("the phase %q is not available in this version"):format(key))
+    elseif not kind then
+      local known = {}
+      for field in pairs(fields) do known[#known + 1] = field end
+      report:unknown(at, path, key, known)
+    elseif kind ~= "any" and type(found) ~= kind then
+      report:found(at, { path[1], key }, found, "a " .. kind)
+    end
+  end
+  if value.api ~= nil and value.api ~= 1 then report:found(at, { path[1], "api" }, value.api, "1") end
+  for key, kind in pairs(type(value.schema) == "table" and value.schema or {}) do
+    if not schema.is_type(kind) then report:found(at, { path[1], "schema", tostring(key) }, kind, "a type: t.string() ...") end
+  end
+  return report:count() == before
+end
+
+--- load(name, text, chunk name, environment, report) -> plugin | nil. `text` may be bytecode of our own bundle.
+function plugin.load(name, text, chunk_name, env, report)
+  local at = chunk_name:gsub("^@", "")
+  local f, err = loadstring(text, chunk_name)
+  if not f then
+    local line, message = err:match ":(%d+): (.*)$"
+    report:problem(at .. ":" .. (line or "?"), { "plugin " .. name }, "found     " .. (message or err) .. "\nexpected  valid Lua")
+    return nil
+  end
+  setfenv(f, env)
+  local ok, value = pcall(f)
+  if not ok then
+    local line, message = tostring(value):match ":(%d+): (.*)$"
+    report:problem(line and at .. ":" .. line or at, { "plugin " .. name }, message or tostring(value))
+    return nil
+  end
+  if not check_shape(value, at, name, report) then return nil end
+  local loaded = { name = name, schema = {} }
+  for key, field in pairs(value) do loaded[key] = field end
+  return loaded
+end
+
+function plugin.not_found(name, known)
+  local nearest = report_of.nearest(name, known)
+  table.sort(known)
+  return ('there is no plugin file plugins/%s.lua; %s'):format(name,
+    nearest and 'did you mean "' .. nearest .. '"?' or "there are " .. table.concat(known, ", "))
+end
+
+--- configure(plugin, use, report, names) -> frozen conf | nil when something was reported
+function plugin.configure(loaded, use, report, names)
+  local where = { report = report, at = use.at, path = use.path, names = names }
+  if use.on_error == "skip" and loaded.authenticate then
+    report:problem(use.at, use.path, 'on_error = "skip" is refused for a plugin that authenticates')
+    return nil
+  end
+  local conf = schema.apply(loaded.schema, use.conf, where)
+  if conf and loaded.check then
+    local ok, message, path = pcall(loaded.check, conf)
+    if not ok or message then
+      local full = { unpack(use.path) }
+      if path then full[#full + 1] = path end
+      report:problem(use.at, full, tostring(message))
+      return nil
+    end
+  end
+  return conf
+end
+
+--- setup(plugin, use, conf, report) -> ok, state
+function plugin.setup(loaded, use, conf, report)
+  if not loaded.setup then return true, nil end
+  local ok, state = pcall(loaded.setup, conf)
+  if not ok then
+    report:problem(use.at, use.path, "setup: " .. tostring(state))
+    return false
+  end
+  return true, state
+end
+
+return plugin

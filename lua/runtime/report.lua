@@ -1,0 +1,90 @@
+--- report: collects what is wrong with a configuration: where, what was found, what was expected.
+local Report = {}
+Report.__index = Report
+
+local report = {}
+
+function report.new()
+  return setmetatable({ lines = {}, errors = 0 }, Report)
+end
+
+local MAX_ERRORS = 50
+
+local function show(value)
+  local kind = type(value)
+  if kind == "string" then return ("%q"):format(#value > 80 and value:sub(1, 77) .. "..." or value) end
+  if kind == "nil" then return "nothing" end
+  if kind == "table" then return "a table" end
+  if kind == "function" then return "a function" end
+  return tostring(value)
+end
+
+local function add(self, at, path, ...)
+  self.errors = self.errors + 1
+  if self.errors > MAX_ERRORS then return end
+  local head = (at or "?") .. (path and #path > 0 and "  " .. table.concat(path, " › ") or "")
+  self.lines[#self.lines + 1] = head
+  for _, line in ipairs { ... } do self.lines[#self.lines + 1] = "    " .. line end
+end
+
+--- A value that is not what it should be.
+function Report:found(at, path, found, expected)
+  add(self, at, path, "found     " .. show(found), "expected  " .. expected)
+end
+
+--- Something that is no single value.
+function Report:problem(at, path, message)
+  add(self, at, path, (message:gsub("\n", "\n    ")))
+end
+
+-- Edit distance with swaps of neighbours; only asked whether it is small.
+local function distance(a, b)
+  local before, row = nil, {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local new = { [0] = i }
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      new[j] = math.min(row[j] + 1, new[j - 1] + 1, row[j - 1] + cost)
+      if before and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        new[j] = math.min(new[j], before[j - 2] + 1)
+      end
+    end
+    before, row = row, new
+  end
+  return row[#b]
+end
+
+--- nearest(word, candidates) -> the candidate that was probably meant, or nil
+function report.nearest(word, candidates)
+  local best, best_distance
+  for _, candidate in ipairs(candidates) do
+    local d = distance(word, candidate)
+    if d <= math.max(1, math.floor(#word / 3)) and (not best or d < best_distance) then best, best_distance = candidate, d end
+  end
+  return best
+end
+
+--- A field that does not exist.
+function Report:unknown(at, path, key, candidates)
+  table.sort(candidates)
+  local nearest = type(key) == "string" and report.nearest(key, candidates)
+  local full = {}
+  for i, part in ipairs(path or {}) do full[i] = part end
+  full[#full + 1] = tostring(key)
+  if nearest then
+    add(self, at, full, ('unknown field; did you mean "%s"?'):format(nearest))
+  else
+    add(self, at, full, "unknown field; known are " .. table.concat(candidates, ", "))
+  end
+end
+
+function Report:count() return self.errors end
+
+function Report:text()
+  local text = table.concat(self.lines, "\n")
+  if self.errors > MAX_ERRORS then text = text .. ("\n... and %d more"):format(self.errors - MAX_ERRORS) end
+  return text
+end
+
+return report

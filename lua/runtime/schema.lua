@@ -1,0 +1,362 @@
+--- schema: the types of configuration values: t.string, t.duration ... Validation, defaults and descriptions from one source.
+local template = require "runtime.template"
+
+local Type = {}
+Type.__index = Type
+
+local schema = { t = {} }
+local t = schema.t
+local MAX_DEPTH = 16
+
+-- A type: name, expected (text), parse(value, where) -> value | nil, problem. A nil problem means "not what is expected".
+local function define(name, expected, parse, compound)
+  t[name] = function(options, default)
+    local self = setmetatable({ name = name, expected = expected, parse = parse }, Type)
+    if compound then
+      compound(self, options, default)
+    elseif type(options) == "table" then
+      for key, value in pairs(options) do self[key] = value end
+    else
+      self.default = options
+    end
+    return self
+  end
+end
+
+local function in_range(self, value)
+  return not (self.min and value < self.min or self.max and value > self.max)
+end
+
+function Type:range()
+  if self.min and self.max then return (" from %s to %s"):format(self.min, self.max) end
+  if self.min then return " of at least " .. self.min end
+  if self.max then return " of at most " .. self.max end
+  return ""
+end
+
+local function is_number(value)
+  return type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge
+end
+
+define("string", "a string", function(self, value)
+  if type(value) ~= "string" then return nil end
+  if self.len and #value > self.len then return nil, ("a string of at most %d bytes"):format(self.len) end
+  if self.match and not value:find(self.match) then return nil, "a string that matches " .. self.match end
+  if self.one_of then
+    for _, known in ipairs(self.one_of) do
+      if known == value then return value end
+    end
+    return nil, 'one of "' .. table.concat(self.one_of, '", "') .. '"'
+  end
+  return value
+end)
+
+define("integer", "a whole number", function(self, value)
+  if not is_number(value) or value % 1 ~= 0 or not in_range(self, value) then
+    return nil, "a whole number" .. self:range()
+  end
+  return value
+end)
+
+define("number", "a number", function(self, value)
+  if not is_number(value) or not in_range(self, value) then return nil, "a number" .. self:range() end
+  return value
+end)
+
+define("boolean", "true or false", function(_, value)
+  if type(value) ~= "boolean" then return nil end
+  return value
+end)
+
+local units = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400 }
+
+define("duration", 'a duration: "250ms", "30s", "1m", "2h"', function(self, value)
+  local seconds = value
+  if type(value) == "string" then
+    local number, unit = value:match "^(%d+%.?%d*)(%a+)$"
+    seconds = number and units[unit] and tonumber(number) * units[unit]
+  end
+  if not is_number(seconds) or seconds < 0 then return nil end
+  if not in_range(self, seconds) then return nil, "a duration" .. self:range() .. " seconds" end
+  return seconds
+end)
+
+local sizes = { B = 1, KiB = 1024, MiB = 1024 ^ 2, GiB = 1024 ^ 3, KB = 1000, MB = 1e6, GB = 1e9 }
+
+define("size", 'a size: "512B", "64KiB", "10MiB", "1GiB"', function(self, value)
+  local bytes = value
+  if type(value) == "string" then
+    local number, unit = value:match "^(%d+%.?%d*)(%a+)$"
+    bytes = number and sizes[unit] and tonumber(number) * sizes[unit]
+  end
+  if not is_number(bytes) or bytes < 0 or bytes > 2 ^ 53 then return nil end
+  if not in_range(self, bytes) then return nil, "a size" .. self:range() .. " bytes" end
+  return math.floor(bytes)
+end)
+
+define("date", 'a date: "2031-01-31"', function(_, value)
+  local year, month, day = tostring(value):match "^(%d%d%d%d)%-(%d%d)%-(%d%d)$"
+  if type(value) ~= "string" or not year then return nil end
+  year, month, day = tonumber(year), tonumber(month), tonumber(day)
+  local leap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
+  local days = { 31, leap and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+  if not days[month] or day < 1 or day > days[month] then return nil end
+  -- Days since 1970-01-01 of the proleptic Gregorian calendar.
+  local y = month <= 2 and year - 1 or year
+  local era = math.floor(y / 400)
+  local of_year = math.floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
+  local of_era = (y - era * 400) * 365 + math.floor((y - era * 400) / 4) - math.floor((y - era * 400) / 100) + of_year
+  return (era * 146097 + of_era - 719468) * 86400
+end)
+
+define("status", "a status from 200 to 599", function(_, value)
+  if not is_number(value) or value % 1 ~= 0 or value < 200 or value > 599 then return nil end
+  return value
+end)
+
+define("header", 'a header name: "X-Api-Key"', function(_, value)
+  if type(value) ~= "string" or not value:find "^[%w!#$%%&'*+.^_`|~-]+$" then return nil end
+  return value
+end)
+
+define("url", 'a URL: "http://host:port/path"', function(_, value)
+  if type(value) ~= "string" or not value:find "^https?://[%w%.%-%[%]:]+[^%s%c]*$" then return nil end
+  return value
+end)
+
+define("cidr", 'an address or a range: "10.0.0.0/8"', function(_, value)
+  if type(value) ~= "string" then return nil end
+  local a, b, c, d, bits = value:match "^(%d+)%.(%d+)%.(%d+)%.(%d+)/?(%d*)$"
+  if a and tonumber(a) < 256 and tonumber(b) < 256 and tonumber(c) < 256 and tonumber(d) < 256
+    and (bits == "" or tonumber(bits) <= 32) then return value end
+  local bits6 = value:match "^%x*:[%x:]*:?[%x:%.]*/?(%d*)$"
+  if bits6 and (bits6 == "" or tonumber(bits6) <= 128) then return value end
+  return nil
+end)
+
+define("template", 'a text with variables: "${client.ip}"', function(_, value)
+  if type(value) ~= "string" then return nil end
+  local f, err = template.compile(value)
+  if not f then return nil, "a template: " .. err end
+  return f
+end)
+
+define("regex", "a pattern", function(_, value)
+  if type(value) ~= "string" or not pcall(string.find, "", value) then return nil end
+  return value
+end)
+
+define("secret", "a string", function(_, value)
+  if type(value) ~= "string" or value == "" then return nil end
+  return value
+end)
+
+local function reference(kind)
+  define(kind, "the name of a" .. (kind == "upstream" and "n " or " ") .. kind, function(_, value, where)
+    if type(value) ~= "string" then return nil end
+    local known = where.names and where.names[kind]
+    if known and not known[value] then
+      local names = {}
+      for name in pairs(known) do names[#names + 1] = name end
+      table.sort(names)
+      local nearest = require("runtime.report").nearest(value, names)
+      return nil, ("the name of a declared %s%s"):format(kind, nearest and ('; did you mean "' .. nearest .. '"?') or "")
+    end
+    return value
+  end)
+end
+reference "upstream"
+reference "dict"
+reference "redis"
+
+define("func", "a function", function(_, value)
+  if type(value) ~= "function" then return nil end
+  return value
+end)
+
+define("any", "a value", function(_, value) return value end)
+
+define("enum", "one of a few", function(self, value)
+  for _, known in ipairs(self.values) do
+    if known == value then return value end
+  end
+  return nil, 'one of "' .. table.concat(self.values, '", "') .. '"'
+end, function(self, options)
+  self.values = {}
+  for i, value in ipairs(options) do self.values[i] = value end
+  self.default, self.doc = options.default, options.doc
+end)
+
+local function below(where, key)
+  local path = {}
+  for i, part in ipairs(where.path or {}) do path[i] = part end
+  path[#path + 1] = tostring(key)
+  return { report = where.report, at = where.at, names = where.names, path = path, depth = (where.depth or 0) + 1 }
+end
+
+local function freeze(value)
+  return setmetatable(value, {
+    __newindex = function() error("the configuration is read-only", 2) end,
+    __metatable = false,
+  })
+end
+
+local FAILED = {}
+
+-- Judges one value; FAILED when it was reported.
+local function judge(self, value, where)
+  if (where.depth or 0) > MAX_DEPTH then
+    where.report:problem(where.at, where.path, "nested too deep")
+    return FAILED
+  end
+  local result, problem = self.parse(self, value, where)
+  if result == FAILED then return FAILED end
+  if result == nil then
+    where.report:found(where.at, where.path, value, problem or self.expected)
+    return FAILED
+  end
+  return result
+end
+
+local function with_options(self, inner, options)
+  self.inner = inner
+  if type(options) == "table" and (options.default ~= nil or options.doc or options.min or options.max) then
+    for key, value in pairs(options) do self[key] = value end
+  else
+    self.default = options
+  end
+end
+
+define("list", "a list", function(self, value, where)
+  if type(value) ~= "table" then
+    value = { value } -- one value may stand for a list of one
+  end
+  local result, failed = {}, false
+  for key in pairs(value) do
+    if type(key) ~= "number" then return nil, "a list" end
+  end
+  for i, item in ipairs(value) do
+    result[i] = judge(self.inner, item, below(where, "[" .. i .. "]"))
+    failed = failed or result[i] == FAILED
+  end
+  if failed then return FAILED end
+  if self.min and #result < self.min then return nil, ("a list of at least %d"):format(self.min) end
+  return freeze(result)
+end, with_options)
+
+define("map", "a table of names and values", function(self, value, where)
+  if type(value) ~= "table" then return nil end
+  local result, failed = {}, false
+  for key, item in pairs(value) do
+    if type(key) ~= "string" then return nil end
+    result[key] = judge(self.inner, item, below(where, key))
+    failed = failed or result[key] == FAILED
+  end
+  if failed then return FAILED end
+  return freeze(result)
+end, with_options)
+
+define("any_of", "one of several types", function(self, value, where)
+  local silent = { found = function() end, unknown = function() end, problem = function() end }
+  local expected = {}
+  for _, inner in ipairs(self.types) do
+    local result = judge(inner, value, { report = silent, at = where.at, names = where.names, path = where.path, depth = where.depth })
+    if result ~= FAILED then return result end
+    expected[#expected + 1] = inner.expected
+  end
+  return nil, table.concat(expected, ", or ")
+end, function(self, options)
+  self.types = {}
+  for i, inner in ipairs(options) do self.types[i] = inner end
+  self.default, self.doc = options.default, options.doc
+end)
+
+local function apply_fields(spec, value, where)
+  local result, failed = {}, false
+  for key in pairs(value) do
+    if spec[key] == nil then
+      local candidates = {}
+      for known in pairs(spec) do candidates[#candidates + 1] = known end
+      where.report:unknown(where.at, where.path, key, candidates)
+      failed = true
+    end
+  end
+  for key, kind in pairs(spec) do
+    local given = value[key]
+    if given == nil then given = kind.default end
+    if given ~= nil then
+      result[key] = judge(kind, given, below(where, key))
+      failed = failed or result[key] == FAILED
+    elseif not kind.is_optional then
+      where.report:found(where.at, below(where, key).path, nil, kind.expected)
+      failed = true
+    end
+  end
+  if failed then return FAILED end
+  return result
+end
+
+define("record", "a table", function(self, value, where)
+  if type(value) ~= "table" then return nil end
+  local result = apply_fields(self.fields, value, where)
+  return result == FAILED and FAILED or freeze(result)
+end, function(self, fields, options)
+  self.fields = fields
+  if type(options) == "table" then
+    for key, value in pairs(options) do self[key] = value end
+  end
+end)
+
+--- optional(T): the field may be left out.
+function t.optional(inner)
+  local copy = setmetatable({}, Type)
+  for key, value in pairs(inner) do copy[key] = value end
+  copy.is_optional = true
+  return copy
+end
+
+function schema.is_type(value)
+  return type(value) == "table" and getmetatable(value) == Type
+end
+
+--- apply(spec, value, where) -> frozen value | nil when something was reported
+function schema.apply(spec, value, where)
+  local result = apply_fields(spec, value, where)
+  if result == FAILED then return nil end
+  return freeze(result)
+end
+
+--- unfrozen(spec, value, where): as apply, for the runtime's own use
+function schema.unfrozen(spec, value, where)
+  local result = apply_fields(spec, value, where)
+  if result == FAILED then return nil end
+  return result
+end
+
+local function show_default(value)
+  if type(value) == "table" then
+    local parts = {}
+    for i, item in ipairs(value) do parts[i] = show_default(item) end
+    return "{" .. table.concat(parts, ", ") .. "}"
+  end
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
+
+--- describe(spec) -> list of { name, type, default, required, doc }: required ones first, then by name
+function schema.describe(spec)
+  local list = {}
+  for name, kind in pairs(spec) do
+    list[#list + 1] = {
+      name = name, type = kind.inner and kind.name .. " of " .. kind.inner.name or kind.name, doc = kind.doc or "",
+      expected = kind.expected, required = kind.default == nil and not kind.is_optional,
+      default = kind.default ~= nil and show_default(kind.default) or nil,
+    }
+  end
+  table.sort(list, function(a, b)
+    if a.required ~= b.required then return a.required end
+    return a.name < b.name
+  end)
+  return list
+end
+
+return schema

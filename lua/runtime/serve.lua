@@ -1,0 +1,373 @@
+--- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
+local abi = require "abi"
+local chain = require "runtime.chain"
+local exchange = require "runtime.exchange"
+local failure = require "tidegate.failure"
+local http = require "tidegate.http"
+local log = require "tidegate.log"
+local response = require "tidegate.response"
+local router = require "runtime.router"
+local task = require "tidegate.task"
+local upstreams = require "runtime.upstreams"
+
+local C, vm, to_string = abi.C, abi.vm, abi.string
+local yield, rawget = coroutine.yield, rawget
+local CONSUMER, UPSTREAM = exchange.CONSUMER, exchange.UPSTREAM
+
+local serve = {}
+local live = {} -- slot -> ctx of an exchange between its phases
+local generation_id, all_uses, routes, routers
+local names = {} -- route index -> name
+
+-- ---------------------------------------------------------------- once a generation
+
+local function challenges(uses)
+  local list = {}
+  for _, use in ipairs(uses) do
+    if use.plugin.authenticate then
+      local challenge = use.plugin.challenge
+      if type(challenge) == "function" then challenge = challenge(use.conf) end
+      list[#list + 1] = challenge or use.label
+    end
+  end
+  return #list > 0 and table.concat(list, ", ") or nil
+end
+
+local function concat(a, b)
+  local list = {}
+  for _, value in ipairs(a) do list[#list + 1] = value end
+  for _, value in ipairs(b) do list[#list + 1] = value end
+  return list
+end
+
+-- The phases of a list of uses; shared by all routes that have no uses of their own.
+local function phases(uses)
+  local p = {
+    authenticate = chain.build(uses, "authenticate"),
+    access = chain.build(uses, "access"),
+    response = chain.build(uses, "response", true),
+    balance = chain.build(uses, "balance"),
+    log = chain.build(uses, "log"),
+    challenge = challenges(uses),
+  }
+  p.any = (p.authenticate or p.access or p.response or p.balance or p.log) ~= nil
+  return p
+end
+
+local function freeze(values)
+  return setmetatable({}, {
+    __index = values, __metatable = false,
+    __newindex = function(_, key) error("ctx.route." .. tostring(key) .. " cannot be assigned", 2) end,
+  })
+end
+
+local function milliseconds(seconds) return math.floor(seconds * 1000) end
+
+local function build_route(conf, shared, global)
+  local p = shared
+  if #conf.use > 0 then p = phases(concat(global, conf.use)) end
+  local up = conf.to and upstreams.by_name[conf.to] or nil
+  local wants = (p.response and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
+  local route = {
+    index = conf.index, name = conf.name, conf = conf, upstream = up, phases = p, wants = wants,
+    optional = conf.auth == "optional", timeout = milliseconds(conf.timeout), body_limit = conf.body_limit,
+    has_ctx = p.any or conf.handler ~= nil, public = freeze { name = conf.name, path = conf.path, to = conf.to },
+  }
+  if conf.handler then
+    local use = conf.handler
+    route.handler, route.handler_conf, route.handler_state = use.plugin.handler, use.conf, use.state
+    route.handler_mark = use.index
+  end
+  if conf.strip_path then route.strip = conf.path[1]:match "^(.-)/%*$" end
+  names[conf.index] = conf.name
+  return route
+end
+
+local function routes_of(cfg, listen)
+  local list = {}
+  for _, conf in ipairs(cfg.route) do
+    local on = not conf.listen
+    for _, name in ipairs(conf.listen or {}) do on = on or name == listen.name end
+    if on then list[#list + 1] = conf end
+  end
+  return list
+end
+
+--- build(cfg, uses, report) -> server
+function serve.build(cfg, uses, report)
+  local shared = phases(cfg.use)
+  local server = { routes = {}, routers = {}, shared = shared, rewrite = chain.build(cfg.use, "rewrite") }
+  for _, conf in ipairs(cfg.route) do server.routes[conf.index] = build_route(conf, shared, cfg.use) end
+  for i, listen in ipairs(cfg.listen) do
+    server.routers[i] = router.build(routes_of(cfg, listen), report)
+  end
+  for _, use in ipairs(uses) do
+    for _, name in ipairs(use.plugin.identity_headers or {}) do
+      if not abi.validating then C.tg_abi_strip_field(name, #name) end
+    end
+  end
+  return server
+end
+
+-- ---------------------------------------------------------------- once a request
+
+-- What the router may ask about a request; one object, pointed at the exchange in turn.
+local probe = { x = nil }
+function probe:header(name)
+  if C.tg_abi_field_get(self.x, abi.REQUEST, name, #name) ~= 0 then return nil end
+  return to_string(vm.out.p, vm.out.n)
+end
+function probe:query(name)
+  return exchange.new(self.x).req.query[name]
+end
+
+local function set_header(x, name, value)
+  value = tostring(value)
+  local rc = C.tg_abi_field_set(x, abi.RESPONSE, name, #name, value, #value)
+  if rc ~= 0 then error(("response header %s: %q may not stand there"):format(name, value), 0) end
+end
+
+-- Makes `r` the response of the exchange.
+local function apply(x, r)
+  local body = r.body
+  local rc = C.tg_abi_respond(x, r.status, body, #body)
+  if rc ~= 0 then error("the response cannot be sent: " .. abi.code(rc), 0) end
+  if r.content_type then set_header(x, "Content-Type", r.content_type) end
+  local headers = r.headers
+  if headers then
+    for name, value in pairs(headers) do
+      if type(value) == "table" then
+        for _, item in ipairs(value) do
+          item = tostring(item)
+          C.tg_abi_field_add(x, abi.RESPONSE, name, #name, item, #item)
+        end
+      else
+        set_header(x, name, value)
+      end
+    end
+  end
+end
+
+-- An exchange without a route has the phases of the gateway's own uses.
+local function not_found(x, status, allow)
+  local shared = serve.shared
+  x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
+  x.total_timeout = 60000
+  if status == 405 then
+    apply(x, response.problem(405, "the method is not allowed here", nil, { Allow = allow }))
+  else
+    apply(x, response.problem(404, "no route matches"))
+  end
+end
+
+-- Chooses the peer for the next attempt: a balance phase, or whose turn it is.
+local function choose_peer(x, route, ctx)
+  local up = ctx and rawget(ctx, UPSTREAM) or route.upstream
+  if not up then error("the route has no upstream and nothing answered", 0) end
+  local peer
+  local balance = ctx and route.phases.balance
+  if balance then
+    rawset(ctx, "peers", up:peers())
+    local choice = balance(ctx)
+    peer = choice and choice.index
+  end
+  peer = peer or up:next_peer()
+  local conf = up.conf
+  x.peer = peer
+  x.connect_timeout = conf.connect_timeout * 1000
+  x.first_byte_timeout = conf.first_byte_timeout * 1000
+  x.idle_timeout = conf.idle_timeout * 1000
+  if up.host or up.host_of_target then
+    local host = up:host_for(peer)
+    C.tg_abi_set_upstream_host(x, host, #host)
+  end
+  x.verdict = abi.VERDICT_PROXY
+end
+
+local function unauthorized(route)
+  return response.problem(401, "authentication is needed", nil, { ["WWW-Authenticate"] = route.phases.challenge })
+end
+
+-- authenticate, access and handler; a response ends it.
+local function run_phases(ctx, route)
+  local p = route.phases
+  if p.authenticate then
+    local r = p.authenticate(ctx)
+    if r then return r end
+    if rawget(ctx, CONSUMER) == nil and not route.optional then return unauthorized(route) end
+  end
+  if p.access then
+    local r = p.access(ctx)
+    if r then return r end
+  end
+  if route.handler then
+    vm.mark[0] = route.handler_mark
+    local r = route.handler(ctx, route.handler_conf, route.handler_state)
+    if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
+    return r
+  end
+  return nil
+end
+
+local function strip_path(x, prefix)
+  local path = to_string(x.raw_path.p, x.raw_path.n):sub(#prefix + 1)
+  if path == "" then path = "/" end
+  C.tg_abi_set_path(x, path, #path)
+end
+
+local function begin_route(x, route)
+  x.route = route.index
+  vm.mark[1] = route.index
+  x.wants = route.wants
+  x.total_timeout = route.timeout
+  x.body_limit = route.body_limit
+  if route.strip then strip_path(x, route.strip) end
+end
+
+-- rewrite phases run before there is a route; an exchange that ends in one has none.
+local function rewrite(x)
+  local ctx = exchange.new(x)
+  live[x.slot] = ctx
+  x.total_timeout = 60000
+  local r = serve.rewrite(ctx)
+  if r then apply(x, r) end
+  return ctx, r
+end
+
+local function on_request(x)
+  local early
+  if serve.rewrite then
+    local r
+    early, r = rewrite(x)
+    if r then return end
+  end
+  local table_of_routes = routers[x.listener]
+  if not table_of_routes then return not_found(x, 404) end
+  probe.x = x
+  local host = table_of_routes.uses_host and to_string(x.host.p, x.host.n) or ""
+  local route, params, allow = table_of_routes:match(to_string(x.method.p, x.method.n), host, to_string(x.path.p, x.path.n), probe)
+  if not route then return not_found(x, params, allow) end
+  route = routes[route.index]
+  begin_route(x, route)
+  if not route.has_ctx then return choose_peer(x, route) end
+  local ctx = early or exchange.new(x, route, params)
+  if early then exchange.enter_route(ctx, route, params) end
+  live[x.slot] = ctx
+  local r = run_phases(ctx, route)
+  if r then return apply(x, r) end
+  choose_peer(x, route, ctx)
+end
+
+-- The ctx of an exchange between its phases; made now when no phase has needed one yet.
+local function ctx_of(x)
+  local ctx = live[x.slot]
+  if ctx and exchange.is_of(ctx, x) then return ctx end
+  ctx = exchange.new(x, routes[x.route])
+  live[x.slot] = ctx
+  return ctx
+end
+
+local function on_balance(x)
+  local route = routes[x.route]
+  local ctx = route.has_ctx and ctx_of(x) or nil
+  local up = ctx and rawget(ctx, UPSTREAM) or route.upstream
+  if x.may_retry == 0 or x.attempt >= up.attempts then return end
+  choose_peer(x, route, ctx)
+end
+
+local function on_response(x)
+  local route = routes[x.route]
+  local p = route and route.phases or serve.shared
+  if not p.response then return end
+  local r = p.response(ctx_of(x))
+  if r then apply(x, r) end
+end
+
+local function on_log(x)
+  local route = routes[x.route]
+  local p = route and route.phases or serve.shared
+  if p.log then p.log(ctx_of(x)) end
+  live[x.slot] = nil
+end
+
+-- ---------------------------------------------------------------- coroutines
+
+local function run_start_hooks()
+  for _, use in ipairs(all_uses) do
+    local start = use.plugin.start
+    if start then
+      vm.mark[0] = use.index
+      local ok, err = pcall(start, use.conf, use.state)
+      if not ok then chain.report(use, err) end
+    end
+  end
+end
+
+local function on_task(id)
+  if id == 0 then return run_start_hooks() end
+  task.run(id)
+end
+
+local ENTRY_REQUEST, ENTRY_RESPONSE, ENTRY_LOG, ENTRY_TASK =
+  tonumber(abi.ENTRY_REQUEST), tonumber(abi.ENTRY_RESPONSE), tonumber(abi.ENTRY_LOG), tonumber(abi.ENTRY_TASK)
+
+local function main()
+  while true do
+    local entry = vm.entry
+    if entry == ENTRY_REQUEST then
+      on_request(vm.exchange)
+    elseif entry == ENTRY_RESPONSE then
+      on_response(vm.exchange)
+    elseif entry == ENTRY_LOG then
+      on_log(vm.exchange)
+    elseif entry == ENTRY_TASK then
+      on_task(vm.task)
+    else
+      on_balance(vm.exchange)
+    end
+    yield()
+  end
+end
+
+local function describe(mark)
+  local use = all_uses[mark]
+  local route = vm.exchange ~= nil and names[vm.exchange.route]
+  return (" [plugin %s, route %s, generation %s]"):format(use and use.label or "-", route or "-", generation_id)
+end
+
+function chain.report(use, err)
+  vm.mark[0] = use.index
+  log.error(tostring(err))
+end
+
+-- The error value of a coroutine that raised: a response, an `err` with its status, or something to be logged.
+local function judge(value, traceback, entry, mark)
+  local x = vm.exchange
+  local answers = x ~= nil and (entry == ENTRY_REQUEST or entry == ENTRY_RESPONSE)
+  if answers and response.is(value) then
+    apply(x, value)
+    return true
+  end
+  local text = tostring(value) .. describe(mark) .. "\n" .. traceback
+  C.tg_abi_log(3, text, #text)
+  if answers and failure.is(value) and value.status >= 400 then
+    apply(x, response.problem(value.status, value.status < 500 and value.message or nil))
+    return true
+  end
+  return false
+end
+
+--- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged
+function serve.start(server, _, uses, id)
+  generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
+  serve.shared, serve.rewrite = server.shared, server.rewrite
+  exchange.generation = id
+  exchange.wait = task.wait
+  exchange.upstream_of = function(name) return upstreams.by_name[name] end
+  exchange.peer_of = upstreams.peer
+  log.context = function() return describe(vm.mark[0]) end
+  http.exchange = function() return vm.exchange ~= nil and ctx_of(vm.exchange) or nil end
+  return main, judge, server.shared.log ~= nil
+end
+
+return serve

@@ -1,0 +1,28 @@
+--- failure: the `err` of `nil, err`: code, message, status, retryable; tostring(err) is readable.
+local Failure = { __name = "error" }
+Failure.__index = Failure
+
+function Failure:__tostring()
+  return self.message
+end
+
+local failure = {}
+
+local statuses = {
+  timeout = 504, cancelled = 499, dns = 502, connect = 502, reset = 502, protocol = 502, too_large = 502, status = 502,
+  decode = 502, busy = 503, open = 503, memory = 503,
+}
+local retryable = { timeout = true, dns = true, connect = true, reset = true, busy = true, open = true, memory = true }
+
+--- new(code, message, status?) -> err. An uncaught one becomes the status that fits.
+function failure.new(code, message, status)
+  return setmetatable({
+    code = code, message = message, status = status or statuses[code] or 500, retryable = retryable[code] or false,
+  }, Failure)
+end
+
+function failure.is(value)
+  return type(value) == "table" and getmetatable(value) == Failure
+end
+
+return failure

@@ -1,0 +1,52 @@
+--- tg: the public library, the one global that plugins see beside `t`.
+local abi = require "abi"
+local response = require "tidegate.response"
+local task = require "tidegate.task"
+local time = require "tidegate.time"
+
+local C = abi.C
+local json = require "tidegate.json"
+
+local tg = {
+  respond = response.respond,
+  problem = response.problem,
+  http = require "tidegate.http",
+  fetch_all = task.fetch_all,
+  spawn = task.spawn,
+  sleep = task.sleep,
+  json = json,
+  null = json.null,
+  log = require "tidegate.log",
+  now = time.now,
+  time = { http_date = time.http_date, iso = time.iso },
+  dict = require("tidegate.dict").open,
+  url = require "tidegate.url",
+  consumers = require "tidegate.consumers",
+}
+
+--- uuid.v4() -> a random UUID (RFC 9562)
+tg.uuid = {
+  v4 = function()
+    C.tg_abi_uuid()
+    return abi.out()
+  end,
+}
+
+--- crypto.sha256(s) -> 32 bytes; crypto.hex(s)
+tg.crypto = {
+  sha256 = function(s)
+    C.tg_abi_sha256(s, #s)
+    return abi.out()
+  end,
+  hex = function(s)
+    if C.tg_abi_hex(s, #s) ~= 0 then error("hex takes at most 128 bytes", 2) end
+    return abi.out()
+  end,
+}
+
+--- upstream "name" -> object with get, post ... get_json and peers. An unknown name is an error at load.
+function tg.upstream(name)
+  return require("runtime.upstreams").get(name)
+end
+
+return tg

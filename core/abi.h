@@ -199,6 +199,8 @@ TG_ABI int tg_abi_valid_value(const char *p, size_t n);
 /* Random and digests: vm.out. An id is 32 hexadecimal digits. */
 TG_ABI int tg_abi_random_id(void);
 TG_ABI int tg_abi_uuid(void);
+/* A quoted JSON string (RFC 8259, section 7), cut after 4 KiB; bytes that are no UTF-8 become U+FFFD. */
+TG_ABI int tg_abi_json_string(const char *p, size_t n);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
 

@@ -13,7 +13,7 @@ struct tg_loop {
     struct event *tick;
     struct tg_deadline *wheel[WHEEL_SIZE];
     uint64_t swept; /* ticks done */
-    uint64_t now;   /* 0: not read in this turn */
+    uint64_t now;   /* microseconds; 0: not read in this turn */
     double wall;
     time_t date_second;
     char date[32];
@@ -28,7 +28,7 @@ read_clock(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 static void
@@ -138,7 +138,7 @@ tg_loop_new(void)
         goto fail;
     }
     loop->last = &loop->first;
-    loop->swept = read_clock() / TG_LOOP_TICK;
+    loop->swept = read_clock() / 1000 / TG_LOOP_TICK;
     loop->tick = event_new(loop->base, -1, EV_PERSIST, on_tick, loop);
     if (loop->tick == NULL || event_add(loop->tick, &tick) < 0) {
         goto fail;
@@ -205,7 +205,7 @@ tg_loop_stop(struct tg_loop *loop)
 }
 
 uint64_t
-tg_loop_now(struct tg_loop *loop)
+tg_loop_micros(struct tg_loop *loop)
 {
     if (loop->now == 0) {
         struct timespec wall;
@@ -214,6 +214,12 @@ tg_loop_now(struct tg_loop *loop)
         loop->now = read_clock();
     }
     return loop->now;
+}
+
+uint64_t
+tg_loop_now(struct tg_loop *loop)
+{
+    return tg_loop_micros(loop) / 1000;
 }
 
 double

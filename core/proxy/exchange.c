@@ -159,7 +159,7 @@ tg_exchange_deadline(struct tg_exchange *x, uint64_t milliseconds)
         return;
     }
     if (x->abi.total_timeout != 0 && x->state < TG_STATE_RELAY) {
-        const uint64_t spent = tg_loop_now(x->proxy->loop) - x->start;
+        const uint64_t spent = (tg_loop_micros(x->proxy->loop) - x->start) / 1000;
         const uint64_t left = spent < x->abi.total_timeout ? x->abi.total_timeout - spent : 0;
         if (milliseconds > left) {
             milliseconds = left;

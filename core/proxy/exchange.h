@@ -64,7 +64,7 @@ struct tg_exchange {
     bool fresh; /* the next attempt does without the pool */
     bool to_head;   /* the method is HEAD */
     bool local;     /* the response is our own */
-    uint64_t start; /* milliseconds */
+    uint64_t start; /* microseconds */
     uint64_t attempt_start;
     struct tg_arena arena; /* messages, heads, copies: all that lives as long as the exchange */
     struct tg_message request;

@@ -99,7 +99,7 @@ tg_forward_connect(struct tg_exchange *x)
         x->entered = true;
         x->abi.attempt++;
         if (x->attempt_start == 0) {
-            x->attempt_start = tg_loop_now(x->proxy->loop);
+            x->attempt_start = tg_loop_micros(x->proxy->loop);
         }
         rc = tg_upstream_open(&x->upstream, x->proxy->peers.list[x->abi.peer], x->fresh);
         if (rc == TG_AGAIN) {
@@ -308,7 +308,7 @@ tg_forward_await(struct tg_exchange *x)
     x->abi.source = TG_SOURCE_UPSTREAM;
     x->abi.status = x->response.status;
     x->abi.error = TG_OK;
-    x->abi.upstream_time = (double)(tg_loop_now(x->proxy->loop) - x->attempt_start) / 1000;
+    x->abi.upstream_time = (double)(tg_loop_micros(x->proxy->loop) - x->attempt_start) / 1e6;
     tg_exchange_go(x, TG_STATE_RESPONSE);
     return TG_STEP_NEXT;
 }

@@ -244,7 +244,7 @@ tg_reply_log(struct tg_exchange *x)
     if (!x->entered) {
         x->entered = true;
         tg_upstream_release(&x->upstream, false);
-        x->abi.duration = (double)(tg_loop_now(x->proxy->loop) - x->start) / 1000;
+        x->abi.duration = (double)(tg_loop_micros(x->proxy->loop) - x->start) / 1e6;
         x->decided = (x->abi.wants & TG_WANT_LOG) == 0 || x->proxy->policy->enter(x, TG_ENTRY_LOG) != TG_AGAIN;
         leave_connection(x);
     }

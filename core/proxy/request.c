@@ -103,7 +103,7 @@ grow_input(struct tg_exchange *x, const struct tg_h1_limits *limits)
 static enum tg_step
 wait_for_head(struct tg_exchange *x, const struct tg_downstream_config *config)
 {
-    const uint64_t spent = tg_loop_now(x->proxy->loop) - x->start;
+    const uint64_t spent = (tg_loop_micros(x->proxy->loop) - x->start) / 1000;
     tg_deadline_set(x->proxy->loop, &x->down->deadline, spent < config->header_timeout ? config->header_timeout - spent : 0);
     return TG_STEP_WAIT;
 }
@@ -117,7 +117,7 @@ tg_request_head(struct tg_exchange *x)
         if (x->in_len > 0) {
             enum tg_rc rc = tg_h1_scan(&x->scan, x->in, x->in_len, &config->limits, true, &fault);
             if (x->start == 0) {
-                x->start = tg_loop_now(x->proxy->loop);
+                x->start = tg_loop_micros(x->proxy->loop);
             }
             if (rc == TG_OK) {
                 return parse(x);

@@ -223,6 +223,60 @@ tg_abi_random_id(void)
     return TG_OK;
 }
 
+/* Length of the UTF-8 sequence at `p` (RFC 3629, section 4), 0 when it is none. */
+static size_t
+utf8_length(const unsigned char *p, size_t n)
+{
+    static const unsigned char low[4] = {0, 0x80, 0xa0, 0x90};
+    const size_t length = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    if (length == 0 || length > n) {
+        return 0;
+    }
+    for (size_t i = 1; i < length; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    if (length > 2 && ((p[0] == 0xe0 && p[1] < low[2]) || (p[0] == 0xf0 && p[1] < low[3]) || (p[0] == 0xed && p[1] > 0x9f) ||
+                       (p[0] == 0xf4 && p[1] > 0x8f))) {
+        return 0;
+    }
+    return length;
+}
+
+int
+tg_abi_json_string(const char *text, size_t n)
+{
+    static char out[4096 + 16];
+    const unsigned char *p = (const unsigned char *)text;
+    size_t k = 0;
+    out[k++] = '"';
+    for (size_t i = 0; i < n && k < 4096;) {
+        const size_t length = utf8_length(p + i, n - i);
+        if (length == 0) {
+            memcpy(out + k, "\\ufffd", 6);
+            k += 6;
+            i++;
+        } else if (p[i] < 0x20 || p[i] == 0x7f) {
+            memcpy(out + k, "\\u00", 4);
+            out[k + 4] = hex_digits[p[i] >> 4];
+            out[k + 5] = hex_digits[p[i] & 15];
+            k += 6;
+            i++;
+        } else {
+            if (p[i] == '"' || p[i] == '\\') {
+                out[k++] = '\\';
+            }
+            memcpy(out + k, p + i, length);
+            k += length;
+            i += length;
+        }
+    }
+    out[k++] = '"';
+    tg_abi_vm.out = tg_slice_of(out, k);
+    return TG_OK;
+}
+
 int
 tg_abi_hex(const char *p, size_t n)
 {

@@ -56,6 +56,13 @@ function Collector:add(word, name, value, at)
   list[#list + 1] = { name = name, value = value, at = at }
 end
 
+function Collector:has(word, name)
+  for _, item in ipairs(self.items[word]) do
+    if item.name == name then return true end
+  end
+  return false
+end
+
 -- The line of the configuration file that runs now.
 local function here(collector)
   for level = 2, 12 do
@@ -380,6 +387,8 @@ function config.load(entry, source, report)
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },
   }
+  -- What plugins count in when nobody declares a dictionary for it.
+  if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end
   for _, word in ipairs(order) do
     refuse_duplicates(collector.items[word], word, report)
     for _, item in ipairs(collector.items[word]) do readers[word](cfg, item, report) end

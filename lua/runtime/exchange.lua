@@ -320,12 +320,12 @@ local ctx_get = {
   end,
   route = function(self)
     local route = rawget(self, ROUTE)
-    return route and route.public
+    return route and route.public or nil
   end,
   consumer = function(self) return rawget(self, CONSUMER) end,
   upstream = function(self)
     local up = rawget(self, UPSTREAM)
-    return up and up.name
+    return up and up.name or nil
   end,
   peer = function(self)
     local x = live(self)
@@ -342,6 +342,10 @@ local ctx_get = {
   bytes_out = function(self) return tonumber(live(self).bytes_out) end,
   aborted = function(self) return live(self).aborted ~= 0 end,
   generation = function() return exchange.generation end,
+  status = function(self)
+    local status = live(self).status
+    return status ~= 0 and tonumber(status) or nil
+  end,
 }
 
 --- authenticate(consumer, credential?): the client is this consumer from now on.
@@ -372,6 +376,9 @@ function Ctx.__newindex(self, key, value)
     local up = exchange.upstream_of(value)
     if not up then error('there is no upstream "' .. tostring(value) .. '"', 2) end
     rawset(self, UPSTREAM, up)
+  elseif key == "id" then
+    if type(value) ~= "string" or C.tg_abi_valid_name(value, #value) ~= 0 then error("ctx.id must be a token", 2) end
+    rawset(self, ID, value)
   elseif key == "vars" or ctx_get[key] or ctx_methods[key] then
     error("ctx." .. tostring(key) .. " cannot be assigned", 2)
   else

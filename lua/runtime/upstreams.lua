@@ -46,7 +46,10 @@ function upstreams.define(list)
     for i, target in ipairs(conf.targets) do
       local peer = intern(target, conf.pool)
       targets[i] = { peer = peer, weight = target.weight }
-      up.list[i] = { address = target.host, port = target.port, weight = target.weight or 1, index = peer }
+      up.list[i] = {
+        address = target.host, port = target.port, weight = target.weight or 1, index = peer,
+        name = target.host .. ":" .. target.port,
+      }
       by_peer[peer] = up.list[i]
     end
     up.sequence = build_sequence(targets)

@@ -44,6 +44,11 @@ tg.crypto = {
   end,
 }
 
+--- is_token(s) -> whether it is a token (RFC 9110, section 5.6.2)
+function tg.is_token(s)
+  return C.tg_abi_valid_name(s, #s) == 0
+end
+
 --- upstream "name" -> object with get, post ... get_json and peers. An unknown name is an error at load.
 function tg.upstream(name)
   return require("runtime.upstreams").get(name)

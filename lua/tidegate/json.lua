@@ -1,4 +1,5 @@
 --- json: encode and decode, on lua-cjson.
+local abi = require "abi"
 local cjson = require("cjson").new()
 local failure = require "tidegate.failure"
 
@@ -10,6 +11,7 @@ cjson.encode_keep_buffer(true)
 cjson.encode_number_precision(14)
 cjson.encode_sparse_array(true, 10, 100)
 
+local C, vm, to_string = abi.C, abi.vm, abi.string
 local json = { null = cjson.null }
 
 local MAX = 1024 * 1024
@@ -51,6 +53,12 @@ function json.encode(value)
     text = text:gsub('"\\u0001tidegate:empty%-array\\u0001"', "[]")
   end
   return text
+end
+
+--- quote(text) -> a JSON string; bytes that are no UTF-8 become \\ufffd. For lines that are written by hand.
+function json.quote(text)
+  C.tg_abi_json_string(text, #text)
+  return to_string(vm.out.p, vm.out.n)
 end
 
 --- decode(text) -> value | nil, err. At most 1 MiB and 32 levels.

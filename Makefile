@@ -1,0 +1,149 @@
+# Tidegate. `make help` lists the targets.
+
+BUILD := build
+GEN := $(BUILD)/gen
+PREFIX ?= /usr/local
+DESTDIR ?=
+LUAJIT ?= luajit
+PYTHON ?= /usr/bin/python3
+FUZZ_SECONDS ?= 60
+
+BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
+	libc-ares-dev lua-cjson-dev
+TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk clang-format clang-tidy clang
+BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
+
+PKGS := luajit libevent_core libcrypto libpcre2-8 hiredis libcares
+SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
+LUA_FILES := $(shell find lua -name '*.lua' | sort)
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes
+COMMON = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -fPIE -pthread -g -MMD -MP -Icore -I/usr/include/lua5.1 \
+	-DTG_PREFIX='"$(PREFIX)"' $(shell pkg-config --cflags $(PKGS))
+release_CFLAGS = $(COMMON) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+debug_CFLAGS = $(COMMON) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--export-dynamic-symbol='tg_abi_*'
+debug_LDFLAGS := -fsanitize=address,undefined
+LIBS = $(shell pkg-config --libs $(PKGS)) -l:liblua5.1-cjson.a -lm
+
+GENERATED := $(GEN)/abi_text.c $(GEN)/abi_check.c $(GEN)/lua_embed.c
+OBJECTS := $(SOURCES:%.c=%.o) gen/abi_text.o gen/abi_check.o gen/lua_embed.o
+LIBRARY_OBJECTS := $(filter-out core/process/main.o,$(OBJECTS))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/debug/unit/%,$(wildcard tests/unit/test_*.c))
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: all debug deps run test unit check e2e bench lint fuzz clean help install
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BUILD)/release/tidegate ## build the release binary (default)
+debug: $(BUILD)/debug/tidegate ## build with AddressSanitizer and UndefinedBehaviorSanitizer
+
+# $(1): release or debug
+define variant
+$(BUILD)/$(1)/tidegate: $(addprefix $(BUILD)/$(1)/,$(OBJECTS))
+	@echo "  LD  $$@"
+	@$$(CC) $$(LDFLAGS) $$($(1)_LDFLAGS) -o $$@ $$^ $$(LIBS)
+
+$(BUILD)/$(1)/core/%.o: core/%.c
+	@mkdir -p $$(@D)
+	@echo "  CC  $$<"
+	@$$(CC) $$($(1)_CFLAGS) -c -o $$@ $$<
+
+$(BUILD)/$(1)/gen/%.o: $(GEN)/%.c
+	@mkdir -p $$(@D)
+	@echo "  CC  $$<"
+	@$$(CC) $$($(1)_CFLAGS) -c -o $$@ $$<
+
+-include $(addprefix $(BUILD)/$(1)/,$(OBJECTS:.o=.d))
+endef
+$(eval $(call variant,release))
+$(eval $(call variant,debug))
+
+$(GEN)/abi_text.c: core/abi.h core/build/generate.lua
+	@mkdir -p $(@D)
+	@$(LUAJIT) core/build/generate.lua text $< $@
+
+$(GEN)/abi_check.c: core/abi.h core/build/generate.lua
+	@mkdir -p $(@D)
+	@$(LUAJIT) core/build/generate.lua check $< $@
+
+$(GEN)/lua_embed.c: $(LUA_FILES) core/build/generate.lua
+	@mkdir -p $(@D)
+	@$(LUAJIT) core/build/generate.lua embed $@ $(LUA_FILES)
+
+$(BUILD)/debug/unit/%: tests/unit/%.c $(addprefix $(BUILD)/debug/,$(LIBRARY_OBJECTS))
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	@$(CC) $(debug_CFLAGS) $(LDFLAGS) $(debug_LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS) $(shell pkg-config --libs cmocka)
+
+# $(1): packages. Asks apt only for what is missing.
+define install_packages
+	@missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+		$$as_root apt-get update -q && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+endef
+
+deps: ## install what the build needs (apt)
+	$(call install_packages,$(BUILD_PACKAGES))
+
+run: deps ## set up, build, and run the quickstart on port 8080
+	@$(MAKE) --no-print-directory all
+	@echo "The quickstart answers on port 8080. Try:"
+	@echo "  curl -i localhost:8080/orders/7 -H 'X-Api-Key: demo-key'"
+	@echo "  curl -i localhost:8080/home -H 'X-Api-Key: demo-key'"
+	@echo "  curl -i localhost:8080/users/1"
+	@exec $(BUILD)/release/tidegate run --watch --config examples/quickstart/gateway.lua
+
+test: ## set up, build, and run all checks and tests
+	$(call install_packages,$(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory -j2 all debug
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory -j2 unit
+	@$(MAKE) --no-print-directory e2e
+
+check: ## the project's own rules: layers, sizes, banned functions, documents
+	@for c in tests/check/*.py; do $(PYTHON) $$c || exit 1; done
+	luacheck -q lua plugins examples
+
+unit: $(UNIT_TESTS) ## unit tests of the core, under the sanitizers
+	@for t in $(UNIT_TESTS); do $$t || exit 1; done
+
+e2e: ## specs of the plugins and tests with other people's clients, against real gateways
+	$(BUILD)/debug/tidegate test tests/unit/lua/*.spec.lua plugins/*.spec.lua
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/conformance tests/e2e
+
+bench: ## CPU per request beside nginx and HAProxy, as ratios
+	$(call install_packages,$(BENCH_PACKAGES))
+	@$(MAKE) --no-print-directory all
+	$(PYTHON) tests/load/bench.py $(BENCH_ARGS)
+
+lint: ## clang-format, clang-tidy and luacheck
+	$(call install_packages,$(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory $(GENERATED)
+	clang-format --dry-run -Werror core/*.h core/*/*.[ch] tests/unit/*.c tests/fuzz/*.c tests/load/*.c
+	clang-tidy --quiet $(SOURCES) -- -std=c11 -D_GNU_SOURCE -Icore -I/usr/include/lua5.1 $(shell pkg-config --cflags $(PKGS))
+	luacheck -q lua plugins examples
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard core/http/*.[ch] core/base/*.[ch])
+	@mkdir -p $(@D)
+	clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -Icore -o $@ $< \
+		core/http/*.c core/base/mem.c core/base/rc.c
+
+fuzz: $(FUZZ_TARGETS) ## fuzz each target for FUZZ_SECONDS
+	@for t in $(FUZZ_TARGETS); do echo "$$t"; $$t -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 || exit 1; done
+
+install: all ## install into DESTDIR and PREFIX
+	install -D -m 755 $(BUILD)/release/tidegate $(DESTDIR)$(PREFIX)/bin/tidegate
+	install -d $(DESTDIR)$(PREFIX)/share/tidegate/plugins $(DESTDIR)$(PREFIX)/share/doc/tidegate
+	install -m 644 $(filter-out %.spec.lua,$(wildcard plugins/*.lua)) $(DESTDIR)$(PREFIX)/share/tidegate/plugins/
+	cp -r examples $(DESTDIR)$(PREFIX)/share/tidegate/
+	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate/
+
+clean: ## remove all that was built
+	rm -rf $(BUILD)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'

@@ -1,0 +1,4 @@
+api = 1
+listen { address = "127.0.0.1", port = @PORT@, keepalive_timeout = "10m", keepalive_requests = 100000000 }
+upstream "backend" { targets = { "http://127.0.0.1:@BACKEND@" }, pool = { idle = 2048, idle_timeout = "10m", requests = 0 } }
+include "@DATA@/tidegate_routes.lua"

@@ -26,6 +26,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
   setup = function(conf)
     return {
       counters = tg.dict(conf.dict),
+      remaining = "rate_limit_remaining",
       policy = (';q=%d;w=%d'):format(conf.limit, conf.per),
       limit = ("%d"):format(conf.limit),
     }
@@ -39,18 +40,17 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
     local window = floor(now / per)
     local name = conf.counter or ctx.route.name
     local used = assert(state.counters:incr(name .. ":" .. window .. ":" .. key, 1, per))
-    local vars = ctx.vars
-    local reset = ceil((window + 1) * per - now)
-    vars.rate_limit_remaining, vars.rate_limit_reset = max(0, conf.limit - used), reset
+    ctx.vars[state.remaining] = max(0, conf.limit - used)
     if used > conf.limit then
+      local reset = ceil((window + 1) * per - now)
       return tg.problem(429, "rate limit exceeded", nil, { ["Retry-After"] = max(1, reset) })
     end
   end,
 
   response = function(ctx, conf, state)
-    local vars = ctx.vars
-    local remaining, reset = vars.rate_limit_remaining, vars.rate_limit_reset
+    local remaining = ctx.vars[state.remaining]
     if not remaining then return end
+    local reset = ceil(conf.per - tg.now() % conf.per)
     local headers = ctx.res.headers
     if conf.headers then
       local name = '"' .. (conf.counter or ctx.route.name) .. '"'

@@ -24,7 +24,8 @@ static const char prelude[] = "local find, standard = ...\n"
                               "  loaded[name], loading[name] = value, nil\n"
                               "  return value\n"
                               "end\n"
-                              "require('jit.opt').start('maxtrace=8000', 'maxrecord=8000', 'sizemcode=64', 'maxmcode=8192')\n";
+                              "require('jit.opt').start('maxtrace=8000', 'maxrecord=30000', 'maxirconst=4000', 'maxside=1000', 'maxsnap=4000',\n"
+                              "  'loopunroll=300', 'sizemcode=64', 'maxmcode=16384')\n";
 
 /* find(name) -> chunk, chunk name | nil */
 static int

@@ -258,8 +258,15 @@ end
 
 function BundleSource.plugin_names() return {} end
 
+-- What the JIT compiles and what it gives up, for the test that no request path is interpreted.
+local function log_traces()
+  local path = os.getenv "TIDEGATE_JIT_LOG"
+  if path then require("jit.v").start(path) end
+end
+
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged
 function boot.start(core)
+  log_traces()
   local source = setmetatable({ files = core.files }, BundleSource)
   local report = report_of.new()
   local cfg, uses, server = load(source, core.files.entry, report)

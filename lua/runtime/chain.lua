@@ -4,11 +4,12 @@ local abi = require "abi"
 local exchange = require "runtime.exchange"
 local response = require "tidegate.response"
 
+local CONSUMER = exchange.CONSUMER
 local chain = {}
 local GROUP = 12 -- uses in one function: each takes five upvalues, and a function has sixty
 
 local function is_authenticated(ctx)
-  return rawget(ctx, exchange.CONSUMER) ~= nil
+  return ctx[CONSUMER] ~= false
 end
 
 local function check(result, use, phase)

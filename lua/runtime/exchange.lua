@@ -1,5 +1,6 @@
 --- exchange: ctx, ctx.req and ctx.res, as plugins see them. Views of the C struct, never copies of it.
--- Keys that only this file knows hold the pointer and the serial of the exchange; a view that is kept too long raises.
+-- Numbered slots hold the pointer and the serial of the exchange (and what was made on demand); a view that is kept too
+-- long raises. Slots, since a table with an array part alone is one allocation and never grows; `false` is an empty slot.
 local abi = require "abi"
 local json = require "tidegate.json"
 local failure = require "tidegate.failure"
@@ -7,14 +8,17 @@ local query_string = require "tidegate.query"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local slice = abi.slice
-local rawget, rawset, setmetatable, type, error, tostring = rawget, rawset, setmetatable, type, error, tostring
+local setmetatable, type, error, tostring = setmetatable, type, error, tostring
 
-local X, SERIAL, SIDE, PARAMS = {}, {}, {}, {}
 local exchange = {}
 
+-- Slots: 1 the exchange, 2 its serial; of a message 3 the side; the rest as named below.
+local HEADERS, PARAMS, CLIENT, ORIGINAL, QUERY, COOKIES = 4, 5, 6, 7, 8, 9 -- of a message
+local ROUTE, CONSUMER, UPSTREAM, REQ, RES, VARS, ID, PEERS, CREDENTIAL, CTX_PARAMS = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 -- of ctx
+
 local function live(self)
-  local x = rawget(self, X)
-  if x.serial ~= rawget(self, SERIAL) then error("this exchange has ended: its ctx must not be kept", 3) end
+  local x = self[1]
+  if x.serial ~= self[2] then error("this exchange has ended: its ctx must not be kept", 3) end
   return x
 end
 exchange.live = live
@@ -29,7 +33,7 @@ local Fields = { __metatable = false }
 
 function Fields.__index(self, name)
   local x = live(self)
-  if C.tg_abi_field_get(x, rawget(self, SIDE), name, #name) ~= 0 then return nil end
+  if C.tg_abi_field_get(x, self[3], name, #name) ~= 0 then return nil end
   return to_string(vm.out.p, vm.out.n)
 end
 
@@ -49,7 +53,7 @@ local function to_value(name, value)
 end
 
 function Fields.__newindex(self, name, value)
-  local x, side = live(self), rawget(self, SIDE)
+  local x, side = live(self), self[3]
   if side == abi.ORIGINAL then error("req.original is read-only", 2) end
   local rc
   if value == nil then
@@ -65,7 +69,7 @@ local function next_field(self, index)
   local state = self
   local x = live(state.fields)
   local i = state.index
-  if C.tg_abi_field_at(x, rawget(state.fields, SIDE), i, slice) ~= 0 then return nil end
+  if C.tg_abi_field_at(x, state.fields[3], i, slice) ~= 0 then return nil end
   state.index = i + 1
   return text(slice), to_string(vm.out.p, vm.out.n), index
 end
@@ -74,14 +78,14 @@ end
 function Fields.__call(self, name)
   if name == nil then return next_field, { fields = self, index = 0 } end
   local x, list = live(self), {}
-  while C.tg_abi_field_nth(x, rawget(self, SIDE), name, #name, #list) == 0 do
+  while C.tg_abi_field_nth(x, self[3], name, #name, #list) == 0 do
     list[#list + 1] = to_string(vm.out.p, vm.out.n)
   end
   return list
 end
 
 local function new_fields(self, side)
-  return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL), [SIDE] = side }, Fields)
+  return setmetatable({ self[1], self[2], side }, Fields)
 end
 
 -- ---------------------------------------------------------------- query and cookies
@@ -164,7 +168,7 @@ end
 local function add_header(self, name, value)
   local x = live(self)
   value = to_value(name, value)
-  local rc = C.tg_abi_field_add(x, rawget(self, SIDE), name, #name, value, #value)
+  local rc = C.tg_abi_field_add(x, self[3], name, #name, value, #value)
   if rc ~= 0 then refuse(rc, name, value) end
 end
 
@@ -175,17 +179,15 @@ function Client.__index(self, key)
   if key ~= "ip" and key ~= "port" then return nil end
   local x = live(self)
   C.tg_abi_client_ip(x)
-  rawset(self, "ip", to_string(vm.out.p, vm.out.n))
-  rawset(self, "port", tonumber(x.client_port))
-  return rawget(self, key)
+  if key == "port" then return tonumber(x.client_port) end
+  return to_string(vm.out.p, vm.out.n)
 end
 
 local Original = { __metatable = false }
 function Original.__index(self, key)
   local x = live(self)
   if key == "headers" then
-    rawset(self, "headers", new_fields(self, abi.ORIGINAL))
-    return rawget(self, "headers")
+    return new_fields(self, abi.ORIGINAL)
   end
   C.tg_abi_original(x, slice)
   if key == "method" then return to_string(vm.out.p, vm.out.n) end
@@ -206,32 +208,28 @@ local get = {
   port = function(_, x) return tonumber(text(x.authority):match ":(%d+)$") end,
   scheme = function() return "http" end,
   version = function(_, x) return x.version_minor == 1 and "1.1" or "1.0" end,
-  params = function(self) return rawget(self, PARAMS) end,
+  params = function(self) return self[PARAMS] end,
   headers = function(self) return new_fields(self, abi.REQUEST) end,
-  client = function(self)
-    return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL) }, Client)
-  end,
-  original = function(self)
-    return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL) }, Original)
-  end,
+  client = function(self) return setmetatable({ self[1], self[2] }, Client) end,
+  original = function(self) return setmetatable({ self[1], self[2] }, Original) end,
   query = function(self, x) return new_map(self, query_string.parse(text(x.query)), save_query) end,
   cookies = function(self)
     return new_map(self, query_string.parse_cookies(self.headers["Cookie"] or ""), save_cookies)
   end,
 }
-local kept = { headers = true, client = true, original = true, query = true, cookies = true }
+local kept = { headers = HEADERS, client = CLIENT, original = ORIGINAL, query = QUERY, cookies = COOKIES }
 local request_methods = {
   text = body_text, json = body_json, form = body_form, set_body = set_body, add_header = add_header,
 }
 
 local Request = { __metatable = false }
 function Request.__index(self, key)
-  local method = request_methods[key]
-  if method then return method end
+  local slot = kept[key]
+  if slot and self[slot] then return self[slot] end
   local getter = get[key]
-  if not getter then return nil end
+  if not getter then return request_methods[key] end
   local value = getter(self, live(self))
-  if kept[key] then rawset(self, key, value) end
+  if slot then self[slot] = value end
   return value
 end
 
@@ -251,7 +249,7 @@ local set = {
   host = setter("host", function(x, p, n) return C.tg_abi_set_host(x, p, n) end),
   raw_query = function(self, value)
     set_query(self, value)
-    rawset(self, "query", nil)
+    self[QUERY] = false
   end,
 }
 function Request.__newindex(self, key, value)
@@ -269,8 +267,8 @@ local Response = { __metatable = false }
 function Response.__index(self, key)
   if key == "status" then return tonumber(live(self).status) end
   if key == "headers" then
-    local fields = new_fields(self, abi.RESPONSE)
-    rawset(self, "headers", fields)
+    local fields = self[HEADERS] or new_fields(self, abi.RESPONSE)
+    self[HEADERS] = fields
     return fields
   end
   if key == "source" then return sources[live(self).source] end
@@ -283,48 +281,55 @@ end
 
 -- ---------------------------------------------------------------- ctx
 
-local ROUTE, CONSUMER, UPSTREAM, ID = {}, {}, {}, {}
-exchange.ROUTE, exchange.CONSUMER, exchange.UPSTREAM = ROUTE, CONSUMER, UPSTREAM
-
-local function view(self, metatable, side)
-  return setmetatable({ [X] = rawget(self, X), [SERIAL] = rawget(self, SERIAL), [SIDE] = side }, metatable)
-end
+exchange.ROUTE, exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS = ROUTE, CONSUMER, UPSTREAM, PEERS
 
 local ctx_get = {
   req = function(self)
-    local req = view(self, Request, abi.REQUEST)
-    req = rawset(req, PARAMS, rawget(self, PARAMS) or {})
-    rawset(self, "req", req)
+    local req = self[REQ]
+    if not req then
+      req = setmetatable({
+        self[1], self[2], abi.REQUEST, false, self[CTX_PARAMS] or {}, false, false, false, false,
+      }, Request)
+      self[REQ] = req
+    end
     return req
   end,
   res = function(self)
-    if live(self).status == 0 then return nil end
-    local res = view(self, Response, abi.RESPONSE)
-    rawset(self, "res", res)
+    local res = self[RES]
+    if not res then
+      if live(self).status == 0 then return nil end
+      res = setmetatable({ self[1], self[2], abi.RESPONSE, false }, Response)
+      self[RES] = res
+    end
     return res
   end,
   vars = function(self)
-    local vars = {}
-    rawset(self, "vars", vars)
+    local vars = self[VARS]
+    if not vars then
+      vars = {}
+      self[VARS] = vars
+    end
     return vars
   end,
   id = function(self)
-    local id = rawget(self, ID)
+    local id = self[ID]
     if not id then
       live(self)
       C.tg_abi_random_id()
       id = to_string(vm.out.p, vm.out.n)
-      rawset(self, ID, id)
+      self[ID] = id
     end
     return id
   end,
+  peers = function(self) return self[PEERS] or nil end,
+  credential = function(self) return self[CREDENTIAL] or nil end,
   route = function(self)
-    local route = rawget(self, ROUTE)
+    local route = self[ROUTE]
     return route and route.public or nil
   end,
-  consumer = function(self) return rawget(self, CONSUMER) end,
+  consumer = function(self) return self[CONSUMER] or nil end,
   upstream = function(self)
-    local up = rawget(self, UPSTREAM)
+    local up = self[UPSTREAM]
     return up and up.name or nil
   end,
   peer = function(self)
@@ -354,8 +359,8 @@ local function authenticate(self, consumer, credential)
   if type(consumer) ~= "table" or consumer.id == nil then
     error("ctx:authenticate needs a consumer: a table with an id", 2)
   end
-  rawset(self, CONSUMER, consumer)
-  rawset(self, "credential", credential)
+  self[CONSUMER] = consumer
+  self[CREDENTIAL] = credential or false
 end
 
 local function remaining(self)
@@ -375,10 +380,10 @@ function Ctx.__newindex(self, key, value)
   if key == "upstream" then
     local up = exchange.upstream_of(value)
     if not up then error('there is no upstream "' .. tostring(value) .. '"', 2) end
-    rawset(self, UPSTREAM, up)
+    self[UPSTREAM] = up
   elseif key == "id" then
     if type(value) ~= "string" or C.tg_abi_valid_name(value, #value) ~= 0 then error("ctx.id must be a token", 2) end
-    rawset(self, ID, value)
+    self[ID] = value
   elseif key == "vars" or ctx_get[key] or ctx_methods[key] then
     error("ctx." .. tostring(key) .. " cannot be assigned", 2)
   else
@@ -388,22 +393,22 @@ end
 
 function exchange.new(x, route, params)
   return setmetatable({
-    [X] = x, [SERIAL] = x.serial, [ROUTE] = route, [PARAMS] = params or false,
-    [UPSTREAM] = route and route.upstream or false, [CONSUMER] = nil,
+    x, x.serial, route or false, false, route and route.upstream or false, false, false, false, false, false, false,
+    params or false,
   }, Ctx)
 end
 
 --- is_of(ctx, x): whether this is the ctx of the exchange that x is now
 function exchange.is_of(ctx, x)
-  return rawget(ctx, SERIAL) == x.serial
+  return ctx[2] == x.serial
 end
 
 --- enter_route(ctx, route, params): the route of a ctx that was made before there was one
 function exchange.enter_route(ctx, route, params)
-  rawset(ctx, ROUTE, route)
-  rawset(ctx, PARAMS, params or false)
-  rawset(ctx, UPSTREAM, route.upstream or false)
-  rawset(ctx, "req", nil)
+  ctx[ROUTE] = route
+  ctx[CTX_PARAMS] = params or false
+  ctx[UPSTREAM] = route.upstream or false
+  ctx[REQ] = false
 end
 
 return exchange

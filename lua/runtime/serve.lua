@@ -11,8 +11,8 @@ local task = require "tidegate.task"
 local upstreams = require "runtime.upstreams"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
-local yield, rawget = coroutine.yield, rawget
-local CONSUMER, UPSTREAM = exchange.CONSUMER, exchange.UPSTREAM
+local yield = coroutine.yield
+local CONSUMER, UPSTREAM, PEERS = exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS
 
 local serve = {}
 local live = {} -- slot -> ctx of an exchange between its phases
@@ -162,12 +162,12 @@ end
 
 -- Chooses the peer for the next attempt: a balance phase, or whose turn it is.
 local function choose_peer(x, route, ctx)
-  local up = ctx and rawget(ctx, UPSTREAM) or route.upstream
+  local up = ctx and ctx[UPSTREAM] or route.upstream
   if not up then error("the route has no upstream and nothing answered", 0) end
   local peer
   local balance = ctx and route.phases.balance
   if balance then
-    rawset(ctx, "peers", up:peers())
+    ctx[PEERS] = up:peers()
     local choice = balance(ctx)
     peer = choice and choice.index
   end
@@ -194,7 +194,7 @@ local function run_phases(ctx, route)
   if p.authenticate then
     local r = p.authenticate(ctx)
     if r then return r end
-    if rawget(ctx, CONSUMER) == nil and not route.optional then return unauthorized(route) end
+    if not ctx[CONSUMER] and not route.optional then return unauthorized(route) end
   end
   if p.access then
     local r = p.access(ctx)
@@ -270,7 +270,7 @@ end
 local function on_balance(x)
   local route = routes[x.route]
   local ctx = route.has_ctx and ctx_of(x) or nil
-  local up = ctx and rawget(ctx, UPSTREAM) or route.upstream
+  local up = ctx and ctx[UPSTREAM] or route.upstream
   if x.may_retry == 0 or x.attempt >= up.attempts then return end
   choose_peer(x, route, ctx)
 end

@@ -9,7 +9,13 @@
 #include "vm/embedded.h"
 #include "vm/load.h"
 
-enum { CLOSE_STEPS = 200, CLOSE_STEP_SIZE = 64 };
+enum {
+    CLOSE_STEPS = 200,
+    CLOSE_STEP_SIZE = 64,
+    GARBAGE_MIN = 8 * 1024, /* KiB that may gather before a collection: a small heap would be marked all the time */
+    PAUSE_MIN = 200,
+    PAUSE_MAX = 1000
+};
 
 TG_ABI struct tg_abi_vm tg_abi_vm;
 
@@ -99,6 +105,14 @@ start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
     return true;
 }
 
+static void
+set_collector(lua_State *L)
+{
+    const int heap = lua_gc(L, LUA_GCCOUNT, 0) + 1;
+    const int pause = 100 + GARBAGE_MIN * 100 / heap;
+    lua_gc(L, LUA_GCSETPAUSE, pause < PAUSE_MIN ? PAUSE_MIN : pause > PAUSE_MAX ? PAUSE_MAX : pause);
+}
+
 struct tg_vm *
 tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
 {
@@ -122,6 +136,7 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
         tg_mem_free(vm);
         return NULL;
     }
+    set_collector(vm->L);
     if (host->score != NULL) {
         host->score->generations++;
     }

@@ -367,6 +367,10 @@ function serve.start(server, _, uses, id)
   exchange.peer_of = upstreams.peer
   log.context = function() return describe(vm.mark[0]) end
   http.exchange = function() return vm.exchange ~= nil and ctx_of(vm.exchange) or nil end
+  -- What only loading needs is garbage from now on, and need not be marked again and again.
+  for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
+    package.loaded["runtime." .. name] = nil
+  end
   return main, judge, server.shared.log ~= nil
 end
 

@@ -232,7 +232,7 @@ read_response(struct tg_call *call)
     }
     for (;;) {
         size_t got = 0;
-        enum tg_rc rc = tg_transport_read(transport, call->buffer->data, TG_BUFFER_SIZE, &got);
+        enum tg_rc rc = tg_transport_read(transport, call->buffer->data, TG_BUFFER_WINDOW, &got);
         if (rc == TG_ECLOSED) {
             return tg_body_end(&call->body) == TG_OK ? TG_OK : TG_ERESET;
         }

@@ -25,7 +25,7 @@ linger_on(struct tg_downstream *down)
     enum tg_rc rc = TG_ENOMEM;
     size_t got = 0;
     while (buffer != NULL && down->lingered < LINGER_BYTES &&
-           (rc = tg_transport_read(&down->transport, buffer->data, TG_BUFFER_SIZE, &got)) == TG_OK) {
+           (rc = tg_transport_read(&down->transport, buffer->data, TG_BUFFER_WINDOW, &got)) == TG_OK) {
         down->lingered += (uint32_t)got;
     }
     if (buffer != NULL) {

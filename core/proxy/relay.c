@@ -13,6 +13,7 @@ tg_relay_start(struct tg_relay *relay, struct tg_slice head, char *raw, size_t r
     relay->data_out = false;
     relay->ended = false;
     relay->started = false;
+    relay->bulk = false;
     if (head.n > 0) {
         relay->out[relay->out_end++] = (struct iovec){(void *)(uintptr_t)head.p, head.n};
     }
@@ -83,6 +84,7 @@ flush(struct tg_relay *relay)
                                           : tg_transport_write(relay->to, relay->out + relay->out_first,
                                                                (int)(relay->out_end - relay->out_first), &sent);
         if (rc == TG_AGAIN) {
+            relay->bulk = false; /* a slow reader shall not hold more than a window */
             return TG_RELAY_WAIT_TO;
         }
         if (rc != TG_OK) {
@@ -114,9 +116,10 @@ fill(struct tg_relay *relay)
         return TG_RELAY_NO_MEMORY;
     }
     size_t got = 0;
-    enum tg_rc rc = relay->from->fd < 0 ? TG_ERESET
-                                        : tg_transport_read(relay->from, relay->buffer->data, TG_BUFFER_SIZE, &got);
+    const size_t window = relay->bulk ? TG_BUFFER_SIZE : TG_BUFFER_WINDOW;
+    enum tg_rc rc = relay->from->fd < 0 ? TG_ERESET : tg_transport_read(relay->from, relay->buffer->data, window, &got);
     if (rc == TG_OK) {
+        relay->bulk = got >= TG_BUFFER_WINDOW;
         relay->raw = relay->buffer->data;
         relay->raw_len = got;
         relay->progress = true;

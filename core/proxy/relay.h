@@ -41,6 +41,7 @@ struct tg_relay {
     bool ended;    /* the last chunk is among `out`, or not needed */
     bool progress; /* bytes moved in the last call */
     bool started;  /* a byte was written */
+    bool bulk;     /* both sides keep up: read as much as the buffer holds */
     char chunk_line[18];
 };
 

@@ -170,7 +170,7 @@ read_rest(struct tg_exchange *x)
     if (x->up.buffer == NULL && (x->up.buffer = tg_buffer_take(&x->proxy->buffers)) == NULL) {
         return TG_ENOMEM;
     }
-    rc = tg_transport_read(&x->down->transport, x->up.buffer->data, TG_BUFFER_SIZE, &got);
+    rc = tg_transport_read(&x->down->transport, x->up.buffer->data, TG_BUFFER_WINDOW, &got);
     if (rc == TG_OK) {
         x->rest = x->up.buffer->data;
         x->rest_len = got;

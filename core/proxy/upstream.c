@@ -149,7 +149,7 @@ static enum tg_rc
 parse_head(struct tg_upstream_head *head, struct tg_buffer *buffer, struct tg_message *message, bool to_head,
            const struct tg_h1_fault **fault)
 {
-    static const struct tg_h1_limits limits = {8192, 32 * 1024, TG_BUFFER_SIZE, 200};
+    static const struct tg_h1_limits limits = {8192, 32 * 1024, TG_BUFFER_WINDOW, 200};
     for (;;) {
         enum tg_rc rc = tg_h1_scan(&head->scan, buffer->data, head->filled, &limits, false, fault);
         if (rc != TG_OK) {
@@ -181,12 +181,12 @@ tg_upstream_read_head(struct tg_upstream *upstream, struct tg_upstream_head *hea
     static const struct tg_h1_fault too_large = {502, "response head too large"};
     for (;;) {
         size_t got = 0;
-        if (head->filled == TG_BUFFER_SIZE) {
+        if (head->filled == TG_BUFFER_WINDOW) {
             *fault = &too_large;
             return TG_EPROTOCOL;
         }
         enum tg_rc rc = tg_transport_read(&upstream->link->transport, buffer->data + head->filled,
-                                          TG_BUFFER_SIZE - head->filled, &got);
+                                          TG_BUFFER_WINDOW - head->filled, &got);
         if (rc != TG_OK) {
             return rc;
         }

@@ -5,7 +5,7 @@
 #include <sys/random.h>
 
 #include "base/log.h"
-#include "vm/vm.h"
+#include "vm/coroutine.h"
 
 static const char hex_digits[] = "0123456789abcdef";
 

@@ -5,7 +5,7 @@
 #include <sys/random.h>
 
 #include "proxy/request.h"
-#include "vm/vm.h"
+#include "vm/coroutine.h"
 
 static struct tg_exchange *
 exchange_of(struct tg_abi_exchange *x)

@@ -3,7 +3,7 @@
  */
 #include <event2/event.h>
 
-#include "vm/vm.h"
+#include "vm/coroutine.h"
 
 int
 tg_abi_spawn(uint32_t task)

@@ -6,7 +6,7 @@
 #ifndef TG_VM_COMPILE_H
 #define TG_VM_COMPILE_H
 
-#include "vm/host.h"
+#include "base/rc.h"
 
 /*
  * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`. `plugin_dirs`

@@ -2,8 +2,6 @@
 
 #include <lauxlib.h>
 
-#include "proxy/machine.h"
-#include "vm/vm.h"
 
 enum { POOL_MAX = 256 };
 

@@ -14,6 +14,23 @@
 #include "proxy/call.h"
 #include "vm/host.h"
 
+/* One generation's Lua state; vm.c makes and ends it. */
+struct tg_vm {
+    struct tg_host *host;
+    lua_State *L;
+    struct tg_coroutine *pool;
+    unsigned pooled;
+    unsigned refs;
+    uint64_t serial; /* of the generation */
+    int main_ref;    /* the function that coroutines run */
+    int error_ref;   /* what judges an error value */
+    uint8_t wants;   /* TG_WANT_LOG: of exchanges that never reach a route */
+    uint8_t closing; /* steps done */
+    unsigned strip_count;
+    uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
+    struct tg_task close_task;
+};
+
 struct tg_coroutine {
     lua_State *L;
     struct tg_vm *vm;

@@ -102,7 +102,7 @@ tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_
 }
 
 int
-tg_compile_run(const char *module, int argc, char **argv, struct tg_err *err)
+tg_compile_run(const char *module, void (*provide)(struct lua_State *L), int argc, char **argv, struct tg_err *err)
 {
     int status = -1;
     lua_State *L = tg_load_state((struct tg_slice){0}, err);
@@ -111,10 +111,14 @@ tg_compile_run(const char *module, int argc, char **argv, struct tg_err *err)
     }
     if (tg_load_module(L, module, err)) { /* module */
         lua_getfield(L, -1, "main");      /* module main */
+        lua_newtable(L);                  /* module main core */
+        lua_pushcfunction(L, list_files);
+        lua_setfield(L, -2, "glob");
+        provide(L);
         for (int i = 0; i < argc; i++) {
             lua_pushstring(L, argv[i]);
         }
-        if (tg_load_call(L, argc, 1, err)) { /* module status */
+        if (tg_load_call(L, argc + 1, 1, err)) { /* module status */
             status = (int)lua_tointeger(L, -1);
         }
     }

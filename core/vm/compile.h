@@ -14,7 +14,12 @@
  */
 TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_err *err);
 
-/* Calls main(arguments) of the Lua module, which returns an exit status. -1 and `err` when it raised. */
-int tg_compile_run(const char *module, int argc, char **argv, struct tg_err *err);
+struct lua_State;
+
+/*
+ * Calls main(core, arguments) of the Lua module, which returns an exit status; `provide` adds functions to the table core, which is on top
+ * of the stack. -1 and `err` when it raised.
+ */
+int tg_compile_run(const char *module, void (*provide)(struct lua_State *L), int argc, char **argv, struct tg_err *err);
 
 #endif

@@ -71,7 +71,9 @@ tg_mem_free(void *p)
 void
 tg_arena_init(struct tg_arena *arena, void *first, size_t first_size, size_t max)
 {
-    *arena = (struct tg_arena){.first = first, .first_size = first_size, .max = max};
+    const size_t skip = (8 - (uintptr_t)first % 8) % 8; /* all that is handed out is aligned to 8 */
+    *arena = (struct tg_arena){.first = (char *)first + skip, .first_size = first_size - skip, .max = max};
+    first_size -= skip;
     arena->pos = arena->first;
     arena->end = arena->first + first_size;
     ASAN_POISON_MEMORY_REGION(arena->first, first_size);

@@ -1,0 +1,149 @@
+"""What dies is replaced; what hangs is killed and named; what is told to end ends in order."""
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from gateway import Gateway, BINARY, RELEASE, kill
+
+CONFIG = """
+api = 1
+listen { address = "127.0.0.1", port = @PORT@ }
+route "ok" { path = "/ok", handler = function() return tg.respond(200, "ok") end }
+route "slow" { path = "/slow", handler = function() tg.sleep(1) return tg.respond(200, "slow") end }
+route "loop" { path = "/loop", handler = { "endless" } }
+"""
+ENDLESS = "return { doc = 'Never returns.', handler = function() while true do end end }"
+
+
+def gateway(**options):
+    return Gateway(CONFIG, plugins={"endless": ENDLESS}, options=("--watchdog", "1"), **options)
+
+
+def wait_ok(gw, seconds=5):
+    end = time.time() + seconds
+    while time.time() < end:
+        try:
+            if gw.request("/ok").status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(gw.log())
+
+
+def test_a_killed_worker_is_replaced():
+    with gateway(workers=2) as gw:
+        before = gw.workers()
+        kill(before[0])
+        gw.wait_for("was ended by signal 9")
+        wait_ok(gw)
+        after = gw.workers()
+        assert len(after) == 2 and after[1] == before[1] and after[0] != before[0]
+
+
+def test_a_worker_in_an_endless_loop_is_killed_and_named():
+    with gateway() as gw:
+        victim = threading.Thread(target=lambda: gw.raw(b"GET /loop HTTP/1.1\r\nHost: a\r\n\r\n"))
+        victim.start()
+        gw.wait_for("is stuck", seconds=10)
+        assert "plugin endless, route loop" in gw.log()
+        victim.join()
+        wait_ok(gw)
+
+
+def test_a_drain_answers_what_is_in_work():
+    with gateway() as gw:
+        answers = []
+        client = threading.Thread(target=lambda: answers.append(gw.request("/slow").status))
+        client.start()
+        time.sleep(0.3)
+        gw.process.send_signal(signal.SIGQUIT)
+        client.join()
+        assert answers == [200]
+        assert gw.process.wait(10) == 0
+
+
+def test_stop_ends_at_once_and_removes_the_socket():
+    with gateway() as gw:
+        assert gw.command("stop").returncode == 0
+        assert gw.process.wait(5) == 0
+        assert not gw.control.exists()
+        assert gw.command("status").returncode == 3
+
+
+def test_a_bad_configuration_at_start_is_exit_1(tmp_path):
+    file = tmp_path / "gateway.lua"
+    file.write_text("api = 1\nlisten { prot = 8080 }\n")
+    out = subprocess.run([BINARY, "run", "--control", str(tmp_path / "c"), str(file)], capture_output=True, text=True, timeout=20)
+    assert out.returncode == 1
+    assert 'gateway.lua:2  listen › prot\n    unknown field; did you mean "port"?' in out.stderr
+    out = subprocess.run([BINARY, "check", str(file)], capture_output=True, text=True, timeout=20)
+    assert out.returncode == 1 and "did you mean" in out.stderr
+
+
+def test_a_port_that_is_taken_is_exit_1(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file = tmp_path / "gateway.lua"
+        file.write_text('listen { address = "127.0.0.1", port = %d }' % taken.getsockname()[1])
+        out = subprocess.run([BINARY, "run", "--control", str(tmp_path / "c"), str(file)], capture_output=True, text=True, timeout=20)
+        assert out.returncode == 1 and "Address already in use" in out.stderr
+
+
+def test_every_command_has_help_and_wrong_usage_is_2():
+    for command in ("run", "check", "reload", "rollback", "status", "stop", "version", "test", "doc"):
+        out = subprocess.run([BINARY, command, "--help"], capture_output=True, text=True, timeout=20)
+        assert out.returncode == 0 and out.stdout.startswith(f"usage: tidegate {command}"), out
+    for words in ([], ["nonsense"], ["run"], ["run", "--workers", "none", "x"], ["status", "--wrong"]):
+        assert subprocess.run([BINARY, *words], capture_output=True, timeout=20).returncode == 2, words
+
+
+def test_access_log_is_reopened_on_usr1():
+    config = CONFIG + 'use { { "access-log", path = "@DIR@/access.log" } }'
+    with Gateway(config, plugins={"endless": ENDLESS}) as gw:
+        log = gw.folder / "access.log"
+
+        def lines():
+            return log.read_text().count("\n") if log.exists() else 0
+
+        def wait(count):
+            end = time.time() + 5
+            while lines() < count and time.time() < end:
+                time.sleep(0.02)
+            assert lines() == count
+        gw.request("/ok")
+        wait(1)
+        log.rename(gw.folder / "access.log.1")
+        gw.process.send_signal(signal.SIGUSR1)
+        end = time.time() + 5
+        while not log.exists() and time.time() < end:
+            time.sleep(0.02)
+        gw.request("/ok")
+        wait(1)
+
+
+def test_the_request_path_compiles(tmp_path):
+    """All five plugins under load: once the paths are hot, the JIT gives nothing up for good."""
+    trace_log = tmp_path / "jit.log"
+    config = """
+api = 1
+listen { name = "front", address = "127.0.0.1", port = @PORT@, keepalive_requests = 100000000 }
+listen { name = "back", address = "127.0.0.1", port = @PORT2@, keepalive_requests = 100000000 }
+upstream "back" { targets = { "http://127.0.0.1:@PORT2@" } }
+consumer "acme" { credentials = { key = "k" } }
+route "back" { listen = "back", path = "/*", handler = function() return tg.respond(200, "ok") end }
+route "all" { listen = "front", path = "/*", to = "back", use = {
+  "correlation-id", { "access-log", path = "/dev/null" }, "key-auth", { "rate-limit", limit = 1000000000, key = "${consumer.id}" },
+  { "headers", request = { set = { ["X-Consumer"] = "${consumer.id}" } }, response = { set = { ["X-By"] = "tidegate" } } } } }
+"""
+    with Gateway(config, binary=RELEASE, env={"TIDEGATE_JIT_LOG": str(trace_log)}) as gw:
+        for _ in range(2):
+            subprocess.run(["wrk", "-t1", "-c8", "-d3", "-H", "X-Api-Key: k", f"http://127.0.0.1:{gw.port}/"], check=True, capture_output=True)
+            warm = trace_log.read_text().count("\n")
+        before = trace_log.read_text()
+        subprocess.run(["wrk", "-t1", "-c8", "-d2", "-H", "X-Api-Key: k", f"http://127.0.0.1:{gw.port}/"], check=True, capture_output=True)
+        later = trace_log.read_text()[len(before):]
+    never = [line for line in before.splitlines() if "blacklisted" in line or "NYI: unsupported" in line]
+    assert warm > 10 and not never, never
+    assert "TRACE ---" not in later, later

@@ -349,8 +349,9 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
         (void)put_status(master, text, sizeof text);
         tg_control_answer(client, true, text);
     } else if (strcmp(line, "stop") == 0 || strcmp(line, "drain") == 0) {
+        const int number = line[0] == 's' ? SIGTERM : SIGQUIT; /* the line goes with the client */
         tg_control_answer(client, true, "");
-        (void)kill(getpid(), line[0] == 's' ? SIGTERM : SIGQUIT);
+        (void)kill(getpid(), number);
     } else {
         tg_control_answer(client, false, "unknown command\n");
     }

@@ -72,8 +72,8 @@ struct tg_abi_exchange {
     uint16_t status;
     uint32_t route;
     uint32_t peer;
-    uint32_t attempt;     /* attempts at a peer so far */
-    int32_t error;        /* enum tg_rc of the last failed attempt, or of the end of the exchange */
+    uint32_t attempt; /* attempts at a peer so far */
+    int32_t error;    /* enum tg_rc of the last failed attempt, or of the end of the exchange */
     uint32_t client_port;
     uint32_t connect_timeout; /* milliseconds */
     uint32_t first_byte_timeout;
@@ -81,24 +81,25 @@ struct tg_abi_exchange {
     uint32_t total_timeout; /* from the start, up to the response head */
     uint64_t body_limit;    /* bytes; of the request's body */
     struct tg_slice method;
-    struct tg_slice raw_path; /* normal form, still encoded; what goes upstream */
-    struct tg_slice path;     /* decoded; what is routed by */
-    struct tg_slice query;    /* without the question mark */
-    struct tg_slice host;     /* lower case, without port and trailing dot */
-    struct tg_slice authority; /* what goes upstream as Host */
+    struct tg_slice raw_path;      /* normal form, still encoded; what goes upstream */
+    struct tg_slice path;          /* decoded; what is routed by */
+    struct tg_slice query;         /* without the question mark */
+    struct tg_slice host;          /* lower case, without port and trailing dot */
+    struct tg_slice authority;     /* what goes upstream as Host */
     struct tg_slice upstream_host; /* replaces authority towards the upstream when not empty */
-    double started;      /* wall clock */
-    double duration;     /* set when the exchange is over */
-    double upstream_time; /* from the first attempt to the response head; -1 when none came */
-    uint64_t bytes_in;   /* body of the request */
-    uint64_t bytes_out;  /* body of the response */
+    double started;                /* wall clock */
+    double duration;               /* set when the exchange is over */
+    double upstream_time;          /* from the first attempt to the response head; -1 when none came */
+    uint64_t bytes_in;             /* body of the request */
+    uint64_t bytes_out;            /* body of the response */
     uint8_t query_present;
     uint8_t path_changed;
-    uint8_t aborted; /* the client went away, or the response was cut */
+    uint8_t aborted;   /* the client went away, or the response was cut */
     uint8_t may_retry; /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
 };
 
-/* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume. */
+/* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume.
+ */
 struct tg_abi_vm {
     struct tg_abi_exchange *exchange; /* of the running coroutine; NULL in a task without one */
     uint32_t entry;
@@ -107,7 +108,7 @@ struct tg_abi_vm {
     uint32_t coroutine_serial;
     uint32_t worker;
     uint32_t reserved;
-    uint32_t *mark; /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
+    uint32_t *mark;   /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
     double now;       /* wall clock, once a loop turn */
     double monotonic; /* seconds */
     struct tg_slice out; /* where functions below put a string */
@@ -170,8 +171,8 @@ TG_ABI uint32_t tg_abi_peer_in_flight(uint32_t peer);
 
 /* Calls. `head` is the whole request head up to the empty line, made of checked parts. Times in milliseconds. */
 TG_ABI struct tg_abi_call *tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *body,
-                                             size_t body_len, uint32_t connect_timeout, uint32_t timeout, size_t max_body,
-                                             int is_head);
+                                             size_t body_len, uint32_t connect_timeout, uint32_t timeout,
+                                             size_t max_body, int is_head);
 TG_ABI int tg_abi_call_field(struct tg_abi_call *call, uint32_t index, struct tg_slice *name);
 TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
 

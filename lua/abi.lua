@@ -1,8 +1,8 @@
 --- abi: the only place that knows FFI. What it returns is for lua/tidegate and lua/runtime, never for plugins.
 local ffi = require "ffi"
 
-ffi.cdef(tg_abi_text) -- luacheck: globals tg_abi_text
-tg_abi_text = nil
+ffi.cdef(_G.tg_abi_text)
+_G.tg_abi_text = nil
 
 local C = ffi.C
 local vm = C.tg_abi_vm

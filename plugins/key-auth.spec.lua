@@ -3,7 +3,10 @@ describe("key-auth", function()
 
   local function echo()
     return test.upstream(function(req)
-      return 200, { target = req.target, key = req.headers["x-api-key"], id = req.headers["x-consumer-id"], groups = req.headers["x-consumer-groups"] }
+      local headers = req.headers
+      return 200, {
+        target = req.target, key = headers["x-api-key"], id = headers["x-consumer-id"], groups = headers["x-consumer-groups"],
+      }
     end)
   end
 

@@ -1,8 +1,8 @@
 /*
  * mem.h - the only place that asks the C library for memory, and arenas.
  *
- * Owns: nothing globally but the fault counter of tests. Used by: everything. An arena gives memory that is freed all at
- * once; what it has not handed out is poisoned under AddressSanitizer, so that an overrun inside it is seen.
+ * Owns: nothing globally but the fault counter of tests. Used by: everything. An arena gives memory that is freed all
+ * at once; what it has not handed out is poisoned under AddressSanitizer, so that an overrun inside it is seen.
  */
 #ifndef TG_BASE_MEM_H
 #define TG_BASE_MEM_H

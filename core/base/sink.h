@@ -1,8 +1,8 @@
 /*
  * sink.h - a file of log lines, written by a thread of its own so that no disk can block the loop.
  *
- * Owns: the descriptor, two buffers and the thread. Used by: the border to Lua (access logs). The queue is bounded: what
- * does not fit is dropped and counted (SECURITY 2). Lines come out whole and in order.
+ * Owns: the descriptor, two buffers and the thread. Used by: the border to Lua (access logs). The queue is bounded:
+ * what does not fit is dropped and counted (SECURITY 2). Lines come out whole and in order.
  */
 #ifndef TG_BASE_SINK_H
 #define TG_BASE_SINK_H

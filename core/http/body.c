@@ -57,7 +57,8 @@ take_line_byte(struct tg_body *body, char c)
             return &bad_chunk;
         }
         body->extensions++;
-        return ++body->line > TG_CHUNK_EXTENSION_MAX || body->extensions > TG_CHUNK_EXTENSIONS_MAX ? &long_extension : NULL;
+        return ++body->line > TG_CHUNK_EXTENSION_MAX || body->extensions > TG_CHUNK_EXTENSIONS_MAX ? &long_extension
+                                                                                                   : NULL;
     }
     if (c != '\n') { /* SIZE_LF */
         return &bad_chunk;

@@ -33,9 +33,9 @@ void tg_body_init(struct tg_body *body, enum tg_framing framing, uint64_t length
 void tg_body_fini(struct tg_body *body);
 
 /*
- * Decodes `n` bytes at `p`. *data is where the decoded bytes stand afterwards (inside p; later pieces are moved up to the
- * first), *used how many bytes were read: less than `n` only when the body is done; what follows is another message.
- * TG_OK, TG_ENOMEM, or TG_EPROTOCOL with *fault; then nothing more may be read.
+ * Decodes `n` bytes at `p`. *data is where the decoded bytes stand afterwards (inside p; later pieces are moved up to
+ * the first), *used how many bytes were read: less than `n` only when the body is done; what follows is another
+ * message. TG_OK, TG_ENOMEM, or TG_EPROTOCOL with *fault; then nothing more may be read.
  */
 TG_MUST_CHECK enum tg_rc tg_body_decode(struct tg_body *body, char *p, size_t n, struct tg_slice *data, size_t *used,
                                         const struct tg_h1_fault **fault);

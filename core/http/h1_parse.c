@@ -170,7 +170,8 @@ field_has(const struct tg_field *field, const char *text)
 static enum tg_rc
 note_coding(struct tg_message *message, const struct tg_field *field, const struct tg_h1_fault **fault)
 {
-    static const char *const others[] = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "gzip, chunked", "identity"};
+    static const char *const others[] = {"gzip",       "x-gzip",        "deflate", "compress",
+                                         "x-compress", "gzip, chunked", "identity"};
     if (message->framing == TG_FRAMING_CHUNKED) {
         return refuse(fault, &two_codings);
     }
@@ -268,7 +269,8 @@ note_field(struct tg_message *message, const struct tg_field *field, bool reques
     }
 }
 
-/* A name with an underscore is read as one with a dash by CGI-like upstreams: it would be a second, unchecked spelling. */
+/* A name with an underscore is read as one with a dash by CGI-like upstreams: it would be a second, unchecked spelling.
+ */
 static bool
 is_dropped(const struct tg_field *field, bool request)
 {
@@ -307,8 +309,8 @@ parse_fields(struct tg_message *message, const char *p, const char *end, bool re
 static bool
 is_target_byte(unsigned char c)
 {
-    static const unsigned char refused[256] = {['"'] = 1, ['<'] = 1, ['>'] = 1,  ['\\'] = 1, ['^'] = 1,
-                                               ['{'] = 1, ['}'] = 1, ['`'] = 1, ['#'] = 1};
+    static const unsigned char refused[256] = {
+        ['"'] = 1, ['<'] = 1, ['>'] = 1, ['\\'] = 1, ['^'] = 1, ['{'] = 1, ['}'] = 1, ['`'] = 1, ['#'] = 1};
     return c > 0x20 && c < 0x7f && refused[c] == 0;
 }
 
@@ -373,7 +375,8 @@ settle_response_framing(struct tg_message *message, bool to_head)
 }
 
 enum tg_rc
-tg_h1_parse_response(struct tg_message *message, const char *p, size_t n, bool to_head, const struct tg_h1_fault **fault)
+tg_h1_parse_response(struct tg_message *message, const char *p, size_t n, bool to_head,
+                     const struct tg_h1_fault **fault)
 {
     const char *end = p + n;
     const char *line_end = (const char *)memchr(p, '\n', n) - 1;
@@ -420,8 +423,8 @@ tg_h1_check_trailers(const char *p, size_t n, const struct tg_h1_fault **fault)
             return TG_EPROTOCOL;
         }
         /* RFC 9110, section 6.5.1: nothing that frames, routes or authenticates. */
-        if ((field.flags & TG_FIELD_FRAMING) != 0 || field.id == TG_FIELD_AUTHORIZATION || field.id == TG_FIELD_COOKIE ||
-            field.id == TG_FIELD_SET_COOKIE) {
+        if ((field.flags & TG_FIELD_FRAMING) != 0 || field.id == TG_FIELD_AUTHORIZATION ||
+            field.id == TG_FIELD_COOKIE || field.id == TG_FIELD_SET_COOKIE) {
             return refuse(fault, &bad_trailer);
         }
     }

@@ -11,7 +11,7 @@
 
 /* How the written message frames its body and what it says of the connection. */
 struct tg_h1_frame {
-    uint8_t framing; /* enum tg_framing */
+    uint8_t framing;     /* enum tg_framing */
     bool length_of_none; /* TG_FRAMING_NONE: say Content-Length: 0 */
     bool close;          /* say Connection: close */
     bool keep_alive;     /* say Connection: keep-alive, to HTTP/1.0 */
@@ -24,8 +24,8 @@ struct tg_h1_forward {
     struct tg_slice client_ip;
     struct tg_slice proto;
     struct tg_slice forwarded_host;
-    unsigned port;       /* that the client reached */
-    bool trusted;        /* what the client says of those before it is kept */
+    unsigned port; /* that the client reached */
+    bool trusted;  /* what the client says of those before it is kept */
 };
 
 /* A request head. *out is in the arena. TG_OK or TG_ENOMEM. */

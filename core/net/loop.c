@@ -239,8 +239,9 @@ tg_loop_http_date(struct tg_loop *loop)
                                              "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
         struct tm tm;
         (void)gmtime_r(&second, &tm);
-        (void)snprintf(loop->date, sizeof loop->date, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday % 100,
-                       months[tm.tm_mon], (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+        (void)snprintf(loop->date, sizeof loop->date, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
+                       tm.tm_mday % 100, months[tm.tm_mon], (tm.tm_year + 1900) % 10000, tm.tm_hour % 100,
+                       tm.tm_min % 100, tm.tm_sec % 100);
         loop->date_second = second;
     }
     return loop->date;

@@ -41,7 +41,8 @@ void tg_pool_fini(struct tg_pool *pool);
 /* An idle connection on which nothing has arrived, or NULL. */
 struct tg_pool_link *tg_pool_take(struct tg_pool *pool, tg_transport_cb ready, void *owner);
 
-/* A taken link around the connecting `fd`, which is the link's then; NULL: memory is short, the descriptor is closed. */
+/* A taken link around the connecting `fd`, which is the link's then; NULL: memory is short, the descriptor is closed.
+ */
 struct tg_pool_link *tg_pool_link_new(struct tg_pool *pool, int fd, tg_transport_cb ready, void *owner);
 
 /* Gives the link back; the pool may close it at once. The caller must not touch it again. */

@@ -180,7 +180,8 @@ on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 enum tg_rc
 tg_resolver_start(struct tg_resolver *resolver, const char *name, unsigned port, tg_resolver_cb done, void *arg)
 {
-    const struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NUMERICSERV};
+    const struct ares_addrinfo_hints hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NUMERICSERV};
     char service[8];
     struct query *query = tg_mem_new(struct query);
     if (query == NULL) {

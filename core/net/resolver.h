@@ -14,7 +14,7 @@ enum { TG_RESOLVER_ADDRESSES = 16 };
 struct tg_resolver;
 
 struct tg_resolved {
-    enum tg_rc rc; /* TG_OK, TG_EDNS */
+    enum tg_rc rc;   /* TG_OK, TG_EDNS */
     const char *why; /* static text, for the log */
     unsigned count;
     unsigned ttl; /* seconds */

@@ -137,7 +137,8 @@ tg_control_open(struct tg_loop *loop, const char *path, tg_control_cb command, v
     const int other = dial(&address);
     if (other >= 0) {
         close(other);
-        (void)tg_err_set(err, TG_EBUSY, "control socket %s: another gateway answers there (give this one --control PATH)", path);
+        (void)tg_err_set(err, TG_EBUSY,
+                         "control socket %s: another gateway answers there (give this one --control PATH)", path);
         goto fail;
     }
     (void)unlink(path);

@@ -14,9 +14,9 @@
 #include "zone/dict.h"
 
 enum {
-    QUICK = 10 * 1000,  /* milliseconds: a worker that dies sooner counts as a quick death */
-    QUICK_FREE = 5,     /* that many are replaced at once */
-    BACKOFF_MAX = 30    /* seconds */
+    QUICK = 10 * 1000, /* milliseconds: a worker that dies sooner counts as a quick death */
+    QUICK_FREE = 5,    /* that many are replaced at once */
+    BACKOFF_MAX = 30   /* seconds */
 };
 
 static void

@@ -39,9 +39,9 @@ struct tg_fleet {
     const struct tg_generation *generation; /* that new workers begin with */
     struct tg_slot *slots;
     unsigned count;
-    unsigned watchdog;      /* seconds */
-    unsigned drain_timeout; /* seconds */
-    bool ending;            /* dead workers are not replaced */
+    unsigned watchdog;             /* seconds */
+    unsigned drain_timeout;        /* seconds */
+    bool ending;                   /* dead workers are not replaced */
     bool places[TG_LISTENERS_MAX]; /* in use by any generation */
     struct tg_worker_dict dicts[TG_GENERATION_DICTS];
     unsigned dict_count;

@@ -72,10 +72,10 @@ take_listen(void *arg, struct tg_slice rest)
     struct tg_downstream_config *config = &listen.config;
     char text[256];
     (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
-    const int found = sscanf(text, "%u %63s %u %u %u %u %u %u %u %u %u %u", &config->ordinal, listen.address, &config->port,
-                             &config->limits.line, &config->limits.field, &config->limits.head, &config->limits.fields,
-                             &config->header_timeout, &config->body_timeout, &config->send_timeout,
-                             &config->keepalive_timeout, &config->keepalive_requests);
+    const int found = sscanf(text, "%u %63s %u %u %u %u %u %u %u %u %u %u", &config->ordinal, listen.address,
+                             &config->port, &config->limits.line, &config->limits.field, &config->limits.head,
+                             &config->limits.fields, &config->header_timeout, &config->body_timeout,
+                             &config->send_timeout, &config->keepalive_timeout, &config->keepalive_requests);
     if (found == 12 && manifest->listen_count < TG_LISTENERS_MAX) {
         manifest->listens[manifest->listen_count++] = listen;
     }

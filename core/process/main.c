@@ -206,10 +206,8 @@ static int
 command_run(int argc, char **argv)
 {
     const char *plugins = NULL;
-    struct tg_options options = {.control = default_control(),
-                                 .workers = default_workers(),
-                                 .watchdog = 3,
-                                 .drain_timeout = 30};
+    struct tg_options options = {
+        .control = default_control(), .workers = default_workers(), .watchdog = 3, .drain_timeout = 30};
     const int stop = parse_run_options("run", argc, argv, &options, &plugins);
     if (stop != 0) {
         return stop - 1;
@@ -324,7 +322,8 @@ static const struct command commands[] = {
      "  -c, --config FILE      the configuration (.lua or .json)\n"
      "  -w, --workers N        processes that serve (default: one a core)\n"
      "      --watch            reload when a file of the configuration is saved\n"
-     "      --plugins DIR      look for plugins here first, then in plugins/ beside FILE, then among the built-in ones\n"
+     "      --plugins DIR      look for plugins here first, then in plugins/ beside FILE, then among the built-in "
+     "ones\n"
      "      --control PATH     control socket (default: $TIDEGATE_CONTROL, /run/tidegate.sock for root)\n"
      "      --watchdog S       kill a worker that has not moved for S seconds (default 3)\n"
      "      --drain-timeout S  how long requests in work may take after SIGQUIT (default 30)\n"

@@ -18,10 +18,10 @@
 #include "process/watch.h"
 
 enum {
-    HISTORY_MAX = 16,      /* generations kept for rollback */
-    PREPARE_TIMEOUT = 10,  /* seconds */
-    WAITING_MAX = 32,      /* clients that wait for a reload */
-    CHECK_EVERY = 250,     /* milliseconds */
+    HISTORY_MAX = 16,     /* generations kept for rollback */
+    PREPARE_TIMEOUT = 10, /* seconds */
+    WAITING_MAX = 32,     /* clients that wait for a reload */
+    CHECK_EVERY = 250,    /* milliseconds */
     STATUS_SIZE = 32 * 1024
 };
 
@@ -294,7 +294,8 @@ roll_back(struct tg_master *master, struct tg_control_client *client, const char
         old = old->next;
     }
     if (old == NULL) {
-        tg_control_answer(client, false, *id == '\0' ? "there is no generation before this one\n" : "no such generation\n");
+        tg_control_answer(client, false,
+                          *id == '\0' ? "there is no generation before this one\n" : "no such generation\n");
         return;
     }
     if (is_reloading(master)) {

@@ -208,15 +208,15 @@ read_request(int fd, char *data, struct tg_message *message, struct tg_slice *bo
 static void
 push_request(lua_State *L, const struct tg_message *message, struct tg_slice body)
 {
-    lua_pushvalue(L, 1);                                          /* handler */
-    lua_newtable(L);                                              /* handler request */
+    lua_pushvalue(L, 1); /* handler */
+    lua_newtable(L);     /* handler request */
     lua_pushlstring(L, message->method.p, message->method.n);
     lua_setfield(L, -2, "method");
     lua_pushlstring(L, message->target.p, message->target.n);
     lua_setfield(L, -2, "target");
     lua_pushlstring(L, body.p, body.n);
     lua_setfield(L, -2, "body");
-    lua_newtable(L);                                              /* handler request headers */
+    lua_newtable(L); /* handler request headers */
     for (unsigned i = 0; i < message->count; i++) {
         char name[256];
         const struct tg_field *field = &message->fields[i];
@@ -228,7 +228,7 @@ push_request(lua_State *L, const struct tg_message *message, struct tg_slice bod
         lua_pushlstring(L, field->value, field->value_len);
         lua_rawset(L, -3);
     }
-    lua_setfield(L, -2, "headers");                               /* handler request */
+    lua_setfield(L, -2, "headers"); /* handler request */
 }
 
 /* Answers one request: handler(request) -> status, body, header lines. */
@@ -248,8 +248,9 @@ answer(lua_State *L, int fd, char *data, unsigned origin)
             size_t n = 0;
             const char *text = lua_tolstring(L, -2, &n);
             const char *headers = lua_tostring(L, -1);
-            (void)dprintf(fd, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n", (int)lua_tointeger(L, -3),
-                          tg_h1_reason((unsigned)lua_tointeger(L, -3)), n, headers == NULL ? "" : headers);
+            (void)dprintf(fd, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nConnection: close\r\n%s\r\n",
+                          (int)lua_tointeger(L, -3), tg_h1_reason((unsigned)lua_tointeger(L, -3)), n,
+                          headers == NULL ? "" : headers);
             (void)send(fd, text == NULL ? "" : text, n, MSG_NOSIGNAL);
         } else {
             (void)fprintf(stderr, "origin: %s\n", lua_tostring(L, -1));
@@ -259,7 +260,8 @@ answer(lua_State *L, int fd, char *data, unsigned origin)
     tg_arena_reset(&arena);
 }
 
-/* serve(handler) -> process id, port, number: an origin in a process of its own, which has a copy of all this one knows */
+/* serve(handler) -> process id, port, number: an origin in a process of its own, which has a copy of all this one knows
+ */
 static int
 tool_serve(lua_State *L)
 {
@@ -325,8 +327,14 @@ static void
 provide(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", tool_sleep},       {"free_port", tool_free_port}, {"spawn", tool_spawn},   {"stop", tool_stop},
-        {"exchange", tool_exchange}, {"serve", tool_serve},         {"requests", tool_requests}, {"folder", tool_folder},
+        {"sleep", tool_sleep},
+        {"free_port", tool_free_port},
+        {"spawn", tool_spawn},
+        {"stop", tool_stop},
+        {"exchange", tool_exchange},
+        {"serve", tool_serve},
+        {"requests", tool_requests},
+        {"folder", tool_folder},
         {"remove_folder", tool_remove_folder},
         {NULL, NULL},
     };

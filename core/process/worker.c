@@ -71,7 +71,8 @@ apply_listens(struct tg_worker *worker, const struct tg_manifest *manifest, cons
         const struct tg_manifest_listen *wanted = NULL;
         for (unsigned k = 0; k < manifest->listen_count && known[i].used; k++) {
             const struct tg_manifest_listen *listen = &manifest->listens[k];
-            if (listen->config.port == known[i].listen.config.port && strcmp(listen->address, known[i].listen.address) == 0) {
+            if (listen->config.port == known[i].listen.config.port &&
+                strcmp(listen->address, known[i].listen.address) == 0) {
                 wanted = listen;
             }
         }
@@ -345,7 +346,8 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
     }
     for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
         const bool used = start->listens[i].used;
-        worker->places[i] = (struct place){.worker = worker, .index = i, .fd = used ? start->listens[i].fd : -1, .staged = -1};
+        worker->places[i] =
+            (struct place){.worker = worker, .index = i, .fd = used ? start->listens[i].fd : -1, .staged = -1};
     }
     return open_events(worker);
 }
@@ -363,7 +365,8 @@ tg_worker_run(const struct tg_worker_start *start)
         tg_log(TG_LOG_ERROR, "cannot start: memory is short");
         return 1;
     }
-    struct tg_vm *vm = tg_vm_new(&worker->host, start->generation->bytes, start->generation->serial, start->generation->id, &err);
+    struct tg_vm *vm =
+        tg_vm_new(&worker->host, start->generation->bytes, start->generation->serial, start->generation->id, &err);
     if (vm == NULL) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;

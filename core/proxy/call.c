@@ -216,7 +216,8 @@ read_response(struct tg_call *call)
         return TG_ENOMEM;
     }
     if (!call->has_head) {
-        enum tg_rc rc = tg_upstream_read_head(&call->upstream, &call->head, call->buffer, &call->response, call->to_head, &fault);
+        enum tg_rc rc =
+            tg_upstream_read_head(&call->upstream, &call->head, call->buffer, &call->response, call->to_head, &fault);
         if (rc == TG_OK) {
             rc = keep_fields(call);
         }

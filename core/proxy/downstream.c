@@ -82,10 +82,8 @@ tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const st
         close(fd);
         return;
     }
-    *down = (struct tg_downstream){.proxy = proxy,
-                                   .listener = (uint16_t)listener,
-                                   .deadline = {.expired = on_expired},
-                                   .task = {.run = on_task}};
+    *down = (struct tg_downstream){
+        .proxy = proxy, .listener = (uint16_t)listener, .deadline = {.expired = on_expired}, .task = {.run = on_task}};
     if (client->len <= sizeof down->client) {
         memcpy(&down->client, &client->sa, client->len);
     }

@@ -1,8 +1,8 @@
 /*
  * downstream.h - the connections of clients.
  *
- * Owns: each accepted connection, and what holds for all of them (struct tg_proxy). Used by: exchange.c, which runs on a
- * connection, and process/, which accepts and drains. Does not know: what an exchange does; it calls upwards through
+ * Owns: each accepted connection, and what holds for all of them (struct tg_proxy). Used by: exchange.c, which runs on
+ * a connection, and process/, which accepts and drains. Does not know: what an exchange does; it calls upwards through
  * struct tg_downstream_hooks. A connection without a request in work holds no buffer and no exchange.
  */
 #ifndef TG_PROXY_DOWNSTREAM_H
@@ -57,10 +57,10 @@ struct tg_proxy {
     const struct tg_downstream_hooks *hooks;
     struct tg_downstream *connections;
     struct tg_exchange *free_exchanges;
-    unsigned exchanges;     /* made so far */
+    unsigned exchanges; /* made so far */
     unsigned exchanges_max;
     unsigned connections_max;
-    bool draining;          /* no keep-alive any more */
+    bool draining; /* no keep-alive any more */
     struct tg_proxy_counters *counters;
     struct tg_downstream_config configs[TG_LISTENERS_MAX];
 };

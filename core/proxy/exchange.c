@@ -104,8 +104,8 @@ void
 tg_exchange_fail(struct tg_exchange *x, unsigned status, const char *reason)
 {
     char body[256];
-    const int n = snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"}\n", tg_h1_reason(status),
-                           status, reason);
+    const int n = snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"}\n",
+                           tg_h1_reason(status), status, reason);
     char *copy = n > 0 && (size_t)n < sizeof body ? tg_arena_copy(&x->arena, body, (size_t)n) : NULL;
     tg_upstream_release(&x->upstream, false);
     if (x->generation != NULL) {

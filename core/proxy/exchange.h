@@ -41,7 +41,7 @@ struct tg_exchange_body {
     size_t n;
     size_t capacity;
     size_t max;
-    bool wanted; /* a policy waits for it */
+    bool wanted;   /* a policy waits for it */
     int8_t failed; /* enum tg_rc: reading it went wrong, part of it is lost */
     bool whole;
     bool replaced; /* by a policy: p is in the arena */
@@ -61,7 +61,7 @@ struct tg_exchange {
     bool keep;      /* the connection is kept after this exchange */
     bool continued; /* 100 was sent */
     bool sent;      /* the request went out whole */
-    bool fresh; /* the next attempt does without the pool */
+    bool fresh;     /* the next attempt does without the pool */
     bool to_head;   /* the method is HEAD */
     bool local;     /* the response is our own */
     uint64_t start; /* microseconds */
@@ -84,7 +84,7 @@ struct tg_exchange {
     struct tg_upstream upstream;
     struct tg_upstream_head upstream_head;
     struct tg_buffer *response_buffer; /* while the response head is read */
-    struct tg_slice reply; /* body of a response of our own */
+    struct tg_slice reply;             /* body of a response of our own */
     struct sockaddr_in6 client;
     char input[TG_EXCHANGE_INPUT];
     char block[TG_EXCHANGE_BLOCK];

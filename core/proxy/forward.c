@@ -56,7 +56,8 @@ write_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_sli
     if (forward.authority.n == 0) { /* HTTP/1.0 without Host */
         forward.authority = tg_slice_of(x->upstream.peer->host, strlen(x->upstream.peer->host));
     }
-    return tg_h1_write_request(&x->request, x->abi.raw_path, x->abi.query, x->abi.query_present != 0, &forward, frame, head);
+    return tg_h1_write_request(&x->request, x->abi.raw_path, x->abi.query, x->abi.query_present != 0, &forward, frame,
+                               head);
 }
 
 /* The connection is open: the request begins to go out. */
@@ -190,7 +191,8 @@ may_repeat(const struct tg_exchange *x)
     return x->upstream_head.filled == 0 && replayable && (!x->up.started || is_idempotent(x->abi.method));
 }
 
-/* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet. */
+/* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet.
+ */
 static enum tg_step
 lost_connection(struct tg_exchange *x, enum tg_rc rc)
 {
@@ -283,7 +285,8 @@ tg_forward_await(struct tg_exchange *x)
         tg_exchange_refuse(x, 503, "out of memory");
         return TG_STEP_NEXT;
     }
-    enum tg_rc rc = tg_upstream_read_head(&x->upstream, &x->upstream_head, x->response_buffer, &x->response, x->to_head, &fault);
+    enum tg_rc rc =
+        tg_upstream_read_head(&x->upstream, &x->upstream_head, x->response_buffer, &x->response, x->to_head, &fault);
     if (rc == TG_AGAIN) {
         if (x->upstream_head.filled == 0) {
             tg_buffer_give(&x->proxy->buffers, x->response_buffer);

@@ -69,7 +69,8 @@ static const struct state {
 } states[TG_STATE_COUNT] = {
     [TG_STATE_HEAD] = {"head", tg_request_head, head_expired, TO(REQUEST) | TO(RESPONSE)},
     [TG_STATE_REQUEST] = {"request", tg_request_phases, request_expired, TO(CONNECT) | TO(RESPONSE) | TO(LOG)},
-    [TG_STATE_CONNECT] = {"connect", tg_forward_connect, attempt_expired, TO(BALANCE) | TO(AWAIT) | TO(RESPONSE) | TO(LOG)},
+    [TG_STATE_CONNECT] = {"connect", tg_forward_connect, attempt_expired,
+                          TO(BALANCE) | TO(AWAIT) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_BALANCE] = {"balance", tg_forward_balance, response_expired, TO(CONNECT) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_AWAIT] = {"await", tg_forward_await, await_expired, TO(CONNECT) | TO(BALANCE) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_RESPONSE] = {"response", tg_reply_phases, response_expired, TO(RESPONSE) | TO(RELAY) | TO(LOG)},
@@ -151,4 +152,5 @@ on_expired(struct tg_exchange *x)
     }
 }
 
-const struct tg_downstream_hooks tg_machine_hooks = {.drive = on_downstream, .expired = on_expired, .begin = begin_exchange};
+const struct tg_downstream_hooks tg_machine_hooks = {
+    .drive = on_downstream, .expired = on_expired, .begin = begin_exchange};

@@ -1,9 +1,9 @@
 /*
  * peer.h - the addresses that upstreams consist of, one object for each host and port, whoever names it.
  *
- * Owns: the peers, their pools of idle connections and what their names resolved to; they outlive generations, so that a
- * reload closes no connection. Used by: upstream.c, and the border to Lua, which knows them by index.
- * Does not know: which upstream a peer belongs to, nor how one is chosen.
+ * Owns: the peers, their pools of idle connections and what their names resolved to; they outlive generations, so that
+ * a reload closes no connection. Used by: upstream.c, and the border to Lua, which knows them by index. Does not know:
+ * which upstream a peer belongs to, nor how one is chosen.
  */
 #ifndef TG_PROXY_PEER_H
 #define TG_PROXY_PEER_H
@@ -18,10 +18,10 @@ struct tg_peer {
     struct tg_pool pool;
     char *host; /* NUL-terminated */
     unsigned port;
-    unsigned in_flight; /* exchanges and calls that use it */
-    unsigned count;     /* addresses; 0: not resolved yet */
-    unsigned next;      /* the address that is tried first */
-    uint64_t fresh_until; /* milliseconds; UINT64_MAX for a literal */
+    unsigned in_flight;    /* exchanges and calls that use it */
+    unsigned count;        /* addresses; 0: not resolved yet */
+    unsigned next;         /* the address that is tried first */
+    uint64_t fresh_until;  /* milliseconds; UINT64_MAX for a literal */
     uint64_t usable_until; /* a name that no longer resolves keeps its last addresses until then */
     bool resolving;
     struct tg_address *addresses;

@@ -2,8 +2,8 @@
  * relay.h - one direction of a body: reads, decodes its framing, frames it anew, writes.
  *
  * Owns: one buffer while bytes flow. Used by: exchange.c, once for the request and once for the response.
- * It alone decides when to stop reading: nothing is read while something is unwritten, so that an exchange holds at most
- * one buffer a direction, whatever the body and however slow its reader. Does not know: heads' meaning, deadlines.
+ * It alone decides when to stop reading: nothing is read while something is unwritten, so that an exchange holds at
+ * most one buffer a direction, whatever the body and however slow its reader. Does not know: heads' meaning, deadlines.
  */
 #ifndef TG_PROXY_RELAY_H
 #define TG_PROXY_RELAY_H
@@ -28,11 +28,11 @@ struct tg_relay {
     struct tg_buffer_pool *pool;
     struct tg_transport *from; /* NULL: all is in `raw` */
     struct tg_transport *to;
-    struct tg_body *body;      /* of the source */
+    struct tg_body *body; /* of the source */
     struct tg_buffer *buffer;
-    char *raw;                 /* read, not decoded yet; in the buffer, or borrowed */
+    char *raw; /* read, not decoded yet; in the buffer, or borrowed */
     size_t raw_len;
-    uint64_t limit;            /* bytes of data; UINT64_MAX: none */
+    uint64_t limit; /* bytes of data; UINT64_MAX: none */
     struct iovec out[5];
     unsigned out_first;
     unsigned out_end;
@@ -45,7 +45,8 @@ struct tg_relay {
     char chunk_line[18];
 };
 
-/* `head` is written first. `raw` bytes of the body are there already, perhaps in `buffer`, which the relay then owns. */
+/* `head` is written first. `raw` bytes of the body are there already, perhaps in `buffer`, which the relay then owns.
+ */
 void tg_relay_start(struct tg_relay *relay, struct tg_slice head, char *raw, size_t raw_len, struct tg_buffer *buffer);
 /* Moves what can be moved without waiting. After an end or a failure only tg_relay_fini may be called. */
 TG_MUST_CHECK enum tg_relay_result tg_relay_step(struct tg_relay *relay, const struct tg_h1_fault **fault);

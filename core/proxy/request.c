@@ -104,7 +104,8 @@ static enum tg_step
 wait_for_head(struct tg_exchange *x, const struct tg_downstream_config *config)
 {
     const uint64_t spent = (tg_loop_micros(x->proxy->loop) - x->start) / 1000;
-    tg_deadline_set(x->proxy->loop, &x->down->deadline, spent < config->header_timeout ? config->header_timeout - spent : 0);
+    tg_deadline_set(x->proxy->loop, &x->down->deadline,
+                    spent < config->header_timeout ? config->header_timeout - spent : 0);
     return TG_STEP_WAIT;
 }
 

@@ -13,8 +13,9 @@ enum tg_step tg_request_head(struct tg_exchange *exchange);
 enum tg_step tg_request_phases(struct tg_exchange *exchange);
 
 /*
- * Wants the whole body, at most `max` bytes, in exchange->buffered. TG_OK: it is there. TG_AGAIN: policy->body_ready will be
- * called. TG_ELIMIT: it is larger. TG_EINVAL: it has begun to flow upstream. TG_EPROTOCOL, TG_ECLOSED, TG_ENOMEM.
+ * Wants the whole body, at most `max` bytes, in exchange->buffered. TG_OK: it is there. TG_AGAIN: policy->body_ready
+ * will be called. TG_ELIMIT: it is larger. TG_EINVAL: it has begun to flow upstream. TG_EPROTOCOL, TG_ECLOSED,
+ * TG_ENOMEM.
  */
 TG_MUST_CHECK enum tg_rc tg_request_want_body(struct tg_exchange *exchange, size_t max);
 

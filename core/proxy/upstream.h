@@ -32,8 +32,8 @@ struct tg_upstream {
 void tg_upstream_init(struct tg_upstream *upstream, struct tg_peers *peers, tg_upstream_cb changed);
 
 /*
- * TG_OK: open. TG_AGAIN: `changed` will be called when it is open or closed. Otherwise it is closed; the reason is `rc`.
- * `fresh` does without the pool.
+ * TG_OK: open. TG_AGAIN: `changed` will be called when it is open or closed. Otherwise it is closed; the reason is
+ * `rc`. `fresh` does without the pool.
  */
 TG_MUST_CHECK enum tg_rc tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh);
 

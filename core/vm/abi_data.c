@@ -228,7 +228,11 @@ static size_t
 utf8_length(const unsigned char *p, size_t n)
 {
     static const unsigned char low[4] = {0, 0x80, 0xa0, 0x90};
-    const size_t length = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    const size_t length = p[0] < 0x80                   ? 1
+                          : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                          : (p[0] & 0xf0) == 0xe0       ? 3
+                          : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                        : 0;
     if (length == 0 || length > n) {
         return 0;
     }
@@ -237,8 +241,8 @@ utf8_length(const unsigned char *p, size_t n)
             return 0;
         }
     }
-    if (length > 2 && ((p[0] == 0xe0 && p[1] < low[2]) || (p[0] == 0xf0 && p[1] < low[3]) || (p[0] == 0xed && p[1] > 0x9f) ||
-                       (p[0] == 0xf4 && p[1] > 0x8f))) {
+    if (length > 2 && ((p[0] == 0xe0 && p[1] < low[2]) || (p[0] == 0xf0 && p[1] < low[3]) ||
+                       (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f))) {
         return 0;
     }
     return length;

@@ -58,7 +58,8 @@ tg_abi_timer_stop(void)
 }
 
 int
-tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout, uint32_t requests)
+tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout,
+            uint32_t requests)
 {
     const struct tg_pool_limits limits = {idle_max, idle_timeout, requests};
     unsigned index = 0;

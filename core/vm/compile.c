@@ -52,9 +52,9 @@ write_bundle(lua_State *L, int fd, struct tg_err *err)
     for (int i = 1; i <= count && rc == TG_OK; i++) {
         struct tg_slice name;
         struct tg_slice data;
-        lua_rawgeti(L, -1, i);  /* list pair */
-        lua_rawgeti(L, -1, 1);  /* list pair name */
-        lua_rawgeti(L, -2, 2);  /* list pair name data */
+        lua_rawgeti(L, -1, i); /* list pair */
+        lua_rawgeti(L, -1, 1); /* list pair name */
+        lua_rawgeti(L, -2, 2); /* list pair name data */
         name.p = lua_tolstring(L, -2, &name.n);
         data.p = lua_tolstring(L, -1, &data.n);
         rc = name.p == NULL || data.p == NULL ? TG_EINVAL : tg_bundle_write(fd, name, data);
@@ -86,8 +86,8 @@ tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_
             lua_pushstring(L, plugin_dirs[i]);
             lua_rawseti(L, -2, i + 1);
         }
-        lua_setfield(L, -2, "plugin_dirs");  /* boot compile core */
-        if (tg_load_call(L, 1, 2, err)) {    /* boot list|nil message */
+        lua_setfield(L, -2, "plugin_dirs"); /* boot compile core */
+        if (tg_load_call(L, 1, 2, err)) {   /* boot list|nil message */
             if (lua_istable(L, -2)) {
                 lua_pop(L, 1);
                 rc = write_bundle(L, fd, err);

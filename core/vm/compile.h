@@ -9,16 +9,16 @@
 #include "base/rc.h"
 
 /*
- * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`. `plugin_dirs`
- * is a list of folders, NULL at its end. TG_ESCRIPT and `err`.
+ * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`.
+ * `plugin_dirs` is a list of folders, NULL at its end. TG_ESCRIPT and `err`.
  */
 TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_err *err);
 
 struct lua_State;
 
 /*
- * Calls main(core, arguments) of the Lua module, which returns an exit status; `provide` adds functions to the table core, which is on top
- * of the stack. -1 and `err` when it raised.
+ * Calls main(core, arguments) of the Lua module, which returns an exit status; `provide` adds functions to the table
+ * core, which is on top of the stack. -1 and `err` when it raised.
  */
 int tg_compile_run(const char *module, void (*provide)(struct lua_State *L), int argc, char **argv, struct tg_err *err);
 

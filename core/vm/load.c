@@ -8,24 +8,25 @@
 #include "vm/embedded.h"
 
 /* What our require runs on: package.loaded first, then `find`; the rest is the standard one's. */
-static const char prelude[] = "local find, standard = ...\n"
-                              "local loaded, loading = package.loaded, {}\n"
-                              "function require(name)\n"
-                              "  local value = loaded[name]\n"
-                              "  if value ~= nil then return value end\n"
-                              "  local chunk, where = find(name)\n"
-                              "  if not chunk then return standard(name) end\n"
-                              "  if loading[name] then error('modules require each other: ' .. name, 2) end\n"
-                              "  loading[name] = true\n"
-                              "  local f, err = loadstring(chunk, where)\n"
-                              "  if not f then error(err, 0) end\n"
-                              "  value = f(name)\n"
-                              "  if value == nil then value = true end\n"
-                              "  loaded[name], loading[name] = value, nil\n"
-                              "  return value\n"
-                              "end\n"
-                              "require('jit.opt').start('maxtrace=8000', 'maxrecord=30000', 'maxirconst=4000', 'maxside=1000', 'maxsnap=4000',\n"
-                              "  'loopunroll=300', 'sizemcode=64', 'maxmcode=16384')\n";
+static const char prelude[] =
+    "local find, standard = ...\n"
+    "local loaded, loading = package.loaded, {}\n"
+    "function require(name)\n"
+    "  local value = loaded[name]\n"
+    "  if value ~= nil then return value end\n"
+    "  local chunk, where = find(name)\n"
+    "  if not chunk then return standard(name) end\n"
+    "  if loading[name] then error('modules require each other: ' .. name, 2) end\n"
+    "  loading[name] = true\n"
+    "  local f, err = loadstring(chunk, where)\n"
+    "  if not f then error(err, 0) end\n"
+    "  value = f(name)\n"
+    "  if value == nil then value = true end\n"
+    "  loaded[name], loading[name] = value, nil\n"
+    "  return value\n"
+    "end\n"
+    "require('jit.opt').start('maxtrace=8000', 'maxrecord=30000', 'maxirconst=4000', 'maxside=1000', 'maxsnap=4000',\n"
+    "  'loopunroll=300', 'sizemcode=64', 'maxmcode=16384')\n";
 
 /* find(name) -> chunk, chunk name | nil */
 static int

@@ -11,12 +11,13 @@
 #include "vm/bundle.h"
 
 /*
- * A state with the standard libraries and our `require`. Entries of `bundle` (empty while validating) are in the registry
- * table "tidegate"; those named "module:NAME" are what `require` finds. NULL and `err`.
+ * A state with the standard libraries and our `require`. Entries of `bundle` (empty while validating) are in the
+ * registry table "tidegate"; those named "module:NAME" are what `require` finds. NULL and `err`.
  */
 lua_State *tg_load_state(struct tg_slice bundle, struct tg_err *err);
 
-/* Calls the function below `arguments` values. false: `err` has the message with its traceback; the stack is as before. */
+/* Calls the function below `arguments` values. false: `err` has the message with its traceback; the stack is as before.
+ */
 bool tg_load_call(lua_State *L, int arguments, int results, struct tg_err *err);
 
 /* Pushes the module of this name. false and `err`. */

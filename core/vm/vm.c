@@ -98,9 +98,9 @@ start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
         return false;
     }
     vm->wants = lua_toboolean(L, -1) ? TG_WANT_LOG : 0;
-    lua_pop(L, 1);                                   /* boot main judge */
-    vm->error_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot main */
-    vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);   /* boot */
+    lua_pop(L, 1);                                  /* boot main judge */
+    vm->error_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* boot main */
+    vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
     lua_settop(L, 0);
     return true;
 }

@@ -11,10 +11,11 @@
 #include "vm/coroutine.h"
 
 /*
- * Builds the generation `serial` from a bundle; `id` is its hash as text. One reference is the caller's. NULL and `err`:
- * file, line, found and expected.
+ * Builds the generation `serial` from a bundle; `id` is its hash as text. One reference is the caller's. NULL and
+ * `err`: file, line, found and expected.
  */
-struct tg_vm *tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err);
+struct tg_vm *tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id,
+                        struct tg_err *err);
 void tg_vm_ref(struct tg_vm *vm);
 void tg_vm_unref(struct tg_vm *vm);
 /* The generation is current from now on: its `start` hooks run. */

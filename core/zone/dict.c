@@ -392,8 +392,8 @@ tg_dict_get(struct tg_dict *dict, const char *key, size_t n, uint64_t now, struc
 }
 
 enum tg_rc
-tg_dict_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl, const struct tg_dict_value *value,
-            bool only_new)
+tg_dict_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
+            const struct tg_dict_value *value, bool only_new)
 {
     struct shard *shard;
     uint32_t hash;

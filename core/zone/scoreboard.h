@@ -20,7 +20,7 @@ struct tg_score {
     volatile uint64_t requests;
     volatile uint64_t active;
     volatile uint64_t failed;
-    volatile uint64_t lua_bytes; /* of the current generation's VM */
+    volatile uint64_t lua_bytes;   /* of the current generation's VM */
     volatile uint64_t generations; /* VMs alive */
 };
 

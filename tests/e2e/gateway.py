@@ -22,7 +22,7 @@ def free_port():
 
 
 class Gateway:
-    def __init__(self, config, workers=1, watch=False, binary=BINARY, plugins=None, env=None, options=()):
+    def __init__(self, config, workers=1, watch=False, binary=BINARY, plugins=None, files=None, env=None, options=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-e2e-"))
         self.port, self.port2 = free_port(), free_port()
         self.binary = binary
@@ -30,6 +30,8 @@ class Gateway:
         self.write("gateway.lua", config)
         for name, text in (plugins or {}).items():
             self.write(f"plugins/{name}.lua", text)
+        for name, text in (files or {}).items():
+            self.write(name, text)
         self.log_path = self.folder / "log"
         command = [binary, "run", "--config", str(self.folder / "gateway.lua"), "--workers", str(workers),
                    "--control", str(self.control), *(["--watch"] if watch else []), *options]

@@ -113,7 +113,7 @@ unit: $(UNIT_TESTS) ## unit tests of the core, under the sanitizers
 
 e2e: ## specs of the plugins and tests with other people's clients, against real gateways
 	$(BUILD)/debug/tidegate test tests/unit/lua/*.spec.lua plugins/*.spec.lua
-	$(PYTHON) -m pytest -q -p no:cacheprovider tests/conformance tests/e2e
+	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/conformance/*.py) tests/e2e
 
 bench: ## CPU per request beside nginx and HAProxy, as ratios
 	$(call install_packages,$(BENCH_PACKAGES))

@@ -12,9 +12,9 @@
 enum {
     CLOSE_STEPS = 200,
     CLOSE_STEP_SIZE = 64,
-    GARBAGE_MIN = 8 * 1024, /* KiB that may gather before a collection: a small heap would be marked all the time */
+    GARBAGE_MIN = 16 * 1024, /* KiB that may gather before a collection: a small heap would be marked all the time */
     PAUSE_MIN = 200,
-    PAUSE_MAX = 1000
+    PAUSE_MAX = 2000
 };
 
 TG_ABI struct tg_abi_vm tg_abi_vm;

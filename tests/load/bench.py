@@ -50,8 +50,7 @@ end
 # The requests are made before the measurement: within it, a key costs wrk one look-up.
 WITH_KEYS = """
 local requests, at = {}, 0
-init = function(args)
-  wrk.init(args)
+init = function()
   for line in io.lines(%s) do
     requests[#requests + 1] = wrk.format("GET", nil, { ["Host"] = wrk.headers["Host"], ["X-Api-Key"] = line:match "%%S+" })
   end
@@ -117,7 +116,8 @@ def start(command, core, log):
         os.sched_setaffinity(0, {core})
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
-    return subprocess.Popen(command, preexec_fn=prepare, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
+    return subprocess.Popen(command, preexec_fn=prepare, stdin=subprocess.DEVNULL, stdout=log,
+                            stderr=subprocess.STDOUT, cwd=ROOT)
 
 
 def stop(process):
@@ -275,7 +275,7 @@ def run_wrk(contestant, scenario, seconds, script, core):
             stop(process)
     found = re.search(r"^REPORT (\d+) (\d+) (\d+) (\d+)$", said, re.M)
     if process.returncode != 0 or not found:
-        raise Failure(f"wrk failed with {contestant.title}, {scenario}:\n{said}")
+        raise Failure(f"wrk failed with {contestant.title}, {scenario} (status {process.returncode}):\n{said}")
     requests, duration, size, errors = map(int, found.groups())
     expect(f"{contestant.title}, {scenario}, errors that wrk saw", errors, 0)
     if requests == 0:

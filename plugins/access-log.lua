@@ -18,8 +18,8 @@ return {
   doc = [[
 Write a line of JSON for every exchange, also for those that the gateway itself has refused.
 Members: time (Unix, seconds), id, client, method, host, path, status, source, route, upstream, peer, consumer, generation,
-duration, upstream_time (seconds), bytes_in, bytes_out (bodies), aborted. Lines are queued (1 MiB) and written by a thread; what does not fit is dropped and counted.
-The file is opened anew on SIGUSR1.]],
+duration, upstream_time (seconds), bytes_in, bytes_out (bodies), aborted. Lines are queued (1 MiB) and written by a thread;
+what does not fit is dropped and counted. The file is opened anew on SIGUSR1.]],
 
   schema = {
     path = t.string { default = "-", len = 4000, doc = "File to append to; `-` is standard output." },

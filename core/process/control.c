@@ -180,6 +180,12 @@ tg_control_close(struct tg_control *control)
     tg_mem_free(control);
 }
 
+void
+tg_control_forget(struct tg_control *control)
+{
+    close(control->fd);
+}
+
 int
 tg_control_ask(const char *path, const char *line)
 {

@@ -20,6 +20,8 @@ struct tg_control *tg_control_open(struct tg_loop *loop, const char *path, tg_co
                                    struct tg_err *err);
 /* Removes the socket. NULL is allowed. */
 void tg_control_close(struct tg_control *control);
+/* In a forked process: closes the descriptor and leaves the socket to its owner. */
+void tg_control_forget(struct tg_control *control);
 
 /* Sends "ok" or "error", a newline and `text`, and closes. The client may have gone: then nothing happens. */
 void tg_control_answer(struct tg_control_client *client, bool ok, const char *text);

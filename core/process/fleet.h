@@ -29,6 +29,7 @@ struct tg_slot {
 struct tg_fleet_hooks {
     void (*message)(void *arg, struct tg_slot *slot, const struct tg_channel_message *message);
     void (*died)(void *arg, struct tg_slot *slot);
+    void (*in_child)(void *arg); /* in a fresh worker: close what is the master's alone */
     void *arg;
 };
 

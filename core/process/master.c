@@ -204,6 +204,15 @@ on_died(void *arg, struct tg_slot *slot)
     }
 }
 
+/* A worker that outlives the master must not hold its control socket, or the next master could not have it. */
+static void
+on_forked(void *arg)
+{
+    struct tg_master *master = arg;
+    tg_control_forget(master->control);
+    tg_watch_forget(master->watch);
+}
+
 static void
 on_overdue(evutil_socket_t fd, short what, void *arg)
 {
@@ -455,7 +464,7 @@ open_master(struct tg_master *master, struct tg_err *err)
     }
     first->serial = ++master->serials;
     master->loop = tg_loop_new();
-    master->hooks = (struct tg_fleet_hooks){on_message, on_died, master};
+    master->hooks = (struct tg_fleet_hooks){on_message, on_died, on_forked, master};
     master->fleet.watchdog = options->watchdog;
     master->fleet.drain_timeout = options->drain_timeout;
     if (master->loop == NULL || open_events(master) != TG_OK ||

@@ -107,3 +107,11 @@ tg_watch_folder(struct tg_watch *watch, const char *path)
 {
     (void)inotify_add_watch(watch->fd, path, IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR);
 }
+
+void
+tg_watch_forget(struct tg_watch *watch)
+{
+    if (watch != NULL) {
+        close(watch->fd);
+    }
+}

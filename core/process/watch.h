@@ -14,6 +14,8 @@ typedef void (*tg_watch_cb)(void *arg);
 /* `changed` is called once when nothing was saved for a moment (30 ms). NULL and `err`. */
 struct tg_watch *tg_watch_new(struct tg_loop *loop, tg_watch_cb changed, void *arg, struct tg_err *err);
 void tg_watch_free(struct tg_watch *watch);
+/* In a forked process: closes the descriptor. NULL is allowed. */
+void tg_watch_forget(struct tg_watch *watch);
 /* Adds a folder; one that is there already, or does not exist, is left alone. */
 void tg_watch_folder(struct tg_watch *watch, const char *path);
 

@@ -36,7 +36,8 @@ struct tg_worker {
     struct event *channel;
     struct event *beat;
     struct event *signals[4];
-    uint64_t drain_until; /* milliseconds; 0: not draining */
+    uint64_t drain_until;  /* milliseconds; 0: not draining */
+    uint64_t orphan_until; /* milliseconds; 0: the master lives */
 };
 
 static void
@@ -159,6 +160,19 @@ commit(struct tg_worker *worker, struct tg_worker_listen *known)
     forget_prepared(worker);
 }
 
+/* Listening sockets that came with a generation which did not become current. */
+static void
+forget_staged(struct tg_worker *worker, struct tg_worker_listen *known)
+{
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        if (worker->places[i].staged >= 0) {
+            close(worker->places[i].staged);
+            worker->places[i].staged = -1;
+            known[i].used = false;
+        }
+    }
+}
+
 static void
 begin_drain(struct tg_worker *worker)
 {
@@ -209,6 +223,7 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         break;
     case TG_CHANNEL_ABORT:
         forget_prepared(worker);
+        forget_staged(worker, known);
         break;
     case TG_CHANNEL_DRAIN:
         begin_drain(worker);
@@ -241,7 +256,7 @@ on_channel(evutil_socket_t channel, short what, void *arg)
         /* The master is gone: serve on for a while, so that a restart finds no gap, then end in order. */
         tg_log(TG_LOG_ERROR, "the master has ended; serving on for %d s", ORPHAN_TIME);
         (void)event_del(worker->channel);
-        worker->drain_until = tg_loop_now(worker->loop) + ORPHAN_TIME * 1000ULL;
+        worker->orphan_until = tg_loop_now(worker->loop) + ORPHAN_TIME * 1000ULL;
     }
 }
 
@@ -260,6 +275,9 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     score->lua_bytes = tg_vm_bytes(worker->host.current);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {
         tg_sink_flush(worker->host.sinks[i]);
+    }
+    if (worker->orphan_until != 0 && tg_loop_now(worker->loop) >= worker->orphan_until) {
+        begin_drain(worker);
     }
     if (worker->drain_until != 0 &&
         (worker->counters.active == 0 || tg_loop_now(worker->loop) >= worker->drain_until)) {

@@ -38,7 +38,7 @@ local specs = {
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(t.enum { "optional", "required" }),
   },
   defaults = {
-    timeout = duration "60s", body_limit = t.size "10MiB", budget = t.optional(t.duration()),
+    timeout = duration "60s", body_limit = t.size "10MiB",
   },
   log = { level = t.enum { "debug", "info", "warn", "error", default = "info" } },
 }

@@ -53,6 +53,44 @@ def test_a_worker_in_an_endless_loop_is_killed_and_named():
         wait_ok(gw)
 
 
+def test_workers_serve_on_when_the_master_dies_and_a_new_one_can_start():
+    with gateway() as gw:
+        worker = gw.workers()[0]
+        gw.process.kill()
+        gw.process.wait()
+        assert gw.request("/ok").status == 200
+        again = subprocess.Popen([gw.binary, "run", "--workers", "1", "--config", str(gw.folder / "gateway.lua"), "--control", str(gw.control)],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            end = time.time() + 10
+            while gw.command("status").returncode != 0 and time.time() < end:
+                time.sleep(0.05)
+            assert gw.command("status").returncode == 0
+            assert gw.request("/ok").status == 200
+        finally:
+            again.terminate()
+            again.wait(10)
+            kill(worker)
+
+
+def test_listeners_come_and_go_with_the_configuration():
+    with gateway(workers=2) as gw:
+        with socket.create_connection(("127.0.0.1", gw.port)) as kept:
+            gw.write("gateway.lua", CONFIG + 'listen { address = "127.0.0.1", port = @PORT2@ }')
+            assert gw.command("reload").returncode == 0
+            assert all(gw.request("/ok", port=gw.port2).status == 200 for _ in range(20))
+            gw.write("gateway.lua", CONFIG)
+            assert gw.command("reload").returncode == 0
+            time.sleep(0.2)
+            try:
+                gw.request("/ok", port=gw.port2)
+                raise AssertionError("a listener that was taken away answers")
+            except OSError:
+                pass
+            kept.sendall(b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"200 OK" in kept.recv(1000)
+
+
 def test_a_drain_answers_what_is_in_work():
     with gateway() as gw:
         answers = []

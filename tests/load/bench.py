@@ -31,6 +31,7 @@ BASE = "nginx"
 ORDER = ("tidegate", "nginx", "haproxy")
 KEYS = 1000
 WARM_UP = 1  # seconds; a just-in-time compiler and the upstream connections need them
+WAITED_MAX = 0.05  # of a round; the worker should be alone on its core
 KB, MB = 1024, 1048576
 SCENARIOS = {  # config: which configuration of the contestants
     "plain": {"config": "plain", "path": "/1k", "connections": 64, "title": "plain: 1 KB answers"},
@@ -101,13 +102,15 @@ def process_tree(root):
     return {pid: stats[pid][1] for pid in tree if stats.get(pid)}
 
 
-def cpu_time(tree):
-    """Nanoseconds that the threads of `tree` have run."""
-    total = 0
+def cpu_times(tree):
+    """Nanoseconds that the threads of `tree` have run, and that they were ready but had to wait for the core."""
+    ran = waited = 0
     for pid in tree:
         for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-    return total
+            fields = (task / "schedstat").read_text().split()
+            ran += int(fields[0])
+            waited += int(fields[1])
+    return ran, waited
 
 
 def start(command, core, log):
@@ -179,6 +182,17 @@ class Backend:
         connections, requests = client.getresponse().read().split()
         client.close()
         return int(connections), int(requests)
+
+    def seen_at_rest(self):
+        """The same, when nothing comes any more: a gateway still sends what it had read when wrk ended."""
+        last = None
+        for _ in range(50):
+            seen = self.seen()
+            if seen == last:
+                return seen
+            last = seen
+            time.sleep(0.1)
+        raise Failure("requests reach the backend though nobody asks")
 
 
 class Contestant:
@@ -285,12 +299,14 @@ def run_wrk(contestant, scenario, seconds, script, core):
 
 def measure(contestant, scenario, seconds, script, core, backend):
     tree = process_tree(contestant.process.pid)
-    connections_before, requests_before = backend.seen()
-    cpu = -cpu_time(tree)
+    connections_before, requests_before = backend.seen_at_rest()
+    ran_before, waited_before = cpu_times(tree)
     requests, duration, size = run_wrk(contestant, scenario, seconds, script, core)
     expect(f"{contestant.title}, {scenario}, processes", process_tree(contestant.process.pid), tree)
-    cpu += cpu_time(tree)
-    connections, at_backend = (now - then for now, then in zip(backend.seen(), (connections_before, requests_before)))
+    ran, waited = cpu_times(tree)
+    cpu, waited = ran - ran_before, waited - waited_before
+    connections, at_backend = backend.seen_at_rest()
+    connections, at_backend = connections - connections_before, at_backend - requests_before
     # What wrk left unanswered when it ended is at most one request a connection.
     most = SCENARIOS[scenario]["connections"]
     if not requests <= at_backend <= requests + most:
@@ -298,7 +314,8 @@ def measure(contestant, scenario, seconds, script, core, backend):
     if connections > 4 * most:
         raise Failure(f"{contestant.title}, {scenario}: {connections} connections to the backend, expected them kept")
     work = size / 1e9 if scenario == "big" else requests
-    return {"cpu": cpu / work, "rate": work / duration, "busy": cpu / 1e9 / duration}
+    return {"cpu": cpu / work, "rate": work / duration, "busy": cpu / 1e9 / duration,
+            "waited": waited / 1e9 / duration}
 
 
 def median_of(values, form):
@@ -314,6 +331,9 @@ def report(scenario, contestants, rounds, verbose):
         busy = statistics.median(r[c.name]["busy"] for r in rounds)
         print(f"  {c.title:10}{median_of([r['cpu'] for r in ratios], '%.2f'):24}"
               f"{median_of([r['rate'] for r in ratios], '%.2f'):24}{busy:.0%}")
+    waited = max(r[c.name]["waited"] for r in rounds for c in contestants)
+    if waited > WAITED_MAX:
+        print(f"  Disturbed: other work kept a gateway from its core for {waited:.0%} of a round; do not trust the rates.")
     if verbose:
         scale, name = (1e6, "ms") if scenario == "big" else (1e3, "us")
         for c in contestants:

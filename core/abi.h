@@ -67,14 +67,15 @@ struct tg_abi_exchange {
     uint8_t verdict;
     uint8_t wants;
     uint8_t source;
-    uint8_t version_minor;
+    uint8_t version_minor; /* of the request */
     uint16_t listener;
     uint16_t status;
     uint32_t route;
     uint32_t peer;
     uint32_t attempt; /* attempts at a peer so far */
     int32_t error;    /* enum tg_rc of the last failed attempt, or of the end of the exchange */
-    uint32_t client_port;
+    uint16_t client_port;
+    uint16_t method_id; /* index into the list of known methods, from 1 on; 0: another one */
     uint32_t connect_timeout; /* milliseconds */
     uint32_t first_byte_timeout;
     uint32_t idle_timeout;
@@ -138,6 +139,9 @@ TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *
 
 /* What the client sent: method in vm.out, and the target. */
 TG_ABI int tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target);
+
+/* Name of a known method, into vm.out; -TG_ENONE behind the last. */
+TG_ABI int tg_abi_method_name(uint32_t method_id);
 
 /* Parts of the request; copied. -TG_EINVAL when the value may not stand there. */
 TG_ABI int tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n);

@@ -1,6 +1,26 @@
 --- rate-limit: so many requests a window for each key, counted in memory that all workers share.
 -- A fixed window: up to twice the limit can pass around its border. One counter a key and window, which ends by itself.
 local floor, ceil, max = math.floor, math.ceil, math.max
+local NAMES_MAX = 10000
+
+-- The name of a key's counter in this window; made once a window, since most requests come from few.
+local function counter_name(state, route, window, key)
+  if state.window ~= window or state.count > NAMES_MAX then
+    state.window, state.names, state.count = window, {}, 0
+  end
+  local of_route = state.names[route]
+  if not of_route then
+    of_route = {}
+    state.names[route] = of_route
+  end
+  local name = of_route[key]
+  if not name then
+    name = route .. ":" .. window .. ":" .. key
+    of_route[key] = name
+    state.count = state.count + 1
+  end
+  return name
+end
 
 return {
   api = 1,
@@ -27,6 +47,8 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
     return {
       counters = tg.dict(conf.dict),
       remaining = "rate_limit_remaining",
+      tells = conf.headers or conf.legacy_headers,
+      window = 0, names = {}, count = 0,
       policy = (';q=%d;w=%d'):format(conf.limit, conf.per),
       limit = ("%d"):format(conf.limit),
     }
@@ -38,9 +60,9 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
     if #key > 256 then key = tg.crypto.hex(tg.crypto.sha256(key)) end
     local now, per = tg.now(), conf.per
     local window = floor(now / per)
-    local name = conf.counter or ctx.route.name
-    local used = assert(state.counters:incr(name .. ":" .. window .. ":" .. key, 1, per))
-    ctx.vars[state.remaining] = max(0, conf.limit - used)
+    local name = counter_name(state, conf.counter or ctx.route.name, window, key)
+    local used = assert(state.counters:incr(name, 1, per))
+    if state.tells then ctx.vars[state.remaining] = max(0, conf.limit - used) end
     if used > conf.limit then
       local reset = ceil((window + 1) * per - now)
       return tg.problem(429, "rate limit exceeded", nil, { ["Retry-After"] = max(1, reset) })
@@ -48,6 +70,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
   end,
 
   response = function(ctx, conf, state)
+    if not state.tells then return end
     local remaining = ctx.vars[state.remaining]
     if not remaining then return end
     local reset = ceil(conf.per - tg.now() % conf.per)

@@ -117,3 +117,22 @@ tg_is_value(const char *p, size_t n)
     }
     return n == 0 || (p[0] != ' ' && p[0] != '\t' && p[n - 1] != ' ' && p[n - 1] != '\t');
 }
+
+static const char *const methods[] = {"", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"};
+
+unsigned
+tg_method_id(struct tg_slice method)
+{
+    for (unsigned id = 1; id < sizeof methods / sizeof methods[0]; id++) {
+        if (methods[id][0] == method.p[0] && tg_slice_is(method, methods[id], strlen(methods[id]))) {
+            return id;
+        }
+    }
+    return 0;
+}
+
+const char *
+tg_method_name(unsigned id)
+{
+    return id > 0 && id < sizeof methods / sizeof methods[0] ? methods[id] : NULL;
+}

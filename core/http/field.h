@@ -76,6 +76,11 @@ tg_field_hash_step(uint32_t hash, unsigned char lower)
 enum { TG_FIELD_HASH_SEED = 0x1505 };
 uint32_t tg_field_hash(const char *name, size_t n);
 
+/* The known methods (RFC 9110, section 9.3, and PATCH), from 1 on; 0 for another one. */
+unsigned tg_method_id(struct tg_slice method);
+/* NULL behind the last. */
+const char *tg_method_name(unsigned id);
+
 /* The id of a name whose hash is known. */
 enum tg_field_id tg_field_id_of(const char *name, size_t n, uint32_t hash);
 /* Flags that the id brings by itself. */

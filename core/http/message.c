@@ -40,10 +40,9 @@ tg_message_push(struct tg_message *message, const struct tg_field *field)
     return TG_OK;
 }
 
-struct tg_field *
-tg_message_find(const struct tg_message *message, const char *name, size_t n, unsigned *from)
+static struct tg_field *
+find_hashed(const struct tg_message *message, const char *name, size_t n, uint32_t hash, unsigned *from)
 {
-    const uint32_t hash = tg_field_hash(name, n);
     for (unsigned i = *from; i < message->count; i++) {
         struct tg_field *field = &message->fields[i];
         if (field->hash == hash && field->name_len == n && tg_slice_same_text(field->name, name, n)) {
@@ -52,6 +51,12 @@ tg_message_find(const struct tg_message *message, const char *name, size_t n, un
         }
     }
     return NULL;
+}
+
+struct tg_field *
+tg_message_find(const struct tg_message *message, const char *name, size_t n, unsigned *from)
+{
+    return find_hashed(message, name, n, tg_field_hash(name, n), from);
 }
 
 struct tg_field *
@@ -68,10 +73,17 @@ tg_message_find_id(const struct tg_message *message, enum tg_field_id id)
 static enum tg_rc
 make_field(struct tg_message *message, struct tg_slice name, struct tg_slice value, struct tg_field *out)
 {
-    if (name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_token(name.p, name.n) || !tg_is_value(value.p, value.n)) {
+    uint32_t hash = TG_FIELD_HASH_SEED;
+    if (name.n == 0 || name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_value(value.p, value.n)) {
         return TG_EINVAL;
     }
-    const uint32_t hash = tg_field_hash(name.p, name.n);
+    for (size_t i = 0; i < name.n; i++) {
+        const unsigned char lower = tg_token_byte[(unsigned char)name.p[i]];
+        if (lower == 0) {
+            return TG_EINVAL;
+        }
+        hash = tg_field_hash_step(hash, lower);
+    }
     const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
     const uint8_t flags = tg_field_flags_of(id);
     if ((flags & (TG_FIELD_FRAMING | TG_FIELD_HOP)) != 0) {
@@ -105,9 +117,8 @@ tg_message_add(struct tg_message *message, struct tg_slice name, struct tg_slice
 
 /* Removes the fields of this name from index `from` on. */
 static void
-remove_from(struct tg_message *message, const char *name, size_t n, unsigned from)
+remove_from(struct tg_message *message, const char *name, size_t n, uint32_t hash, unsigned from)
 {
-    const uint32_t hash = tg_field_hash(name, n);
     unsigned kept = from;
     for (unsigned i = from; i < message->count; i++) {
         const struct tg_field *field = &message->fields[i];
@@ -131,23 +142,24 @@ tg_message_set(struct tg_message *message, struct tg_slice name, struct tg_slice
         return rc;
     }
     unsigned next = 0;
-    struct tg_field *first = tg_message_find(message, name.p, name.n, &next);
+    struct tg_field *first = find_hashed(message, name.p, name.n, field.hash, &next);
     if (first == NULL) {
         return tg_message_push(message, &field);
     }
     *first = field;
-    remove_from(message, name.p, name.n, next);
+    remove_from(message, name.p, name.n, field.hash, next);
     return TG_OK;
 }
 
 enum tg_rc
 tg_message_remove(struct tg_message *message, const char *name, size_t n)
 {
-    const enum tg_field_id id = tg_field_id_of(name, n, tg_field_hash(name, n));
+    const uint32_t hash = tg_field_hash(name, n);
+    const enum tg_field_id id = tg_field_id_of(name, n, hash);
     if (n == 0 || (tg_field_flags_of(id) & TG_FIELD_FRAMING) != 0) {
         return TG_EINVAL;
     }
-    remove_from(message, name, n, 0);
+    remove_from(message, name, n, hash, 0);
     return TG_OK;
 }
 

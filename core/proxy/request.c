@@ -34,6 +34,7 @@ show_request(struct tg_exchange *x, const struct tg_target *target)
 {
     struct tg_abi_exchange *abi = &x->abi;
     abi->method = x->request.method;
+    abi->method_id = (uint16_t)tg_method_id(abi->method);
     abi->version_minor = x->request.version_minor;
     abi->raw_path = target->raw_path;
     abi->path = target->path;

@@ -147,6 +147,17 @@ tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_
     return tg_message_remove(message_of(x, side), name, name_len);
 }
 
+int
+tg_abi_method_name(uint32_t method_id)
+{
+    const char *name = tg_method_name(method_id);
+    if (name == NULL) {
+        return TG_ENONE;
+    }
+    put_out(name, strlen(name));
+    return TG_OK;
+}
+
 static int
 copy_into(struct tg_abi_exchange *x, struct tg_slice *slot, const char *p, size_t n)
 {
@@ -167,6 +178,7 @@ tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n)
     const int rc = copy_into(x, &x->method, p, n);
     if (rc == TG_OK) {
         exchange_of(x)->request.method = x->method;
+        x->method_id = (uint16_t)tg_method_id(x->method);
         exchange_of(x)->to_head = tg_slice_is(x->method, "HEAD", 4);
     }
     return rc;
@@ -253,7 +265,7 @@ tg_abi_client_ip(struct tg_abi_exchange *x)
     static char text[TG_ADDRESS_TEXT];
     unsigned port;
     const size_t n = tg_downstream_client(&exchange_of(x)->client, text, &port);
-    x->client_port = port;
+    x->client_port = (uint16_t)port;
     put_out(text, n);
     return TG_OK;
 }

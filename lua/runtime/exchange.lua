@@ -16,6 +16,14 @@ local exchange = {}
 local HEADERS, PARAMS, CLIENT, ORIGINAL, QUERY, COOKIES = 4, 5, 6, 7, 8, 9 -- of a message
 local ROUTE, CONSUMER, UPSTREAM, REQ, RES, VARS, ID, PEERS, CREDENTIAL, CTX_PARAMS = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 -- of ctx
 
+-- The names of the known methods: to make a string of a method's bytes for each request would show.
+local methods = {}
+while C.tg_abi_method_name(#methods + 1) == 0 do methods[#methods + 1] = abi.out() end
+
+function exchange.method(x)
+  return methods[x.method_id] or to_string(x.method.p, x.method.n)
+end
+
 local function live(self)
   local x = self[1]
   if x.serial ~= self[2] then error("this exchange has ended: its ctx must not be kept", 3) end
@@ -200,7 +208,7 @@ end
 function Original.__newindex() error("req.original is read-only", 2) end
 
 local get = {
-  method = function(_, x) return text(x.method) end,
+  method = function(_, x) return exchange.method(x) end,
   path = function(_, x) return text(x.path) end,
   raw_path = function(_, x) return text(x.raw_path) end,
   raw_query = function(_, x) return text(x.query) end,

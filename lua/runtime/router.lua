@@ -116,7 +116,15 @@ local function table_for(self, host)
   return map[key]
 end
 
---- build(routes, report) -> router of these routes
+-- The route of a table that has one that takes everything: nothing needs to be looked at.
+local function find_only(self)
+  local root = self.any and self.any.root
+  if self.uses_host or not root or root.children or root.param or root.exact or not root.prefix then return false end
+  local entry = root.prefix[1]
+  return not entry.methods and not entry.matchers and entry.route
+end
+
+--- build(routes, report) -> router of these routes; `only` is the route when there is but one possibility
 function router.build(routes, report)
   local self = setmetatable({ hosts = {}, wildcards = {}, any = false, uses_host = false }, Router)
   for _, conf in ipairs(routes) do
@@ -126,6 +134,7 @@ function router.build(routes, report)
       for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, report) end
     end
   end
+  self.only = find_only(self)
   return self
 end
 

@@ -244,8 +244,11 @@ local function on_request(x)
   local table_of_routes = routers[x.listener]
   if not table_of_routes then return not_found(x, 404) end
   probe.x = x
-  local host = table_of_routes.uses_host and to_string(x.host.p, x.host.n) or ""
-  local route, params, allow = table_of_routes:match(to_string(x.method.p, x.method.n), host, to_string(x.path.p, x.path.n), probe)
+  local route, params, allow = table_of_routes.only, nil, nil
+  if not route then
+    local host = table_of_routes.uses_host and to_string(x.host.p, x.host.n) or ""
+    route, params, allow = table_of_routes:match(exchange.method(x), host, to_string(x.path.p, x.path.n), probe)
+  end
   if not route then return not_found(x, params, allow) end
   route = routes[route.index]
   begin_route(x, route)

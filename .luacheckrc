@@ -3,6 +3,7 @@ max_line_length = 150
 unused_args = true
 files["plugins/*.lua"] = { read_globals = { "tg", "t" } }
 files["plugins/*.spec.lua"] = { read_globals = { "tg", "t", "describe", "it", "expect", "test" } }
+files["tests/unit/lua/*.spec.lua"] = { read_globals = { "tg", "t", "describe", "it", "expect", "test" } }
 files["examples/**/plugins/*.lua"] = { read_globals = { "tg", "t" } }
 files["examples/**/*.lua"] = {
   globals = { "api" },

@@ -10,12 +10,18 @@ FUZZ_SECONDS ?= 60
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev lua-cjson-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk clang-format clang-tidy clang
+TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk
+LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
+FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
 PKGS := luajit libevent_core libcrypto libpcre2-8 hiredis libcares
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
 LUA_FILES := $(shell find lua -name '*.lua' | sort)
+PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))
+SPECS := $(wildcard tests/unit/lua/*.spec.lua plugins/*.spec.lua)
+CHECKS := $(filter-out tests/check/test_%,$(wildcard tests/check/*.py))
+C_FILES := $(wildcard core/*.h core/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] tests/load/*.[ch])
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes
 COMMON = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -fPIE -pthread -g -MMD -MP -Icore -I/usr/include/lua5.1 \
@@ -29,28 +35,39 @@ LIBS = $(shell pkg-config --libs $(PKGS)) -l:liblua5.1-cjson.a -lm
 GENERATED := $(GEN)/abi_text.c $(GEN)/abi_check.c $(GEN)/lua_embed.c
 OBJECTS := $(SOURCES:%.c=%.o) gen/abi_text.o gen/abi_check.o gen/lua_embed.o
 LIBRARY_OBJECTS := $(filter-out core/process/main.o,$(OBJECTS))
+# Not when the caller has chosen: make then shares the caller's jobs, and would warn.
+JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/debug/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all debug deps run test unit check e2e bench lint fuzz clean help install
+.PHONY: all debug deps run test unit check e2e bench lint fuzz clean help install FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: $(BUILD)/release/tidegate ## build the release binary (default)
 debug: $(BUILD)/debug/tidegate ## build with AddressSanitizer and UndefinedBehaviorSanitizer
 
-# $(1): release or debug
+# $(1): release or debug. `flags` changes only when a flag does, so that another PREFIX reaches the program.
 define variant
 $(BUILD)/$(1)/tidegate: $(addprefix $(BUILD)/$(1)/,$(OBJECTS))
 	@echo "  LD  $$@"
 	@$$(CC) $$(LDFLAGS) $$($(1)_LDFLAGS) -o $$@ $$^ $$(LIBS)
 
-$(BUILD)/$(1)/core/%.o: core/%.c
+$(BUILD)/$(1)/libtidegate.a: $(addprefix $(BUILD)/$(1)/,$(LIBRARY_OBJECTS))
+	@echo "  AR  $$@"
+	@rm -f $$@
+	@$$(AR) rcs $$@ $$^
+
+$(BUILD)/$(1)/flags: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$(subst ','\'',$$(CC) $$($(1)_CFLAGS))' | cmp -s - $$@ || echo '$$(subst ','\'',$$(CC) $$($(1)_CFLAGS))' > $$@
+
+$(BUILD)/$(1)/core/%.o: core/%.c $(BUILD)/$(1)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC  $$<"
 	@$$(CC) $$($(1)_CFLAGS) -c -o $$@ $$<
 
-$(BUILD)/$(1)/gen/%.o: $(GEN)/%.c
+$(BUILD)/$(1)/gen/%.o: $(GEN)/%.c $(BUILD)/$(1)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC  $$<"
 	@$$(CC) $$($(1)_CFLAGS) -c -o $$@ $$<
@@ -72,10 +89,14 @@ $(GEN)/lua_embed.c: $(LUA_FILES) core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua embed $@ $(LUA_FILES)
 
-$(BUILD)/debug/unit/%: tests/unit/%.c $(addprefix $(BUILD)/debug/,$(LIBRARY_OBJECTS))
+# The whole archive: nothing but ffi.C asks for the tg_abi_ functions, and it asks too late for the linker.
+$(BUILD)/debug/unit/%: tests/unit/%.c $(BUILD)/debug/libtidegate.a
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
-	@$(CC) $(debug_CFLAGS) $(LDFLAGS) $(debug_LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS) $(shell pkg-config --libs cmocka)
+	@$(CC) $(debug_CFLAGS) -MF $@.d -MT $@ $(LDFLAGS) $(debug_LDFLAGS) -o $@ $< \
+		-Wl,--whole-archive $(BUILD)/debug/libtidegate.a -Wl,--no-whole-archive $(LIBS) $(shell pkg-config --libs cmocka)
+
+-include $(UNIT_TESTS:=.d)
 
 # $(1): packages. Asks apt only for what is missing.
 define install_packages
@@ -99,21 +120,21 @@ run: deps ## set up, build, and run the quickstart on port 8080
 
 test: ## set up, build, and run all checks and tests
 	$(call install_packages,$(TEST_PACKAGES))
-	@$(MAKE) --no-print-directory -j2 all debug
+	@$(MAKE) --no-print-directory $(JOBS) all debug
 	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory -j2 unit
+	@$(MAKE) --no-print-directory $(JOBS) unit
 	@$(MAKE) --no-print-directory e2e
 
 check: ## the project's own rules: layers, sizes, banned functions, documents
-	@for c in tests/check/*.py; do $(PYTHON) $$c || exit 1; done
-	luacheck -q lua plugins examples
+	@for c in $(CHECKS); do $(PYTHON) $$c || exit 1; done
+	luacheck -q lua plugins examples core/build tests/unit/lua
 
 unit: $(UNIT_TESTS) ## unit tests of the core, under the sanitizers
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
-e2e: ## specs of the plugins and tests with other people's clients, against real gateways
-	$(BUILD)/debug/tidegate test tests/unit/lua/*.spec.lua plugins/*.spec.lua
-	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/conformance/*.py) tests/e2e
+e2e: all debug ## specs of the plugins and tests with other people's clients, against real gateways
+	$(if $(SPECS),$(BUILD)/debug/tidegate test $(SPECS))
+	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/check/test_*.py tests/conformance/*.py) tests/e2e
 
 bench: ## CPU per request beside nginx and HAProxy, as ratios
 	$(call install_packages,$(BENCH_PACKAGES))
@@ -121,24 +142,34 @@ bench: ## CPU per request beside nginx and HAProxy, as ratios
 	$(PYTHON) tests/load/bench.py $(BENCH_ARGS)
 
 lint: ## clang-format, clang-tidy and luacheck
-	$(call install_packages,$(TEST_PACKAGES))
+	$(call install_packages,$(LINT_PACKAGES))
 	@$(MAKE) --no-print-directory $(GENERATED)
-	clang-format --dry-run -Werror core/*.h core/*/*.[ch] tests/unit/*.c tests/fuzz/*.c tests/load/*.c
+	clang-format --dry-run -Werror $(C_FILES)
 	clang-tidy --quiet $(SOURCES) -- -std=c11 -D_GNU_SOURCE -Icore -I/usr/include/lua5.1 $(shell pkg-config --cflags $(PKGS))
-	luacheck -q lua plugins examples
+	luacheck -q lua plugins examples core/build tests/unit/lua
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard core/http/*.[ch] core/base/*.[ch])
 	@mkdir -p $(@D)
 	clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -Icore -o $@ $< \
 		core/http/*.c core/base/mem.c core/base/rc.c
 
-fuzz: $(FUZZ_TARGETS) ## fuzz each target for FUZZ_SECONDS
-	@for t in $(FUZZ_TARGETS); do echo "$$t"; $$t -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 || exit 1; done
+fuzz: ## fuzz each target for FUZZ_SECONDS
+	$(call install_packages,$(FUZZ_PACKAGES))
+	$(if $(FUZZ_TARGETS),@$(MAKE) --no-print-directory $(FUZZ_TARGETS))
+	@for t in $(FUZZ_TARGETS); do echo "$$t"; $$t -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 -artifact_prefix=$(BUILD)/fuzz/ || exit 1; done
+
+# Only the table is generated: the text around it is ours. Forced: git does not keep the times that make compares.
+plugins/README.md: FORCE $(BUILD)/release/tidegate
+	@mkdir -p $(GEN)
+	@$(BUILD)/release/tidegate doc --table > $(GEN)/plugins.md
+	@awk -v table=$(GEN)/plugins.md '/^\| plugin /{while ((getline row < table) > 0) print row; skip = 1} \
+		skip && /^\|/{next} {skip = 0; print}' $@ > $(GEN)/README.md
+	@cp $(GEN)/README.md $@
 
 install: all ## install into DESTDIR and PREFIX
 	install -D -m 755 $(BUILD)/release/tidegate $(DESTDIR)$(PREFIX)/bin/tidegate
 	install -d $(DESTDIR)$(PREFIX)/share/tidegate/plugins $(DESTDIR)$(PREFIX)/share/doc/tidegate
-	install -m 644 $(filter-out %.spec.lua,$(wildcard plugins/*.lua)) $(DESTDIR)$(PREFIX)/share/tidegate/plugins/
+	install -m 644 $(PLUGINS) $(DESTDIR)$(PREFIX)/share/tidegate/plugins/
 	cp -r examples $(DESTDIR)$(PREFIX)/share/tidegate/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate/
 
@@ -146,4 +177,5 @@ clean: ## remove all that was built
 	rm -rf $(BUILD)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done

@@ -47,7 +47,12 @@ function command.check(header, out)
   local lines = { '#include <stddef.h>\n#include "abi.h"\n' }
   for name, body in text:gmatch "struct (tg_[%w_]+) (%b{});" do
     lines[#lines + 1] = ("_Static_assert(sizeof(struct %s) == %d, \"size of %s\");"):format(name, ffi.sizeof("struct " .. name), name)
-    for field in body:gmatch "([%w_]+);" do
+    for declaration in body:sub(2, -2):gmatch "([^;]*%S);" do
+      -- A form that is not understood would be left out of the check in silence.
+      local field = declaration:match "([%w_]+)$" or declaration:match "([%w_]+)%[[^%]]*%]$"
+      if not field or declaration:find "[,{}:]" then
+        error(("struct %s: found %q, expected one plain field"):format(name, declaration), 0)
+      end
       lines[#lines + 1] = ("_Static_assert(offsetof(struct %s, %s) == %d, \"%s.%s\");"):format(
         name, field, ffi.offsetof("struct " .. name, field), name, field)
     end

@@ -17,7 +17,9 @@ PLUGINS = {
 
 
 def strip_comments(text):
-    return re.sub(r"/\*.*?\*/|\"(?:\\.|[^\"\\])*\"", lambda m: "\n" * m.group(0).count("\n"), text, flags=re.S)
+    # Literals too: a quote in '"' would open a string that hides what follows, and a string may look like a call.
+    hidden = r"/\*.*?\*/|//[^\n]*|'(?:\\.|[^'\\\n])+'|\"(?:\\.|[^\"\\])*\""
+    return re.sub(hidden, lambda m: "\n" * m.group(0).count("\n"), text, flags=re.S)
 
 
 def check(root):
@@ -27,7 +29,7 @@ def check(root):
             continue
         for number, line in enumerate(strip_comments(path.read_text()).splitlines(), 1):
             for name, instead in C.items():
-                if re.search(rf"(?<![\w.>]){name}\(", line):
+                if re.search(rf"(?<![\w.>]){name}\s*\(", line):
                     errors.append(f"{path}:{number}: found {name}, expected {instead}")
     for path in sorted(root.glob("plugins/*.lua")):
         if path.name.endswith(".spec.lua"):

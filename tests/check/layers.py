@@ -31,7 +31,7 @@ def check(core):
             continue
         layer, rooms = table[folder]
         for line, name in enumerate(path.read_text().splitlines(), 1):
-            include = re.match(r'#include "([^"]+)"', name)
+            include = re.match(r'\s*#\s*include\s*"([^"]+)"', name)
             if not include or include.group(1) in BELOW_ALL:
                 continue
             target, _, other = include.group(1)[:-2].rpartition("/")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""layout.py: the fixed top level; each plugin has its spec; apt never gets the LuaJIT that removes nginx's Lua module."""
+"""layout.py: the fixed top level; each plugin has its spec, each example its test; apt never gets the LuaJIT that removes nginx's Lua module."""
 import pathlib
 import sys
 
@@ -14,6 +14,10 @@ def check(root):
     for path in sorted(root.glob("plugins/*.lua")):
         if not path.name.endswith(".spec.lua") and not path.with_suffix(".spec.lua").exists():
             errors.append(f"{path}: found no spec beside it")
+    tests = "\n".join(path.read_text() for path in sorted(root.glob("tests/e2e/*.py")))
+    for path in sorted(root.glob("examples/*/README.md")):
+        if "```sh" in path.read_text() and f"examples/{path.parent.name}" not in tests:
+            errors.append(f"{path}: found commands that no test in tests/e2e runs")
     makefile = root / "Makefile"
     if makefile.exists() and "libluajit-5.1-dev" in makefile.read_text():
         errors.append("Makefile: found libluajit-5.1-dev, expected libluajit2-5.1-dev")

@@ -24,15 +24,19 @@ def c_functions(lines):
 
 
 def lua_functions(lines):
-    """Functions that begin in column 0 and end with an `end` there."""
-    start = None
+    """A function ends with the first `end` that stands as far to the left as the line where it began."""
+    open_functions = []  # (indent, name, first line), innermost last
     for number, line in enumerate(lines, 1):
-        found = re.match(r"(?:local )?function ([\w.:]+)", line)
-        if found and not line.rstrip().endswith(" end"):
-            start = (found.group(1), number)
-        elif start and re.match(r"end\b", line):
-            yield start[0], start[1], number - start[1] + 1
-            start = None
+        indent = len(line) - len(line.lstrip())
+        while open_functions and line.strip() and indent <= open_functions[-1][0]:
+            _, name, first = open_functions.pop()
+            yield name, first, number - first + 1
+        found = re.search(r"\bfunction\b *([\w.:]*)\(", line.split("--")[0])
+        # `describe` groups the cases of a spec: a list, not a function to be held in mind.
+        if found and not line.lstrip().startswith("describe(") and not re.search(r"\bend\b", line[found.end():]):
+            # An anonymous one is known by what it is assigned to, or by its line.
+            named = re.match(r"\s*(?:local )?([\w.:]+) *=", line)
+            open_functions.append((indent, found.group(1) or (named.group(1) if named else "function"), number))
 
 
 def check(root):

@@ -53,7 +53,8 @@ WITH_KEYS = """
 local requests, at = {}, 0
 init = function()
   for line in io.lines(%s) do
-    requests[#requests + 1] = wrk.format("GET", nil, { ["Host"] = wrk.headers["Host"], ["X-Api-Key"] = line:match "%%S+" })
+    local headers = { ["Host"] = wrk.headers["Host"], ["X-Api-Key"] = line:match "%%S+" }
+    requests[#requests + 1] = wrk.format("GET", nil, headers)
   end
 end
 request = function()
@@ -337,8 +338,9 @@ def report(scenario, contestants, rounds, verbose):
     if verbose:
         scale, name = (1e6, "ms") if scenario == "big" else (1e3, "us")
         for c in contestants:
-            print(f"    {c.title:10}{median_of([r[c.name]['cpu'] / scale for r in rounds], '%.2f')} {name} per {unit}, "
-                  f"{median_of([r[c.name]['rate'] for r in rounds], '%.1f')} {unit}s/s")
+            cpu = median_of([r[c.name]["cpu"] / scale for r in rounds], "%.2f")
+            rate = median_of([r[c.name]["rate"] for r in rounds], "%.1f")
+            print(f"    {c.title:10}{cpu} {name} per {unit}, {rate} {unit if unit == 'GB' else 'requests'}/s")
     sys.stdout.flush()
 
 

@@ -94,6 +94,13 @@ tg_arena_reset(struct tg_arena *arena)
     ASAN_POISON_MEMORY_REGION(arena->first, arena->first_size);
 }
 
+void
+tg_arena_fini(struct tg_arena *arena)
+{
+    tg_arena_reset(arena);
+    ASAN_UNPOISON_MEMORY_REGION(arena->first, arena->first_size);
+}
+
 static void *
 alloc_in_new_block(struct tg_arena *arena, size_t n)
 {

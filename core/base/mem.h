@@ -43,6 +43,8 @@ struct tg_arena {
 void tg_arena_init(struct tg_arena *arena, void *first, size_t first_size, size_t max);
 /* Frees all but `first`, which is empty again. */
 void tg_arena_reset(struct tg_arena *arena);
+/* Frees all, and gives `first` back as it came. */
+void tg_arena_fini(struct tg_arena *arena);
 /* `n` bytes aligned to 8, valid until reset; NULL when memory is short or `max` is reached. */
 void *tg_arena_alloc(struct tg_arena *arena, size_t n);
 /* A copy of `n` bytes at `p`, or NULL. */

@@ -257,7 +257,7 @@ answer(lua_State *L, int fd, char *data, unsigned origin)
         }
         lua_settop(L, 1);
     }
-    tg_arena_reset(&arena);
+    tg_arena_fini(&arena);
 }
 
 /* serve(handler) -> process id, port, number: an origin in a process of its own, which has a copy of all this one knows

@@ -124,7 +124,7 @@ tg_call_free(struct tg_call *call)
         tg_buffer_give(&call->proxy->buffers, call->buffer);
     }
     tg_body_fini(&call->body);
-    tg_arena_reset(&call->arena);
+    tg_arena_fini(&call->arena);
     tg_mem_free(call->request);
     tg_mem_free(call->data);
     tg_mem_free(call);

@@ -75,7 +75,7 @@ struct tg_abi_exchange {
     uint32_t attempt; /* attempts at a peer so far */
     int32_t error;    /* enum tg_rc of the last failed attempt, or of the end of the exchange */
     uint16_t client_port;
-    uint16_t method_id; /* index into the list of known methods, from 1 on; 0: another one */
+    uint16_t method_id;       /* index into the list of known methods, from 1 on; 0: another one */
     uint32_t connect_timeout; /* milliseconds */
     uint32_t first_byte_timeout;
     uint32_t idle_timeout;

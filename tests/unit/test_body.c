@@ -71,8 +71,15 @@ a_body_of_known_length_takes_no_byte_more(void **state)
 static void
 broken_chunks_are_refused(void **state)
 {
-    static const char *const table[] = {"g\r\n", "1\r\nab\r\n", "1\nA\r\n", "\r\n", "11111111111111111\r\n", "1\r\na\n0\r\n\r\n",
-                                        "0\r\nContent-Length: 1\r\n\r\n", "0\r\nbad\r\n\r\n", "1 \x01\r\n"};
+    static const char *const table[] = {"g\r\n",
+                                        "1\r\nab\r\n",
+                                        "1\nA\r\n",
+                                        "\r\n",
+                                        "11111111111111111\r\n",
+                                        "1\r\na\n0\r\n\r\n",
+                                        "0\r\nContent-Length: 1\r\n\r\n",
+                                        "0\r\nbad\r\n\r\n",
+                                        "1 \x01\r\n"};
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct tg_body body;

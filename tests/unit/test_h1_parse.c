@@ -18,7 +18,8 @@ parse(const char *bytes, size_t n, struct tg_message *message, const struct tg_h
     return rc == TG_OK ? tg_h1_parse_request(message, bytes + scan.start, scan.pos - scan.start, fault) : rc;
 }
 
-static const char good[] = "\r\nPOST /a?b=c HTTP/1.1\r\nHost: example\r\nX-One: 1\r\nTransfer-Encoding: Chunked\r\nx-ONE:\t2 \r\n\r\n";
+static const char good[] =
+    "\r\nPOST /a?b=c HTTP/1.1\r\nHost: example\r\nX-One: 1\r\nTransfer-Encoding: Chunked\r\nx-ONE:\t2 \r\n\r\n";
 
 static void
 a_request_is_parsed_into_its_parts(void **state)
@@ -104,9 +105,11 @@ what_is_written_parses_to_the_same(void **state)
     (void)state;
     static const char bytes[] = "GET /x HTTP/1.1\r\nHost: a\r\nX: y\r\nConnection: x-gone\r\nX-Gone: 1\r\n\r\n";
     assert_int_equal(parse(bytes, sizeof bytes - 1, &message, &fault), TG_OK);
-    const struct tg_h1_forward forward = {.authority = TG_SLICE("a"), .client_ip = TG_SLICE("1.2.3.4"), .proto = TG_SLICE("http")};
+    const struct tg_h1_forward forward = {
+        .authority = TG_SLICE("a"), .client_ip = TG_SLICE("1.2.3.4"), .proto = TG_SLICE("http")};
     const struct tg_h1_frame frame = {.framing = TG_FRAMING_NONE};
-    assert_int_equal(tg_h1_write_request(&message, TG_SLICE("/x"), TG_SLICE(""), false, &forward, &frame, &head), TG_OK);
+    assert_int_equal(tg_h1_write_request(&message, TG_SLICE("/x"), TG_SLICE(""), false, &forward, &frame, &head),
+                     TG_OK);
     struct tg_message again;
     tg_message_init(&again, &arena);
     assert_int_equal(tg_h1_parse_request(&again, head.p, head.n, &fault), TG_OK);

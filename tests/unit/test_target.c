@@ -46,8 +46,8 @@ paths_have_one_normal_form(void **state)
 static void
 what_has_two_readings_is_refused(void **state)
 {
-    static const char *const table[] = {"",       "a",       "/..",     "/a/../..", "/%",     "/%4",  "/%zz", "/%00",
-                                        "/a%2fb", "/a%5Cb", "/%c0%ae", "/%e0%80%af", "/%1f", "/%7f"};
+    static const char *const table[] = {"",     "a",      "/..",    "/a/../..", "/%",         "/%4",  "/%zz",
+                                        "/%00", "/a%2fb", "/a%5Cb", "/%c0%ae",  "/%e0%80%af", "/%1f", "/%7f"};
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct tg_slice raw;
@@ -63,10 +63,20 @@ hosts_are_normalised_or_refused(void **state)
         const char *text;
         const char *host; /* NULL: refused */
     } table[] = {
-        {"Example.COM", "example.com"}, {"example.com.", "example.com"}, {"a:80", "a"},     {"[::1]:8080", "[::1]"},
-        {"1.2.3.4", "1.2.3.4"},         {"", NULL},                      {"a b", NULL},     {"a/b", NULL},
-        {"u@a", NULL},                  {"a:", "a"},                     {"a:70000", NULL}, {"[::1", NULL},
-        {"a..", NULL},                  {"a%41", NULL},
+        {"Example.COM", "example.com"},
+        {"example.com.", "example.com"},
+        {"a:80", "a"},
+        {"[::1]:8080", "[::1]"},
+        {"1.2.3.4", "1.2.3.4"},
+        {"", NULL},
+        {"a b", NULL},
+        {"a/b", NULL},
+        {"u@a", NULL},
+        {"a:", "a"},
+        {"a:70000", NULL},
+        {"[::1", NULL},
+        {"a..", NULL},
+        {"a%41", NULL},
     };
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -74,7 +84,8 @@ hosts_are_normalised_or_refused(void **state)
         struct tg_slice authority;
         struct tg_slice host;
         tg_arena_init(&arena, block, sizeof block, 64 * 1024);
-        const enum tg_rc rc = tg_target_host(tg_slice_of(table[i].text, strlen(table[i].text)), &arena, &authority, &host, &fault);
+        const enum tg_rc rc =
+            tg_target_host(tg_slice_of(table[i].text, strlen(table[i].text)), &arena, &authority, &host, &fault);
         if (table[i].host == NULL) {
             assert_int_equal(rc, TG_EPROTOCOL);
         } else {

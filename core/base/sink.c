@@ -59,7 +59,7 @@ write_all(struct tg_sink *sink, const char *p, size_t n)
             continue;
         }
         if (done < 0 && errno == EAGAIN) {
-            const struct timespec pause = {0, 10 * 1000 * 1000};
+            const struct timespec pause = {0, 10000000L};
             (void)nanosleep(&pause, NULL);
             continue;
         }

@@ -94,6 +94,10 @@ parse_field(const char *p, const char *end, struct tg_field *field, const struct
 {
     const char *name = p;
     uint32_t hash = TG_FIELD_HASH_SEED;
+    if (p >= end) {
+        *fault = &bad_name;
+        return NULL;
+    }
     if (*p == ' ' || *p == '\t') {
         *fault = &folded;
         return NULL;
@@ -281,7 +285,7 @@ static enum tg_rc
 parse_fields(struct tg_message *message, const char *p, const char *end, bool request, const struct tg_h1_fault **fault)
 {
     bool connection = false;
-    while (end - p > 2 || p[0] != '\r') {
+    while (end - p != 2) { /* the empty line, which the scan has found */
         struct tg_field field;
         p = parse_field(p, end, &field, fault);
         if (p == NULL) {
@@ -416,7 +420,7 @@ enum tg_rc
 tg_h1_check_trailers(const char *p, size_t n, const struct tg_h1_fault **fault)
 {
     const char *end = p + n;
-    while (end - p > 2 || p[0] != '\r') {
+    while (end - p != 2) { /* the empty line, which the scan has found */
         struct tg_field field;
         p = parse_field(p, end, &field, fault);
         if (p == NULL) {

@@ -51,7 +51,7 @@ tg_listener_bind(const char *host, unsigned port, struct tg_err *err)
 static void
 pause_accepting(struct tg_listener *listener)
 {
-    const struct timeval pause = {0, PAUSE * 1000};
+    const struct timeval pause = {0, PAUSE * 1000L};
     (void)event_del(listener->readable);
     (void)event_add(listener->resume, &pause);
 }

@@ -121,7 +121,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 struct tg_loop *
 tg_loop_new(void)
 {
-    const struct timeval tick = {0, TG_LOOP_TICK * 1000};
+    const struct timeval tick = {0, TG_LOOP_TICK * 1000L};
     struct tg_loop *loop = tg_mem_new(struct tg_loop);
     if (loop == NULL) {
         return NULL;

@@ -334,7 +334,7 @@ tg_fleet_check(struct tg_fleet *fleet)
     for (unsigned i = 0; i < fleet->count; i++) {
         struct tg_slot *slot = &fleet->slots[i];
         struct tg_score *score = &fleet->board->scores[i];
-        const uint64_t beat = score->heartbeat != 0 ? score->heartbeat : slot->started + 10 * 1000;
+        const uint64_t beat = score->heartbeat != 0 ? score->heartbeat : slot->started + 10000U;
         if (slot->pid == 0 || now < beat || now - beat < fleet->watchdog * 1000ULL) {
             continue;
         }

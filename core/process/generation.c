@@ -154,7 +154,7 @@ hash_bytes(struct tg_generation *generation)
     }
     EVP_MD_CTX_free(digest);
     for (unsigned i = 0; i < (TG_GENERATION_ID - 1) / 2 && rc == TG_OK; i++) {
-        (void)snprintf(generation->id + i * 2, 3, "%02x", hash[i]);
+        (void)snprintf(generation->id + (size_t)i * 2, 3, "%02x", hash[i]);
     }
     return rc;
 }

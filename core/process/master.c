@@ -428,7 +428,7 @@ static enum tg_rc
 open_events(struct tg_master *master)
 {
     static const int numbers[] = {SIGCHLD, SIGHUP, SIGUSR1, SIGQUIT, SIGTERM, SIGINT};
-    static const struct timeval every = {0, CHECK_EVERY * 1000};
+    static const struct timeval every = {0, CHECK_EVERY * 1000L};
     struct event_base *base = tg_loop_base(master->loop);
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         master->signals[i] = evsignal_new(base, numbers[i], on_signal, master);

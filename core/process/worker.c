@@ -313,7 +313,7 @@ static enum tg_rc
 open_events(struct tg_worker *worker)
 {
     static const int numbers[] = {SIGQUIT, SIGTERM, SIGINT, SIGHUP};
-    static const struct timeval beat = {0, BEAT * 1000};
+    static const struct timeval beat = {0, BEAT * 1000L};
     struct event_base *base = tg_loop_base(worker->loop);
     for (unsigned i = 0; i < 4; i++) {
         worker->signals[i] = evsignal_new(base, numbers[i], on_signal, worker);

@@ -213,6 +213,39 @@ function walk(node, path, at, method, request, depth)
   return false
 end
 
+-- The way down without going back, which is all that most paths need: a loop compiles well, a recursion does not. Where a
+-- parameter was passed by, or the deepest prefix refuses the request, the walk above decides.
+local function descend(root, path, at, method, request)
+  local node, depth, last = root, 1, #path + 1
+  local prefix, prefixes, passed_by = root.prefix, root.prefix and 1 or 0, false
+  while at <= last do
+    local slash = find(path, "/", at, true)
+    local segment
+    if slash then
+      segment, at = sub(path, at, slash - 1), slash + 1
+    else
+      segment, at = sub(path, at), last + 1
+    end
+    local child = node.children and node.children[segment]
+    if child then
+      passed_by = passed_by or node.param
+    else
+      child = segment ~= "" and node.param
+      state.values[depth] = segment
+      depth = depth + 1
+    end
+    node = child
+    if not node then break end
+    if node.prefix then prefix, prefixes = node.prefix, prefixes + 1 end
+  end
+  if node and node.exact then
+    local entry = pick(node.exact, method, request)
+    if entry then return entry, true end
+  end
+  if passed_by or prefixes > 1 and not pick(prefix, method, request) then return false, false end
+  return prefix and pick(prefix, method, request), true
+end
+
 -- With priorities the best of all that match wins, so all must be looked at.
 local function collect(node, path, at, method, request, depth, rank)
   local function offer(list, kind)
@@ -252,6 +285,8 @@ local function match_in(tree, path, method, request)
     end
     return state.best
   end
+  local entry, certain = descend(tree.root, path, start, method, request)
+  if certain then return entry end
   return walk(tree.root, path, start, method, request, 1)
 end
 

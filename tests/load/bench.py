@@ -334,7 +334,7 @@ def report(scenario, contestants, rounds, verbose):
               f"{median_of([r['rate'] for r in ratios], '%.2f'):24}{busy:.0%}")
     waited = max(r[c.name]["waited"] for r in rounds for c in contestants)
     if waited > WAITED_MAX:
-        print(f"  Disturbed: other work kept a gateway from its core for {waited:.0%} of a round; do not trust the rates.")
+        print(f"  Disturbed: other work held a gateway's core for {waited:.0%} of a round; do not trust the rates.")
     if verbose:
         scale, name = (1e6, "ms") if scenario == "big" else (1e3, "us")
         for c in contestants:

@@ -7,21 +7,25 @@ local router = {}
 local Router = {}
 Router.__index = Router
 
--- A node of the tree of segments: children by text, one child for a parameter, lists of routes that end here.
+-- A node of the tree of segments: children by text, and in slots the child for a parameter and the lists of entries that
+-- end here. Slots, and no table between: with thousands of routes each table on the way is a cache miss.
+local PARAM, EXACT, PREFIX = 1, 2, 3
 local function new_node()
-  return { children = false, param = false, exact = false, prefix = false }
+  return { false, false, false }
 end
+
+-- An entry, for the same reason: what is returned, then false or the set of methods, the matchers, the parameters' names.
+local ROUTE, METHODS, MATCHERS, NAMES, CONF = 1, 2, 3, 4, 5
 
 local function child_of(node, segment)
   if segment:match "^{.*}$" then
-    node.param = node.param or new_node()
-    return node.param
+    node[PARAM] = node[PARAM] or new_node()
+    return node[PARAM]
   end
-  node.children = node.children or {}
-  local child = node.children[segment]
+  local child = node[segment]
   if not child then
     child = new_node()
-    node.children[segment] = child
+    node[segment] = child
   end
   return child
 end
@@ -34,7 +38,7 @@ local function segments_of(path)
 end
 
 local function set_of(list)
-  if not list then return nil end
+  if not list then return false end
   local set = {}
   for _, value in ipairs(list) do set[value] = true end
   if set.GET then set.HEAD = true end
@@ -52,50 +56,50 @@ end
 -- A key that two entries share when no request could tell them apart.
 local function signature(entry)
   local parts = {}
-  for method in pairs(entry.methods or {}) do parts[#parts + 1] = method end
+  for method in pairs(entry[METHODS] or {}) do parts[#parts + 1] = method end
   table.sort(parts)
-  for _, m in ipairs(entry.matchers or {}) do parts[#parts + 1] = m.kind .. ":" .. m.name .. "=" .. m.value end
+  for _, m in ipairs(entry[MATCHERS] or {}) do parts[#parts + 1] = m.kind .. ":" .. m.name .. "=" .. m.value end
   return table.concat(parts, " ")
 end
 
 local function precedes(a, b)
-  if a.route.priority ~= b.route.priority then return a.route.priority > b.route.priority end
-  local na, nb = a.matchers and #a.matchers or 0, b.matchers and #b.matchers or 0
+  local ca, cb = a[CONF], b[CONF]
+  if ca.priority ~= cb.priority then return ca.priority > cb.priority end
+  local na, nb = a[MATCHERS] and #a[MATCHERS] or 0, b[MATCHERS] and #b[MATCHERS] or 0
   if na ~= nb then return na > nb end
-  if (a.methods ~= nil) ~= (b.methods ~= nil) then return a.methods ~= nil end
-  return a.route.index < b.route.index
+  if (a[METHODS] ~= false) ~= (b[METHODS] ~= false) then return a[METHODS] ~= false end
+  return ca.index < cb.index
 end
 
 local function insert(node, kind, entry, report, path)
   node[kind] = node[kind] or {}
   for _, other in ipairs(node[kind]) do
-    if other.route ~= entry.route and other.route.priority == entry.route.priority and signature(other) == signature(entry) then
-      report:problem(entry.route.at, { ('route "%s"'):format(entry.route.name) },
-        ('matches the same requests as route "%s" at %s: %s'):format(other.route.name, other.route.at, path))
+    local mine, its = entry[CONF], other[CONF]
+    if its ~= mine and its.priority == mine.priority and signature(other) == signature(entry) then
+      report:problem(mine.at, { ('route "%s"'):format(mine.name) },
+        ('matches the same requests as route "%s" at %s: %s'):format(its.name, its.at, path))
     end
   end
   table.insert(node[kind], entry)
   table.sort(node[kind], precedes)
 end
 
-local function add_path(root, conf, path, report)
-  local entry = { route = conf, methods = set_of(conf.methods), matchers = matchers_of(conf), names = false }
+local function add_path(root, conf, path, report, result)
+  local methods, matchers = set_of(conf.methods), matchers_of(conf)
   local prefix = path:match "^(.*)/%*$"
   local names, node = {}, root
   local list = segments_of(prefix or path)
   local function finish(at, kind)
-    local copy = {}
-    for key, value in pairs(entry) do copy[key] = value end
-    copy.names = #names > 0 and { unpack(names) } or false
-    insert(at, kind, copy, report, path)
+    local own = #names > 0 and { unpack(names) } or false
+    insert(at, kind, { result, methods, matchers, own, conf }, report, path)
   end
   for i, segment in ipairs(list) do
     local name, optional = segment:match "^{([%w_]+)(%??)}$"
-    if optional == "?" and i == #list then finish(node, "exact") end
+    if optional == "?" and i == #list then finish(node, EXACT) end
     if name then names[#names + 1] = name end
     node = child_of(node, segment)
   end
-  finish(node, prefix and "prefix" or "exact")
+  finish(node, prefix and PREFIX or EXACT)
 end
 
 local function new_table()
@@ -119,19 +123,22 @@ end
 -- The route of a table that has one that takes everything: nothing needs to be looked at.
 local function find_only(self)
   local root = self.any and self.any.root
-  if self.uses_host or not root or root.children or root.param or root.exact or not root.prefix then return false end
-  local entry = root.prefix[1]
-  return not entry.methods and not entry.matchers and entry.route
+  if self.uses_host or not root or root[PARAM] or root[EXACT] or not root[PREFIX] then return false end
+  for segment in pairs(root) do
+    if type(segment) == "string" then return false end
+  end
+  local entry = root[PREFIX][1]
+  return not entry[METHODS] and not entry[MATCHERS] and entry[ROUTE]
 end
 
---- build(routes, report) -> router of these routes; `only` is the route when there is but one possibility
-function router.build(routes, report)
+--- build(routes, report, result?) -> router of these routes; a match gives result(route). `only` is the route when there is but one possibility
+function router.build(routes, report, result)
   local self = setmetatable({ hosts = {}, wildcards = {}, any = false, uses_host = false }, Router)
   for _, conf in ipairs(routes) do
     for _, host in ipairs(conf.host or { false }) do
       local tree = table_for(self, host)
       if conf.priority ~= 0 then tree.has_priority = true end
-      for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, report) end
+      for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, report, result and result(conf) or conf) end
     end
   end
   self.only = find_only(self)
@@ -144,7 +151,7 @@ end
 local state = { allow = false, best = false, first = "", second = "", third = "", values = {}, depth = 0 }
 
 local function matches(entry, request)
-  local matchers = entry.matchers
+  local matchers = entry[MATCHERS]
   for i = 1, #matchers do
     local m = matchers[i]
     local value
@@ -157,15 +164,15 @@ end
 local function note_allowed(entry)
   local allow = state.allow or {}
   state.allow = allow
-  for method in pairs(entry.methods) do allow[method] = true end
+  for method in pairs(entry[METHODS]) do allow[method] = true end
 end
 
 local function pick(list, method, request)
   for i = 1, #list do
     local entry = list[i]
-    local methods = entry.methods
+    local methods = entry[METHODS]
     if not methods or methods[method] then
-      if not entry.matchers or matches(entry, request) then return entry end
+      if not entry[MATCHERS] or matches(entry, request) then return entry end
     else
       note_allowed(entry)
     end
@@ -186,8 +193,8 @@ end
 function walk(node, path, at, method, request, depth)
   local entry
   if at > #path + 1 then
-    if node.exact then
-      entry = pick(node.exact, method, request)
+    if node[EXACT] then
+      entry = pick(node[EXACT], method, request)
       if entry then return entry end
     end
   else
@@ -198,18 +205,17 @@ function walk(node, path, at, method, request, depth)
     else
       segment, after = sub(path, at), #path + 2
     end
-    local children = node.children
-    local child = children and children[segment]
+    local child = node[segment]
     if child then
       entry = walk(child, path, after, method, request, depth)
       if entry then return entry end
     end
-    if node.param then
-      entry = walk_param(node.param, path, segment, after, method, request, depth)
+    if node[PARAM] then
+      entry = walk_param(node[PARAM], path, segment, after, method, request, depth)
       if entry then return entry end
     end
   end
-  if node.prefix then return pick(node.prefix, method, request) end
+  if node[PREFIX] then return pick(node[PREFIX], method, request) end
   return false
 end
 
@@ -217,7 +223,7 @@ end
 -- parameter was passed by, or the deepest prefix refuses the request, the walk above decides.
 local function descend(root, path, at, method, request)
   local node, depth, last = root, 1, #path + 1
-  local prefix, prefixes, passed_by = root.prefix, root.prefix and 1 or 0, false
+  local prefix, prefixes, passed_by = root[PREFIX], root[PREFIX] and 1 or 0, false
   while at <= last do
     local slash = find(path, "/", at, true)
     local segment
@@ -226,20 +232,20 @@ local function descend(root, path, at, method, request)
     else
       segment, at = sub(path, at), last + 1
     end
-    local child = node.children and node.children[segment]
+    local child = node[segment]
     if child then
-      passed_by = passed_by or node.param
+      passed_by = passed_by or node[PARAM]
     else
-      child = segment ~= "" and node.param
+      child = segment ~= "" and node[PARAM]
       state.values[depth] = segment
       depth = depth + 1
     end
     node = child
     if not node then break end
-    if node.prefix then prefix, prefixes = node.prefix, prefixes + 1 end
+    if node[PREFIX] then prefix, prefixes = node[PREFIX], prefixes + 1 end
   end
-  if node and node.exact then
-    local entry = pick(node.exact, method, request)
+  if node and node[EXACT] then
+    local entry = pick(node[EXACT], method, request)
     if entry then return entry, true end
   end
   if passed_by or prefixes > 1 and not pick(prefix, method, request) then return false, false end
@@ -251,27 +257,27 @@ local function collect(node, path, at, method, request, depth, rank)
   local function offer(list, kind)
     local entry = list and pick(list, method, request)
     local best = state.best
-    if entry and (not best or entry.route.priority > best.route.priority
-      or entry.route.priority == best.route.priority and rank + kind > state.rank) then
+    if entry and (not best or entry[CONF].priority > best[CONF].priority
+      or entry[CONF].priority == best[CONF].priority and rank + kind > state.rank) then
       state.best, state.rank = entry, rank + kind
       state.found = {}
       for i = 1, depth - 1 do state.found[i] = state.values[i] end
     end
   end
   if at > #path + 1 then
-    offer(node.exact, 0.5)
+    offer(node[EXACT], 0.5)
   else
     local slash = find(path, "/", at, true)
     local segment = slash and sub(path, at, slash - 1) or sub(path, at)
     local after = slash and slash + 1 or #path + 2
-    local child = node.children and node.children[segment]
+    local child = node[segment]
     if child then collect(child, path, after, method, request, depth, rank + 2) end
-    if node.param and segment ~= "" then
+    if node[PARAM] and segment ~= "" then
       state.values[depth] = segment
-      collect(node.param, path, after, method, request, depth + 1, rank + 1)
+      collect(node[PARAM], path, after, method, request, depth + 1, rank + 1)
     end
   end
-  offer(node.prefix, 0)
+  offer(node[PREFIX], 0)
 end
 
 local function match_in(tree, path, method, request)
@@ -309,7 +315,7 @@ local function by_wildcard(self, host, path, method, request)
 end
 
 local function params_of(entry)
-  local params, names = {}, entry.names
+  local params, names = {}, entry[NAMES]
   for i = 1, #names do params[names[i]] = state.values[i] end
   return params
 end
@@ -324,8 +330,8 @@ function Router:match(method, host, path, request)
   end
   if not entry and self.any then entry = match_in(self.any, path, method, request) end
   if entry then
-    if entry.names then return entry.route, params_of(entry) end
-    return entry.route, nil
+    if entry[NAMES] then return entry[ROUTE], params_of(entry) end
+    return entry[ROUTE], nil
   end
   if state.allow then return nil, 405, allow_text(state.allow) end
   return nil, 404

@@ -51,9 +51,9 @@ run_child(struct tg_slot *slot, int channel)
                                           .dict_count = fleet->dict_count,
                                           .drain_timeout = fleet->drain_timeout};
     /* The master's descriptors are not the worker's: neither its loop's nor those of other slots. */
-    fleet->hooks->in_child(fleet->hooks->arg);
     (void)event_reinit(tg_loop_base(fleet->loop));
     tg_loop_free(fleet->loop);
+    fleet->hooks->in_child(fleet->hooks->arg);
     for (unsigned i = 0; i < fleet->count; i++) {
         struct tg_slot *other = &fleet->slots[i];
         for (unsigned k = 0; k < TG_LISTENERS_MAX && other != slot; k++) {

@@ -42,7 +42,7 @@ class Gateway:
         self.wait_for("is live")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -50,7 +50,10 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        log = self.log()
         shutil.rmtree(self.folder)
+        if failure is None:
+            assert "[warn] " not in log and "Sanitizer" not in log and "runtime error" not in log, log
 
     def write(self, name, text):
         """As an editor saves: beside, then renamed."""

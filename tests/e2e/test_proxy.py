@@ -15,6 +15,8 @@ listen { name = "front", address = "127.0.0.1", port = @PORT@, header_timeout = 
 listen { name = "back", address = "127.0.0.1", port = @PORT2@ }
 upstream "back" { targets = { "http://127.0.0.1:@PORT2@" } }
 upstream "nobody" { targets = { "http://127.0.0.1:1" } }
+upstream "named" { targets = { "http://localhost:@PORT2@" }, host = "target" }
+upstream "unknown" { targets = { "http://no-such-host.invalid:80" } }
 upstream "two" { targets = { "http://127.0.0.1:1", "http://127.0.0.1:@PORT2@" } }
 upstream "silent" { targets = { "http://127.0.0.1:@PORT2@" }, first_byte_timeout = "500ms" }
 route "echo" { listen = "back", path = "/echo", handler = function(ctx)
@@ -26,6 +28,9 @@ route "all" { listen = "front", path = "/*", to = "back", body_limit = "2MiB" }
 route "nobody" { listen = "front", path = "/nobody", to = "nobody" }
 route "two" { listen = "front", path = "/two", to = "two", strip_path = false }
 route "silent" { listen = "front", path = "/silent/*", to = "silent", strip_path = true }
+route "named" { listen = "front", path = "/host", to = "named" }
+route "unknown" { listen = "front", path = "/unknown", to = "unknown" }
+route "host" { listen = "back", path = "/host", handler = function(ctx) return tg.respond(200, ctx.req.headers.host) end }
 route "boom" { listen = "front", path = "/boom", handler = function() error "secret detail" end }
 route "thrown" { listen = "front", path = "/thrown", handler = function() error(tg.respond(418, "thrown")) end }
 route "get" { listen = "back", path = "/get", methods = { "GET" }, handler = function() return tg.respond(200) end }
@@ -106,6 +111,13 @@ def test_upstreams_that_fail_have_their_statuses(gw):
     assert gw.request("/nobody").status == 502
     assert gw.request("/silent/sleep").status == 504
     assert gw.request("/none").status == 404
+
+
+def test_a_peer_is_found_by_name_and_may_get_its_own_as_host(gw):
+    answer = gw.request("/host")
+    assert answer.status == 200 and answer.text == f"localhost:{gw.port2}".encode()
+    assert gw.request("/unknown").status == 502
+    assert gw.request("/host").status == 200
 
 
 def test_a_peer_that_refuses_is_skipped(gw):

@@ -253,8 +253,8 @@ strip_identity(const struct tg_vm *vm, struct tg_message *request)
         for (unsigned k = 0; k < vm->strip_count && !strip; k++) {
             strip = request->fields[i].hash == vm->strip[k];
         }
-        if (!strip) {
-            request->fields[kept++] = request->fields[i];
+        if (!strip && kept++ != i) {
+            request->fields[kept - 1] = request->fields[i];
         }
     }
     request->count = kept;

@@ -8,7 +8,7 @@ plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "re
 
 local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function",
-  stop = "function", challenge = "any", identity_headers = "table", example = "string",
+  challenge = "any", identity_headers = "table", example = "string",
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
 
@@ -21,8 +21,8 @@ local function check_shape(value, at, name, report)
   local before = report:count()
   for key, found in pairs(value) do
     local kind = fields[key]
-    if key == "around" or key == "certificate" then
-      report:problem(at, path, ("the phase %q is not available in this version"):format(key))
+    if key == "around" or key == "certificate" or key == "stop" then
+      report:problem(at, path, ("%q is not available in this version"):format(key))
     elseif not kind then
       local known = {}
       for field in pairs(fields) do known[#known + 1] = field end

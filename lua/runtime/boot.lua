@@ -57,7 +57,7 @@ local function prepare_uses(cfg, source, report)
       if loaded[name] == nil then
         local text, path = source:plugin(name)
         if text then
-          loaded[name] = plugin.load(name, text, path, sandbox.environment(), report) or false
+          loaded[name] = plugin.load(name, text, path, sandbox.environment(), report, source.bundled) or false
         else
           report:problem(use.at, use.path, plugin.not_found(name, source:plugin_names()))
           loaded[name] = false
@@ -231,7 +231,7 @@ end
 
 -- ---------------------------------------------------------------- in a worker
 
-local BundleSource = {}
+local BundleSource = { bundled = true }
 BundleSource.__index = BundleSource
 
 function BundleSource:read(path)

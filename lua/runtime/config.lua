@@ -1,40 +1,47 @@
 --- config: evaluates a configuration, in Lua or JSON, and judges every word of it.
+local address = require "runtime.address"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 
 local t = schema.t
 local config = { library = { tg = nil, t = nil } }
 
-local positive = { min = 0.001 }
-local function duration(default) return t.duration { default = default, min = positive.min } end
+-- The core counts milliseconds in 32 bits.
+local MAX_WAIT = 7 * 86400
+local NO_LIMIT = 2 ^ 53 -- body_limit = 0: none, which must be said
+local function duration(default) return t.duration { default = default, min = 0.001, max = MAX_WAIT } end
 
 local name_type = t.optional(t.string { match = "^[%w_.%-]+$", len = 63 })
 local specs = {
   listen = {
-    name = name_type, address = t.string { default = "0.0.0.0", match = "^[%x:.]+$" }, port = t.integer { min = 1, max = 65535 },
+    name = name_type, address = t.ip "0.0.0.0", port = t.integer { min = 1, max = 65535 },
     header_timeout = duration "10s", body_timeout = duration "15s", send_timeout = duration "30s",
-    keepalive_timeout = duration "60s", keepalive_requests = t.integer { default = 10000, min = 1 },
+    keepalive_timeout = duration "60s", keepalive_requests = t.integer { default = 10000, min = 1, max = 2 ^ 31 },
     request_line = t.size { default = "8KiB", min = 64, max = 65536 }, field = t.size { default = "8KiB", min = 64, max = 65536 },
     head = t.size { default = "32KiB", min = 256, max = 262144 }, fields = t.integer { default = 100, min = 1, max = 500 },
   },
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = {
-    targets = t.list(t.any_of { t.string(), t.record { url = t.string(), weight = t.integer { default = 1, min = 1, max = 1000 } } },
-      { min = 1, doc = "where requests go" }),
+    targets = t.list(
+      t.any_of { t.string(), t.record { url = t.string(), weight = t.integer { default = 1, min = 1, max = 1000 } } },
+      { min = 1, max = 1000, doc = "where requests go" }),
     balance = t.enum { "round_robin", default = "round_robin" }, host = t.string "pass", timeout = duration "30s",
     connect_timeout = duration "2s", first_byte_timeout = duration "30s", idle_timeout = duration "30s",
     pool = t.record({
-      idle = t.integer { default = 1024, min = 0 }, idle_timeout = duration "60s", requests = t.integer { default = 10000, min = 0 },
+      idle = t.integer { default = 1024, min = 0, max = 1e6 }, idle_timeout = duration "60s",
+      requests = t.integer { default = 10000, min = 0, max = 2 ^ 31 },
     }, { default = {} }),
   },
   consumer = {
     groups = t.list(t.string(), {}), credentials = t.map(t.any(), {}), meta = t.map(t.any(), {}),
   },
   route = {
-    host = t.optional(t.list(t.string { match = "^[%w*][%w%-.]*$" })), path = t.list(t.string { match = "^/" }),
-    methods = t.optional(t.list(t.string { match = "^%u+$" })), headers = t.optional(t.map(t.string())),
-    query = t.optional(t.map(t.string())), listen = t.optional(t.list(t.string())), priority = t.integer(0),
-    to = t.optional(t.string()), handler = t.optional(t.any()), use = t.any { default = {} }, timeout = t.optional(duration(nil)),
+    host = t.optional(t.list(t.string(), { min = 1 })), path = t.list(t.string { match = "^/", len = 4096 }, { min = 1 }),
+    methods = t.optional(t.list(t.string { match = "^%u[%u%-]*$", len = 32 }, { min = 1 })),
+    headers = t.optional(t.map(t.string())), query = t.optional(t.map(t.string())), listen = t.optional(t.list(t.string(), { min = 1 })),
+    priority = t.integer { default = 0, min = -1e6, max = 1e6 },
+    to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
+    timeout = t.optional(duration(nil)),
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(t.enum { "optional", "required" }),
   },
   defaults = {
@@ -50,6 +57,12 @@ Collector.__index = Collector
 
 local named = { dict = true, upstream = true, consumer = true, route = true }
 local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "log" }
+local later = { redis = true, admin = true, metrics = true, tracing = true }
+local MAX_FILES = 10000
+
+local function is_name(name)
+  return type(name) == "string" and #name <= 63 and name:find "^[%w_.%-]+$" ~= nil
+end
 
 function Collector:add(word, name, value, at)
   local list = self.items[word]
@@ -65,7 +78,7 @@ end
 
 -- The line of the configuration file that runs now.
 local function here(collector)
-  for level = 2, 12 do
+  for level = 2, 64 do
     local info = debug.getinfo(level, "Sl")
     if not info then break end
     local path = info.source:match "^@(.*)$"
@@ -74,21 +87,48 @@ local function here(collector)
   return collector.entry
 end
 
+-- `route "x"` gives a function that takes the body; without one the word would do nothing, silently.
 local function word_function(collector, word)
-  if not named[word] then
-    return function(value) collector:add(word, nil, value, here(collector)) end
+  local function still_reading()
+    if collector.closed then error(("%s is a word of the configuration; it does nothing while requests are served"):format(word), 3) end
   end
-  return function(name)
-    local at = here(collector)
-    if type(name) ~= "string" or not name:match "^[%w_.%-]+$" or #name > 63 then
-      error(("%s needs a name of letters, digits, '_', '.' and '-', found %s"):format(word, tostring(name)), 2)
+  if not named[word] then
+    return function(value)
+      still_reading()
+      if type(value) ~= "table" then
+        error(("%s takes a table: %s { ... }, found %s"):format(word, word, report_of.text_of(value)), 2)
+      end
+      collector:add(word, nil, value, here(collector))
     end
-    return function(value) collector:add(word, name, value, at) end
+  end
+  return function(name, ...)
+    still_reading()
+    if not is_name(name) then
+      error(("%s needs a name of letters, digits, '_', '.' and '-', found %s"):format(word, report_of.text_of(name)), 2)
+    end
+    if select("#", ...) > 0 then error(('%s takes its body after its name: %s "%s" { ... }'):format(word, word, name), 2) end
+    local open = { word = word, name = name, at = here(collector) }
+    collector.open[open] = true
+    return function(value)
+      still_reading()
+      collector.open[open] = nil
+      collector:add(word, name, value, open.at)
+    end
+  end
+end
+
+local function report_open(collector)
+  local list = {}
+  for open in pairs(collector.open) do list[#list + 1] = open end
+  table.sort(list, function(a, b) return a.at .. a.word .. a.name < b.at .. b.word .. b.name end)
+  for _, open in ipairs(list) do
+    collector.report:problem(open.at, { ('%s "%s"'):format(open.word, open.name) },
+      ('found     no body\nexpected  %s "%s" { ... }'):format(open.word, open.name))
   end
 end
 
 local function resolve_secret(collector, spec)
-  local kind, name = tostring(spec):match "^(%a+):(.+)$"
+  local kind, name = report_of.text_of(spec):match "^(%a+):(.+)$"
   local value
   if kind == "env" then
     value = collector.source:getenv(name)
@@ -96,39 +136,76 @@ local function resolve_secret(collector, spec)
     value = collector.source:read(name)
     value = value and value:gsub("%s+$", "")
   else
-    error(('secret needs "env:NAME" or "file:PATH", found %q'):format(tostring(spec)), 2)
+    error(('secret needs "env:NAME" or "file:PATH", found %q'):format(report_of.text_of(spec)), 3)
   end
-  if not value or value == "" then error(("the secret %q is not there"):format(spec), 2) end
+  if not value or value == "" then error(("the secret %q is not there"):format(spec), 3) end
   return value
 end
 
-local function environment(collector)
+-- Copies: what a configuration does to its `string` must not reach the runtime's.
+local function library_copy()
   local env = {
-    tg = config.library.tg, t = config.library.t, string = string, table = table, math = math, bit = bit, coroutine = coroutine,
-    os = { time = os.time, date = os.date }, pairs = pairs, ipairs = ipairs, pcall = pcall, error = error, assert = assert,
-    type = type, tostring = tostring, tonumber = tonumber, select = select, unpack = unpack, next = next,
-    setmetatable = setmetatable, rawget = rawget, rawset = rawset, rawequal = rawequal, print = function() end,
+    pairs = pairs, ipairs = ipairs, pcall = pcall, error = error, assert = assert, type = type, tostring = tostring,
+    tonumber = tonumber, select = select, unpack = unpack, next = next, setmetatable = setmetatable, rawget = rawget,
+    rawset = rawset, rawequal = rawequal, os = { time = os.time, date = os.date }, _VERSION = _VERSION,
   }
-  for _, word in ipairs(words) do env[word] = word_function(collector, word) end
-  env.include = function(pattern) return collector:include(pattern, 2) end
-  env.secret = function(spec) return resolve_secret(collector, spec) end
-  env.redis = function() error("redis is not available in this version", 2) end
-  env.tls = nil
-  -- `api = 1` is an assignment; any other global is kept for the user's own helpers.
+  for name, values in pairs { string = string, table = table, math = math, bit = bit, coroutine = coroutine } do
+    env[name] = {}
+    for key, value in pairs(values) do env[name][key] = value end
+  end
+  env.string.dump = nil
+  -- The metatable of strings leads to the runtime's own library.
+  function env.getmetatable(value)
+    if type(value) == "string" then return false end
+    return getmetatable(value)
+  end
+  function env.print(...)
+    local parts = {}
+    for i = 1, select("#", ...) do parts[i] = report_of.text_of((select(i, ...))) end
+    if config.library.tg then config.library.tg.log.info(table.concat(parts, " ")) end
+  end
+  env.tg, env.t = config.library.tg, config.library.t
+  return env
+end
+
+-- The words stand behind the environment, not in it, so that an assignment to one is seen: `use = { "key-auth" }` would
+-- otherwise be a policy that is written down and not there. For the same reason what is not defined raises: in
+-- `use = { key_auth }` the quotes are missing, and a list would just end before it.
+local function environment(collector)
+  local env, word = library_copy(), {}
+  for _, name in ipairs(words) do word[name] = word_function(collector, name) end
+  for name in pairs(later) do
+    word[name] = function() error(name .. " is not available in this version", 2) end
+  end
+  word.include = function(pattern) return collector:include(pattern, here(collector)) end
+  word.secret = function(spec) return resolve_secret(collector, spec) end
   return setmetatable(env, {
+    __metatable = false,
     __newindex = function(_, key, value)
-      if key == "api" and value ~= 1 then error("api must be 1, found " .. tostring(value), 2) end
+      if key == "api" and value ~= 1 then error("api must be 1, found " .. report_of.text_of(value), 2) end
+      if key == "api" then return end
+      if word[key] then
+        local call = named[key] and ('%s "name" { ... }'):format(key) or key == "include" and 'include "path"' or key .. " { ... }"
+        error(("%s is a word of the configuration and takes no `=`: %s"):format(key, call), 2)
+      end
       rawset(env, key, value)
     end,
     __index = function(_, key)
-      local nearest = type(key) == "string" and report_of.nearest(key, words)
-      if nearest then error(('unknown word "%s"; did you mean "%s"?'):format(key, nearest), 2) end
-      return nil
+      if word[key] then return word[key] end
+      if key == "api" then return 1 end
+      local text = report_of.text_of(key)
+      local nearest = report_of.nearest(text, words)
+      error(nearest and ('unknown word "%s"; did you mean "%s"?'):format(text, nearest)
+        or ('"%s" is not defined here; a name needs quotes: "%s"'):format(text, text), 2)
     end,
   })
 end
 
 local function run_lua(collector, path, text)
+  if text:byte(1) == 27 and not collector.source.bundled then
+    collector.report:problem(path, nil, "found     bytecode\nexpected  Lua as text")
+    return
+  end
   local f, err = loadstring(text, "@" .. path)
   if not f then
     local line, message = err:match ":(%d+): (.*)$"
@@ -139,53 +216,93 @@ local function run_lua(collector, path, text)
   setfenv(f, collector.env)
   local ok, problem = pcall(f)
   if not ok then
-    local file, line, message = tostring(problem):match "^(.-):(%d+): (.*)$"
-    collector.report:problem(file and file .. ":" .. line or path, nil, message or tostring(problem))
+    problem = report_of.text_of(problem)
+    local file, line, message = problem:match "^([^\n]-):(%d+): (.*)$"
+    collector.report:problem(file and file .. ":" .. line or path, nil, message or problem)
+    -- The body that could not be made is not missing, too.
+    for open in pairs(collector.open) do
+      if open.at:sub(1, #path + 1) == path .. ":" then collector.open[open] = nil end
+    end
   end
 end
 
+local function sorted_keys(map)
+  local keys = {}
+  for key in pairs(map) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  return keys
+end
+
+local function add_named(collector, word, entries, path)
+  if type(entries) ~= "table" or #entries > 0 then
+    collector.report:found(path, { word }, entries, ('an object of names: { "name": { ... } }'))
+    return
+  end
+  for _, name in ipairs(sorted_keys(entries)) do
+    if is_name(name) then
+      collector:add(word, name, entries[name], path)
+    else
+      collector.report:found(path, { word }, name, "a name of at most 63 letters, digits, '_', '.' and '-'")
+    end
+  end
+end
+
+local function add_json(collector, key, entry, path)
+  if named[key] then
+    add_named(collector, key, entry, path)
+  elseif collector.items[key] then
+    local list = key == "listen" and type(entry) == "table" and #entry > 0 and entry or { entry }
+    for _, item in ipairs(list) do collector:add(key, nil, item, path) end
+  elseif key == "api" then
+    if entry ~= 1 then collector.report:found(path, { "api" }, entry, "1") end
+  elseif later[key] then
+    collector.report:problem(path, { key }, "is not available in this version")
+  elseif key ~= "include" then
+    collector.report:unknown(path, {}, key, { "api", "include", unpack(words) })
+  end
+end
+
+-- An object has no order, so there is one here: what is included comes first, names by the alphabet.
 local function run_json(collector, path, text)
   local value, err = collector.source:json(text)
   if type(value) ~= "table" then
     collector.report:problem(path, nil, err and tostring(err) or "the file must hold one object")
     return
   end
-  for key, entry in pairs(value) do
-    if key == "include" then
-      for _, pattern in ipairs(type(entry) == "table" and entry or { entry }) do collector:include(pattern, 2) end
-    elseif named[key] and type(entry) == "table" then
-      local names = {}
-      for name in pairs(entry) do names[#names + 1] = tostring(name) end
-      table.sort(names)
-      for _, name in ipairs(names) do collector:add(key, name, entry[name], path) end
-    elseif collector.items[key] then
-      local list = key == "listen" and type(entry) == "table" and #entry > 0 and entry or { entry }
-      for _, item in ipairs(list) do collector:add(key, nil, item, path) end
-    elseif key ~= "api" then
-      collector.report:unknown(path, {}, key, { unpack(words) })
+  local patterns = value.include
+  for _, pattern in ipairs(type(patterns) == "table" and patterns or { patterns }) do
+    if type(pattern) == "string" then
+      collector:include(pattern, path)
+    else
+      collector.report:found(path, { "include" }, pattern, "a path or a list of paths")
     end
   end
+  for _, key in ipairs(sorted_keys(value)) do add_json(collector, key, value[key], path) end
 end
 
-function Collector:run(path)
-  if self.depth >= 16 then
-    self.report:problem(path, nil, "files include each other more than 16 deep")
+-- `at` is where the file was included.
+function Collector:run(path, at)
+  self.files = self.files + 1
+  if self.active[path] or self.files > MAX_FILES then
+    if self.files <= MAX_FILES + 1 then
+      self.report:problem(at, nil, self.active[path] and path .. " includes itself" or ("more than %d files"):format(MAX_FILES))
+    end
     return
   end
   local text, err = self.source:read(path)
   if not text then
-    self.report:problem(path, nil, "cannot be read: " .. tostring(err))
+    self.report:problem(at, nil, ("%s cannot be read: %s"):format(path, tostring(err)))
     return
   end
-  self.depth = self.depth + 1
+  self.active[path] = true
   if path:match "%.json$" then run_json(self, path, text) else run_lua(self, path, text) end
-  self.depth = self.depth - 1
+  self.active[path] = nil
 end
 
-function Collector:include(pattern, level)
-  if type(pattern) ~= "string" then error("include needs a path", level + 1) end
+function Collector:include(pattern, at)
+  if type(pattern) ~= "string" then error("include needs a path, found " .. report_of.text_of(pattern), 3) end
   local found = pattern:find "[*?%[]" and self.source:glob(pattern) or { pattern }
-  for _, path in ipairs(found) do self:run(path) end
+  for _, path in ipairs(found) do self:run(path, at) end
 end
 
 -- ---------------------------------------------------------------- judgement
@@ -201,7 +318,9 @@ local function read_use(item, at, path, report)
     use.fn = item
   elseif type(item) == "table" and type(item[1] or item.plugin) == "string" then
     use.plugin = item[1] or item.plugin
-    use.name, use.when, use.on_error = item.name, item.when, item.on_error or "deny"
+    use.name, use.when = item.name, item.when
+    if item.on_error ~= nil then use.on_error = item.on_error end
+    if use.name ~= nil and not is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end
     for key, value in pairs(item) do
       if key ~= 1 and not own_fields[key] then use.conf[key] = value end
     end
@@ -221,8 +340,16 @@ end
 
 local function read_uses(list, at, prefix, report)
   local uses = {}
-  if type(list) ~= "table" or (list[1] == nil and next(list) ~= nil) then
-    report:found(at, { unpack(prefix) }, list, "a list of plugins")
+  local expected = 'a list of plugins: { "name", { "name", field = ... } }'
+  if type(list) ~= "table" then
+    report:found(at, prefix, list, expected)
+    return uses
+  end
+  -- A policy that is written down and not there is an open door, so nothing of the list may be passed over.
+  local length, wrong = schema.sequence(list)
+  if not length then
+    report:problem(at, prefix, type(wrong) == "number" and ("found     nothing as use[%s]\nexpected  %s"):format(wrong, expected)
+      or ("found     %s = ... in the list itself\nexpected  %s"):format(report_of.text_of(wrong), expected))
     return uses
   end
   for i, item in ipairs(list) do
@@ -236,21 +363,18 @@ end
 local function read_target(target, item, path, report)
   local text = type(target) == "table" and target.url or target
   local weight = type(target) == "table" and target.weight or 1
-  local scheme, host, port = text:match "^(%a+)://([%w%.%-]+):?(%d*)$"
-  if not scheme then
-    host, port = text:match "^http://%[([%x:]+)%]:?(%d*)$"
-    scheme = host and "http"
-  end
+  local scheme, authority = text:match "^(%a+)://(.*)$"
   if scheme == "https" then
     report:problem(item.at, path, ("%q: https is not available in this version"):format(text))
     return nil
   end
-  local number = port == "" and 80 or tonumber(port)
-  if scheme ~= "http" or not number or number < 1 or number > 65535 then
+  local host, port
+  if scheme == "http" then host, port = address.parse_authority(authority) end
+  if not host then
     report:found(item.at, path, text, 'a target: "http://host:port"')
     return nil
   end
-  return { scheme = scheme, host = host, port = number, weight = weight }
+  return { scheme = scheme, host = host, port = port or 80, weight = weight }
 end
 
 local readers = {}
@@ -279,6 +403,9 @@ function readers.listen(cfg, item, report)
     if other.port == listen.port and other.address == listen.address then
       report:problem(item.at, { "listen" }, ("%s:%d is listened on already at %s"):format(listen.address, listen.port, other.at))
     end
+    if listen.name and other.name == listen.name then
+      report:problem(item.at, { ('listen "%s"'):format(listen.name) }, "there is one of this name already at " .. other.at)
+    end
   end
   listen.index = #cfg.listen + 1
   cfg.listen[listen.index] = listen
@@ -296,6 +423,9 @@ function readers.upstream(cfg, item, report)
     targets[#targets + 1] = read_target(target, item, { ('upstream "%s"'):format(item.name), "targets", "[" .. i .. "]" }, report)
   end
   up.targets = targets
+  if not address.parse_authority(up.host) then
+    report:found(item.at, { ('upstream "%s"'):format(item.name), "host" }, up.host, '"pass", "target" or the name of a host')
+  end
   up.index = #cfg.upstreams + 1
   cfg.upstreams[up.index] = up
   cfg.upstream[item.name] = up
@@ -310,16 +440,19 @@ function readers.consumer(cfg, item, report)
 end
 
 function readers.use(cfg, item, report)
-  for _, use in ipairs(read_uses(item.value, item.at, { "use" }, report)) do cfg.use[#cfg.use + 1] = use end
+  for _, use in ipairs(read_uses(item.value, item.at, {}, report)) do cfg.use[#cfg.use + 1] = use end
 end
 
-function readers.defaults(cfg, item, report)
-  cfg.defaults = read_record("defaults", item, report) or cfg.defaults
+-- A second one would not be added to the first, but replace it.
+local function read_once(cfg, word, item, report)
+  if cfg[word].at then
+    report:problem(item.at, { word }, "there is one already at " .. cfg[word].at)
+  end
+  cfg[word] = read_record(word, item, report) or cfg[word]
 end
 
-function readers.log(cfg, item, report)
-  cfg.log = read_record("log", item, report) or cfg.log
-end
+function readers.defaults(cfg, item, report) read_once(cfg, "defaults", item, report) end
+function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
 local function check_target(cfg, route, item, path, report)
   if (route.to ~= nil) == (route.handler ~= nil) then
@@ -334,13 +467,59 @@ local function check_target(cfg, route, item, path, report)
   end
 end
 
+-- What is wrong with a path pattern, or nil. Requests are matched decoded and normalised, so some could never match.
+local function path_problem(pattern)
+  local rest = pattern:gsub("/%*$", "", 1)
+  if rest == "" or pattern == "/" then return nil end
+  local names, count, optional = {}, 0, false
+  for segment in rest:sub(2):gsub("/$", ""):gmatch "[^/]*" do
+    -- gmatch of Lua 5.1 gives an empty match after each segment; what else is empty is found below.
+    if segment ~= "" then
+      count = count + 1
+      if optional then return "only the last segment may be optional" end
+      local name, mark = segment:match "^{([%a_][%w_]*)(%??)}$"
+      optional = mark == "?"
+      if name and names[name] then return ("{%s} stands there twice"):format(name) end
+      if name then names[name] = true end
+      if not name and segment:find "[{}]" then return "a parameter is a whole segment: {name}, or {name?} as the last" end
+      if not name and segment:find "[*?#%s%c\\]" then return "'*' is only for the end, as /*" end
+      if segment == "." or segment == ".." then return "requests are matched without . and .. segments" end
+      if segment:find "%%%x%x" then return "requests are matched decoded: write the character itself" end
+    end
+  end
+  if pattern:find("//", 1, true) then return "requests are matched without empty segments" end
+  if optional and (rest ~= pattern or pattern:sub(-1) == "/") then return "only the last segment may be optional" end
+  if count > 64 then return "at most 64 segments" end
+  return nil
+end
+
 local function check_paths(route, item, path, report)
   for _, pattern in ipairs(route.path) do
-    local rest = pattern:gsub("{[%w_]+%??}", "x")
-    if rest:find "[{}?#%s\\]" or rest:find("//", 1, true) or rest:gsub("/%*$", ""):find("*", 1, true)
-      or pattern:find "{[%w_]+%?}." then
-      report:found(item.at, path, pattern, 'a path: "/exact", "/prefix/*", "/with/{name}", "/with/{optional?}"')
+    local problem = path_problem(pattern)
+    if problem then
+      report:found(item.at, path, pattern, 'a path: "/exact", "/prefix/*", "/with/{name}", "/with/{optional?}" (' .. problem .. ")")
     end
+  end
+  if not route.strip_path then return end
+  local prefix = route.path[1]:match "^([%w%-._~/]*)/%*$"
+  if #route.path ~= 1 or not prefix then
+    report:problem(item.at, { path[1], "strip_path" }, 'needs a route with one path of the form "/prefix/*"')
+  end
+end
+
+local function check_hosts(route, item, path, report)
+  for _, host in ipairs(route.host or {}) do
+    local inner = host:match "^%[(.*)%]$"
+    local name = host:match "^%*%.(.+)$" or host
+    if not (inner and address.is_ipv6(inner) or address.is_ipv4(host) or address.is_name(name)) then
+      report:found(item.at, path, host, 'a host without port: "api.example.com", "*.example.com"')
+    end
+  end
+end
+
+local function check_matchers(route, item, path, report)
+  for name in pairs(route.headers or {}) do
+    if not name:find "^[%w!#$%%&'*+.^_`|~-]+$" then report:found(item.at, { path, "headers" }, name, "a header name") end
   end
 end
 
@@ -350,6 +529,8 @@ function readers.route(cfg, item, report)
   if not route then return end
   check_target(cfg, route, item, { path[1] }, report)
   check_paths(route, item, { path[1], "path" }, report)
+  check_hosts(route, item, { path[1], "host" }, report)
+  check_matchers(route, item, path[1], report)
   for _, name in ipairs(route.listen or {}) do
     local known = false
     for _, listen in ipairs(cfg.listen) do known = known or listen.name == name end
@@ -359,6 +540,7 @@ function readers.route(cfg, item, report)
   if route.handler then route.handler = read_use(route.handler, item.at, { path[1], "handler" }, report) end
   route.timeout = route.timeout or cfg.defaults.timeout
   route.body_limit = route.body_limit or cfg.defaults.body_limit
+  if route.body_limit == 0 then route.body_limit = NO_LIMIT end
   route.index = #cfg.route + 1
   cfg.route[route.index] = route
 end
@@ -379,10 +561,13 @@ end
 
 --- load(entry, source, report) -> cfg | nil. All errors are in the report.
 function config.load(entry, source, report)
-  local collector = setmetatable({ source = source, report = report, entry = entry, depth = 0, items = {}, chunks = {} }, Collector)
+  local collector = setmetatable({ source = source, report = report, entry = entry, files = 0, items = {}, chunks = {}, active = {}, open = {} },
+    Collector)
   for _, word in ipairs(words) do collector.items[word] = {} end
   collector.env = environment(collector)
-  collector:run(entry)
+  collector:run(entry, entry)
+  collector.closed = true
+  report_open(collector)
   local cfg = {
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },

@@ -12,6 +12,24 @@ local fields = {
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
 
+-- The fields of every use; a plugin that called one of its own so would never see it.
+local taken = { plugin = true, name = true, when = true, shadow = true, on_error = true }
+
+local function check_schema(spec, at, path, report)
+  local before = report:count()
+  for key, kind in pairs(spec) do
+    local field = { path, "schema", report_of.text_of(key) }
+    if type(key) ~= "string" then
+      report:found(at, field, key, "a name")
+    elseif taken[key] then
+      report:problem(at, field, "is a field of every use, so the plugin would never see it; choose another name")
+    elseif not schema.is_type(kind) then
+      report:found(at, field, kind, "a type: t.string() ...")
+    end
+  end
+  if report:count() == before then schema.check_defaults(spec, { report = report, at = at, path = { path, "schema" } }) end
+end
+
 local function check_shape(value, at, name, report)
   local path = { "plugin " .. name }
   if type(value) ~= "table" then
@@ -32,15 +50,18 @@ local function check_shape(value, at, name, report)
     end
   end
   if value.api ~= nil and value.api ~= 1 then report:found(at, { path[1], "api" }, value.api, "1") end
-  for key, kind in pairs(type(value.schema) == "table" and value.schema or {}) do
-    if not schema.is_type(kind) then report:found(at, { path[1], "schema", tostring(key) }, kind, "a type: t.string() ...") end
-  end
+  if type(value.schema) == "table" then check_schema(value.schema, at, path[1], report) end
   return report:count() == before
 end
 
---- load(name, text, chunk name, environment, report) -> plugin | nil. `text` may be bytecode of our own bundle.
-function plugin.load(name, text, chunk_name, env, report)
+--- load(name, text, chunk name, environment, report, bundled) -> plugin | nil. Only the text of a bundle of our own may be
+-- bytecode: what the interpreter does with bytecode that a compiler did not make is undefined.
+function plugin.load(name, text, chunk_name, env, report, bundled)
   local at = chunk_name:gsub("^@", "")
+  if text:byte(1) == 27 and not bundled then
+    report:problem(at, { "plugin " .. name }, "found     bytecode\nexpected  Lua as text")
+    return nil
+  end
   local f, err = loadstring(text, chunk_name)
   if not f then
     local line, message = err:match ":(%d+): (.*)$"
@@ -50,8 +71,9 @@ function plugin.load(name, text, chunk_name, env, report)
   setfenv(f, env)
   local ok, value = pcall(f)
   if not ok then
-    local line, message = tostring(value):match ":(%d+): (.*)$"
-    report:problem(line and at .. ":" .. line or at, { "plugin " .. name }, message or tostring(value))
+    local raised = report_of.text_of(value)
+    local line, message = raised:match ":(%d+): (.*)$"
+    report:problem(line and at .. ":" .. line or at, { "plugin " .. name }, message or raised)
     return nil
   end
   if not check_shape(value, at, name, report) then return nil end
@@ -61,8 +83,9 @@ function plugin.load(name, text, chunk_name, env, report)
 end
 
 function plugin.not_found(name, known)
-  local nearest = report_of.nearest(name, known)
   table.sort(known)
+  if #known == 0 then return ("there is no plugin file plugins/%s.lua"):format(name) end
+  local nearest = report_of.nearest(name, known)
   return ('there is no plugin file plugins/%s.lua; %s'):format(name,
     nearest and 'did you mean "' .. nearest .. '"?' or "there are " .. table.concat(known, ", "))
 end
@@ -80,7 +103,7 @@ function plugin.configure(loaded, use, report, names)
     if not ok or message then
       local full = { unpack(use.path) }
       if path then full[#full + 1] = path end
-      report:problem(use.at, full, tostring(message))
+      report:problem(use.at, full, message)
       return nil
     end
   end
@@ -92,7 +115,7 @@ function plugin.setup(loaded, use, conf, report)
   if not loaded.setup then return true, nil end
   local ok, state = pcall(loaded.setup, conf)
   if not ok then
-    report:problem(use.at, use.path, "setup: " .. tostring(state))
+    report:problem(use.at, use.path, "setup: " .. report_of.text_of(state))
     return false
   end
   return true, state

@@ -9,9 +9,10 @@ Router.__index = Router
 
 -- A node of the tree of segments: children by text, and in slots the child for a parameter and the lists of entries that
 -- end here. Slots, and no table between: with thousands of routes each table on the way is a cache miss.
-local PARAM, EXACT, PREFIX = 1, 2, 3
+-- TOP is the highest priority at or below the node.
+local PARAM, EXACT, PREFIX, TOP = 1, 2, 3, 4
 local function new_node()
-  return { false, false, false }
+  return { false, false, false, -math.huge }
 end
 
 -- An entry, for the same reason: what is returned, then false or the set of methods, the matchers, the parameters' names.
@@ -53,12 +54,16 @@ local function matchers_of(conf)
   return #list > 0 and list or false
 end
 
--- A key that two entries share when no request could tell them apart.
+-- A key that two entries share when no request could tell them apart. Lengths, since values may hold any byte.
 local function signature(entry)
-  local parts = {}
-  for method in pairs(entry[METHODS] or {}) do parts[#parts + 1] = method end
-  table.sort(parts)
-  for _, m in ipairs(entry[MATCHERS] or {}) do parts[#parts + 1] = m.kind .. ":" .. m.name .. "=" .. m.value end
+  local methods, parts = {}, { entry[CONF].priority }
+  for method in pairs(entry[METHODS] or {}) do methods[#methods + 1] = method end
+  table.sort(methods)
+  parts[2] = table.concat(methods, ",")
+  for _, m in ipairs(entry[MATCHERS] or {}) do
+    local name = m.kind == "header" and m.name:lower() or m.name
+    parts[#parts + 1] = ("%s %d:%s %d:%s"):format(m.kind, #name, name, #m.value, m.value)
+  end
   return table.concat(parts, " ")
 end
 
@@ -71,33 +76,40 @@ local function precedes(a, b)
   return ca.index < cb.index
 end
 
-local function insert(node, kind, entry, report, path)
-  node[kind] = node[kind] or {}
-  for _, other in ipairs(node[kind]) do
-    local mine, its = entry[CONF], other[CONF]
-    if its ~= mine and its.priority == mine.priority and signature(other) == signature(entry) then
-      report:problem(mine.at, { ('route "%s"'):format(mine.name) },
-        ('matches the same requests as route "%s" at %s: %s'):format(its.name, its.at, path))
-    end
+-- `lists` remembers each list and whom it has seen, so that building stays linear where many routes share a path.
+local function insert(node, kind, entry, build, path)
+  local list = node[kind]
+  if not list then
+    list = {}
+    node[kind], build.lists[list] = list, {}
   end
-  table.insert(node[kind], entry)
-  table.sort(node[kind], precedes)
+  local seen, key, mine = build.lists[list], signature(entry), entry[CONF]
+  local other = seen[key]
+  if other == mine then return end
+  if other then
+    build.report:problem(mine.at, { ('route "%s"'):format(mine.name) },
+      ('matches the same requests as route "%s" at %s: %s'):format(other.name, other.at, path))
+  end
+  seen[key] = mine
+  list[#list + 1] = entry
 end
 
-local function add_path(root, conf, path, report, result)
+local function add_path(root, conf, path, build, result)
   local methods, matchers = set_of(conf.methods), matchers_of(conf)
   local prefix = path:match "^(.*)/%*$"
-  local names, node = {}, root
+  local names, node, way = {}, root, { root }
   local list = segments_of(prefix or path)
   local function finish(at, kind)
     local own = #names > 0 and { unpack(names) } or false
-    insert(at, kind, { result, methods, matchers, own, conf }, report, path)
+    insert(at, kind, { result, methods, matchers, own, conf }, build, path)
+    for i = 1, #way do way[i][TOP] = math.max(way[i][TOP], conf.priority) end
   end
   for i, segment in ipairs(list) do
     local name, optional = segment:match "^{([%w_]+)(%??)}$"
     if optional == "?" and i == #list then finish(node, EXACT) end
     if name then names[#names + 1] = name end
     node = child_of(node, segment)
+    way[#way + 1] = node
   end
   finish(node, prefix and PREFIX or EXACT)
 end
@@ -114,6 +126,7 @@ local function table_for(self, host)
   self.uses_host = true
   host = host:lower()
   local suffix = host:match "^%*(%..+)$"
+  self.has_wildcards = self.has_wildcards or suffix ~= nil
   local map = suffix and self.wildcards or self.hosts
   local key = suffix or host
   map[key] = map[key] or new_table()
@@ -133,22 +146,24 @@ end
 
 --- build(routes, report, result?) -> router of these routes; a match gives result(route). `only` is the route when there is but one possibility
 function router.build(routes, report, result)
-  local self = setmetatable({ hosts = {}, wildcards = {}, any = false, uses_host = false }, Router)
+  local self = setmetatable({ hosts = {}, wildcards = {}, any = false, uses_host = false, has_wildcards = false }, Router)
+  local build = { report = report, lists = {} }
   for _, conf in ipairs(routes) do
     for _, host in ipairs(conf.host or { false }) do
       local tree = table_for(self, host)
       if conf.priority ~= 0 then tree.has_priority = true end
-      for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, report, result and result(conf) or conf) end
+      for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, build, result and result(conf) or conf) end
     end
   end
+  for list in pairs(build.lists) do table.sort(list, precedes) end
   self.only = find_only(self)
   return self
 end
 
 -- ---------------------------------------------------------------- match
 
--- What a walk finds out beside the route: whether the path alone would have matched, and with which methods.
-local state = { allow = false, best = false, first = "", second = "", third = "", values = {}, depth = 0 }
+-- What a walk leaves beside the route. `blocked`: a route was passed over for its method alone.
+local state = { blocked = false, values = {}, kept = {}, kept_count = 0 }
 
 local function matches(entry, request)
   local matchers = entry[MATCHERS]
@@ -161,20 +176,16 @@ local function matches(entry, request)
   return true
 end
 
-local function note_allowed(entry)
-  local allow = state.allow or {}
-  state.allow = allow
-  for method in pairs(entry[METHODS]) do allow[method] = true end
-end
-
+-- Which methods would do is found out in a second walk, when nothing matched: most requests that pass a route over, as a GET
+-- does the POST route of its path, find theirs next.
 local function pick(list, method, request)
   for i = 1, #list do
     local entry = list[i]
     local methods = entry[METHODS]
-    if not methods or methods[method] then
-      if not entry[MATCHERS] or matches(entry, request) then return entry end
-    else
-      note_allowed(entry)
+    if methods and not methods[method] then
+      state.blocked = true
+    elseif not entry[MATCHERS] or matches(entry, request) then
+      return entry
     end
   end
   return false
@@ -252,59 +263,98 @@ local function descend(root, path, at, method, request)
   return prefix and pick(prefix, method, request), true
 end
 
--- With priorities the best of all that match wins, so all must be looked at.
-local function collect(node, path, at, method, request, depth, rank)
-  local function offer(list, kind)
-    local entry = list and pick(list, method, request)
-    local best = state.best
-    if entry and (not best or entry[CONF].priority > best[CONF].priority
-      or entry[CONF].priority == best[CONF].priority and rank + kind > state.rank) then
-      state.best, state.rank = entry, rank + kind
-      state.found = {}
-      for i = 1, depth - 1 do state.found[i] = state.values[i] end
-    end
-  end
+-- With priorities the best of all that match wins, so all must be looked at, in the order of `walk`: of equal priority the
+-- first. Branches that cannot beat `best` are left out.
+local function best_of(best, list, method, request, depth)
+  local entry = list and pick(list, method, request)
+  if not entry or best and entry[CONF].priority <= best[CONF].priority then return best end
+  for i = 1, depth - 1 do state.kept[i] = state.values[i] end
+  state.kept_count = depth - 1
+  return entry
+end
+
+local function walk_all(node, path, at, method, request, depth, best)
+  if best and node[TOP] <= best[CONF].priority then return best end
   if at > #path + 1 then
-    offer(node[EXACT], 0.5)
+    best = best_of(best, node[EXACT], method, request, depth)
   else
-    local slash = find(path, "/", at, true)
-    local segment = slash and sub(path, at, slash - 1) or sub(path, at)
-    local after = slash and slash + 1 or #path + 2
+    local slash = find(path, "/", at, true) or #path + 1
+    local segment = sub(path, at, slash - 1)
     local child = node[segment]
-    if child then collect(child, path, after, method, request, depth, rank + 2) end
+    if child then best = walk_all(child, path, slash + 1, method, request, depth, best) end
     if node[PARAM] and segment ~= "" then
       state.values[depth] = segment
-      collect(node[PARAM], path, after, method, request, depth + 1, rank + 1)
+      best = walk_all(node[PARAM], path, slash + 1, method, request, depth + 1, best)
     end
   end
-  offer(node[PREFIX], 0)
+  return best_of(best, node[PREFIX], method, request, depth)
+end
+
+-- The root has no segment: "/" ends at it.
+local function start_of(path)
+  return #path == 1 and 3 or 2
 end
 
 local function match_in(tree, path, method, request)
-  -- The root has no segment: "/" ends at it.
-  local start = #path == 1 and 3 or 2
+  local start = start_of(path)
   if tree.has_priority then
-    state.best, state.rank, state.found = false, -1, false
-    collect(tree.root, path, start, method, request, 1, 0)
-    if state.best then
-      for i, value in ipairs(state.found) do state.values[i] = value end
-    end
-    return state.best
+    local best = walk_all(tree.root, path, start, method, request, 1, false)
+    for i = 1, best and state.kept_count or 0 do state.values[i] = state.kept[i] end
+    return best
   end
   local entry, certain = descend(tree.root, path, start, method, request)
   if certain then return entry end
   return walk(tree.root, path, start, method, request, 1)
 end
 
-local function allow_text(allow)
-  local list = {}
-  for method in pairs(allow) do list[#list + 1] = method end
-  table.sort(list)
-  return table.concat(list, ", ")
+-- ---------------------------------------------------------------- 405
+
+local function note_allowed(list, request, allowed)
+  for _, entry in ipairs(list or {}) do
+    if not entry[MATCHERS] or matches(entry, request) then
+      for method in pairs(entry[METHODS] or {}) do allowed[method] = true end
+    end
+  end
 end
 
+local function allowed_at(node, path, at, request, allowed)
+  if at > #path + 1 then
+    note_allowed(node[EXACT], request, allowed)
+  else
+    local slash = find(path, "/", at, true) or #path + 1
+    local segment = sub(path, at, slash - 1)
+    local child = node[segment]
+    if child then allowed_at(child, path, slash + 1, request, allowed) end
+    if node[PARAM] and segment ~= "" then allowed_at(node[PARAM], path, slash + 1, request, allowed) end
+  end
+  note_allowed(node[PREFIX], request, allowed)
+end
+
+local function each_wildcard(self, host, f, ...)
+  local dot = find(host, ".", 2, true)
+  while dot do
+    local tree = self.wildcards[sub(host, dot)]
+    if tree then f(tree.root, ...) end
+    dot = find(host, ".", dot + 1, true)
+  end
+end
+
+-- The methods of all routes that would match but for theirs, as the Allow field; nil when there are none.
+local function allowed_methods(self, host, path, request)
+  local allowed, at = {}, start_of(path)
+  if self.hosts[host] then allowed_at(self.hosts[host].root, path, at, request, allowed) end
+  each_wildcard(self, host, allowed_at, path, at, request, allowed)
+  if self.any then allowed_at(self.any.root, path, at, request, allowed) end
+  local list = {}
+  for method in pairs(allowed) do list[#list + 1] = method end
+  table.sort(list)
+  return #list > 0 and table.concat(list, ", ") or nil
+end
+
+-- ---------------------------------------------------------------- hosts
+
 local function by_wildcard(self, host, path, method, request)
-  local dot = find(host, ".", 1, true)
+  local dot = find(host, ".", 2, true) -- "*" stands for something
   while dot do
     local tree = self.wildcards[sub(host, dot)]
     local entry = tree and match_in(tree, path, method, request)
@@ -323,17 +373,19 @@ end
 --- match(method, host, path, request) -> route, params | nil; or nil, 404; or nil, 405, allowed methods
 function Router:match(method, host, path, request)
   local entry = false
-  state.allow = false
+  state.blocked = false
   if self.uses_host then
     local tree = self.hosts[host]
-    entry = tree and match_in(tree, path, method, request) or by_wildcard(self, host, path, method, request)
+    entry = tree and match_in(tree, path, method, request)
+    if not entry and self.has_wildcards then entry = by_wildcard(self, host, path, method, request) end
   end
   if not entry and self.any then entry = match_in(self.any, path, method, request) end
   if entry then
     if entry[NAMES] then return entry[ROUTE], params_of(entry) end
     return entry[ROUTE], nil
   end
-  if state.allow then return nil, 405, allow_text(state.allow) end
+  local allow = state.blocked and allowed_methods(self, host, path, request)
+  if allow then return nil, 405, allow end
   return nil, 404
 end
 

@@ -1,24 +1,78 @@
 --- schema: the types of configuration values: t.string, t.duration ... Validation, defaults and descriptions from one source.
+local address = require "runtime.address"
+local report_of = require "runtime.report"
 local template = require "runtime.template"
 
 local Type = {}
 Type.__index = Type
 
-local schema = { t = {} }
-local t = schema.t
+local schema = {}
+local t = {}
+-- All plugins and the configuration share it: what one of them assigns there would be another's type.
+schema.t = setmetatable({}, {
+  __index = t, __metatable = false,
+  __newindex = function(_, name) error("t." .. report_of.text_of(name) .. " cannot be assigned: types are frozen", 2) end,
+})
 local MAX_DEPTH = 16
+
+function schema.is_type(value)
+  return type(value) == "table" and getmetatable(value) == Type
+end
+
+-- What a type may be told beside `default` and `doc`.
+local range = { "min", "max" }
+local settings = {
+  string = { "match", "one_of", "len" }, integer = range, number = range, duration = range, size = range, list = range,
+  any = { "raw" },
+}
+
+-- These three return what is wrong, which t.X then raises at the line of the plugin. A misspelt option would be a limit
+-- that nobody keeps.
+local function set_options(self, options)
+  local known = { "default", "doc", unpack(settings[self.name] or {}) }
+  local set = {}
+  for _, key in ipairs(known) do set[key] = true end
+  for key, value in pairs(options) do
+    if not set[key] then
+      local nearest = type(key) == "string" and report_of.nearest(key, known)
+      return ("t.%s has no option %s%s"):format(self.name, report_of.text_of(key),
+        nearest and ('; did you mean "%s"?'):format(nearest) or "")
+    end
+    self[key] = value
+  end
+  if self.match and not pcall(string.find, "", self.match) then return "t.string has a malformed pattern in `match`" end
+  return nil
+end
+
+local function need_type(name, value)
+  if schema.is_type(value) then return nil end
+  return ("t.%s needs a type: t.string() ..."):format(name)
+end
+
+-- The values of enum and the types of any_of stand in a list beside the options.
+local function positional(self, options, field)
+  if type(options) ~= "table" or options[1] == nil then return ("t.%s needs a list"):format(self.name) end
+  local items, rest = {}, {}
+  for key, value in pairs(options) do
+    if type(key) == "number" then items[key] = value else rest[key] = value end
+  end
+  self[field] = items
+  return set_options(self, rest)
+end
 
 -- A type: name, expected (text), parse(value, where) -> value | nil, problem. A nil problem means "not what is expected".
 local function define(name, expected, parse, compound)
   t[name] = function(options, default)
     local self = setmetatable({ name = name, expected = expected, parse = parse }, Type)
+    local problem
     if compound then
-      compound(self, options, default)
+      problem = compound(self, options, default)
     elseif type(options) == "table" then
-      for key, value in pairs(options) do self[key] = value end
+      problem = set_options(self, options)
     else
       self.default = options
     end
+    if problem then error(problem, 2) end
     return self
   end
 end
@@ -41,7 +95,11 @@ end
 define("string", "a string", function(self, value)
   if type(value) ~= "string" then return nil end
   if self.len and #value > self.len then return nil, ("a string of at most %d bytes"):format(self.len) end
-  if self.match and not value:find(self.match) then return nil, "a string that matches " .. self.match end
+  if self.match then
+    -- find notices some malformed patterns only when it gets that far.
+    local ok, first = pcall(string.find, value, self.match)
+    if not ok or not first then return nil, "a string that matches " .. self.match end
+  end
   if self.one_of then
     for _, known in ipairs(self.one_of) do
       if known == value then return value end
@@ -52,7 +110,7 @@ define("string", "a string", function(self, value)
 end)
 
 define("integer", "a whole number", function(self, value)
-  if not is_number(value) or value % 1 ~= 0 or not in_range(self, value) then
+  if not is_number(value) or value % 1 ~= 0 or math.abs(value) > 2 ^ 53 or not in_range(self, value) then
     return nil, "a whole number" .. self:range()
   end
   return value
@@ -69,6 +127,7 @@ define("boolean", "true or false", function(_, value)
 end)
 
 local units = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400 }
+local MAX_SECONDS = 2 ^ 43 -- in milliseconds it still is an exact number
 
 define("duration", 'a duration: "250ms", "30s", "1m", "2h"', function(self, value)
   local seconds = value
@@ -76,7 +135,7 @@ define("duration", 'a duration: "250ms", "30s", "1m", "2h"', function(self, valu
     local number, unit = value:match "^(%d+%.?%d*)(%a+)$"
     seconds = number and units[unit] and tonumber(number) * units[unit]
   end
-  if not is_number(seconds) or seconds < 0 then return nil end
+  if not is_number(seconds) or seconds < 0 or seconds > MAX_SECONDS then return nil end
   if not in_range(self, seconds) then return nil, "a duration" .. self:range() .. " seconds" end
   return seconds
 end)
@@ -95,8 +154,9 @@ define("size", 'a size: "512B", "64KiB", "10MiB", "1GiB"', function(self, value)
 end)
 
 define("date", 'a date: "2031-01-31"', function(_, value)
-  local year, month, day = tostring(value):match "^(%d%d%d%d)%-(%d%d)%-(%d%d)$"
-  if type(value) ~= "string" or not year then return nil end
+  if type(value) ~= "string" then return nil end
+  local year, month, day = value:match "^(%d%d%d%d)%-(%d%d)%-(%d%d)$"
+  if not year then return nil end
   year, month, day = tonumber(year), tonumber(month), tonumber(day)
   local leap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
   local days = { 31, leap and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
@@ -120,18 +180,23 @@ define("header", 'a header name: "X-Api-Key"', function(_, value)
 end)
 
 define("url", 'a URL: "http://host:port/path"', function(_, value)
-  if type(value) ~= "string" or not value:find "^https?://[%w%.%-%[%]:]+[^%s%c]*$" then return nil end
+  if type(value) ~= "string" or value:find "[%s%c]" then return nil end
+  local authority = value:match "^https?://([^/?#]+)"
+  if not authority or not address.parse_authority(authority) then return nil end
   return value
 end)
 
 define("cidr", 'an address or a range: "10.0.0.0/8"', function(_, value)
   if type(value) ~= "string" then return nil end
-  local a, b, c, d, bits = value:match "^(%d+)%.(%d+)%.(%d+)%.(%d+)/?(%d*)$"
-  if a and tonumber(a) < 256 and tonumber(b) < 256 and tonumber(c) < 256 and tonumber(d) < 256
-    and (bits == "" or tonumber(bits) <= 32) then return value end
-  local bits6 = value:match "^%x*:[%x:]*:?[%x:%.]*/?(%d*)$"
-  if bits6 and (bits6 == "" or tonumber(bits6) <= 128) then return value end
-  return nil
+  local ip, bits = value:match "^([^/]+)/(%d%d?%d?)$"
+  ip = ip or value
+  local most = address.is_ipv4(ip) and 32 or address.is_ipv6(ip) and 128
+  return most and tonumber(bits or 0) <= most and value or nil
+end)
+
+define("ip", 'an address: "0.0.0.0", "::1"', function(_, value)
+  if type(value) ~= "string" or not (address.is_ipv4(value) or address.is_ipv6(value)) then return nil end
+  return value
 end)
 
 define("template", 'a text with variables: "${client.ip}"', function(_, value)
@@ -159,7 +224,7 @@ local function reference(kind)
       local names = {}
       for name in pairs(known) do names[#names + 1] = name end
       table.sort(names)
-      local nearest = require("runtime.report").nearest(value, names)
+      local nearest = report_of.nearest(value, names)
       return nil, ("the name of a declared %s%s"):format(kind, nearest and ('; did you mean "' .. nearest .. '"?') or "")
     end
     return value
@@ -174,17 +239,17 @@ define("func", "a function", function(_, value)
   return value
 end)
 
-define("any", "a value", function(_, value) return value end)
-
 define("enum", "one of a few", function(self, value)
   for _, known in ipairs(self.values) do
     if known == value then return value end
   end
   return nil, 'one of "' .. table.concat(self.values, '", "') .. '"'
 end, function(self, options)
-  self.values = {}
-  for i, value in ipairs(options) do self.values[i] = value end
-  self.default, self.doc = options.default, options.doc
+  local problem = positional(self, options, "values")
+  for _, value in ipairs(self.values or {}) do
+    if type(value) ~= "string" then problem = problem or "t.enum needs a list of strings" end
+  end
+  return problem
 end)
 
 local function below(where, key)
@@ -194,12 +259,46 @@ local function below(where, key)
   return { report = where.report, at = where.at, names = where.names, path = path, depth = (where.depth or 0) + 1 }
 end
 
+-- A guard against accidents: a new field raises. A proxy would catch an overwritten one, too, but pairs, ipairs and # of
+-- Lua 5.1 do not look through proxies.
+local frozen = {
+  __newindex = function() error("the configuration is read-only", 2) end,
+  __metatable = false,
+}
 local function freeze(value)
-  return setmetatable(value, {
-    __newindex = function() error("the configuration is read-only", 2) end,
-    __metatable = false,
-  })
+  return setmetatable(value, frozen)
 end
+
+--- sequence(value) -> its length | nil, the first key that does not belong there. A list with a hole, which `#` and ipairs
+-- would cut short, is none: the tail of a list of plugins must not get lost.
+function schema.sequence(value)
+  local count, last = 0, 0
+  for key in pairs(value) do
+    if type(key) ~= "number" or key % 1 ~= 0 or key < 1 then return nil, key end
+    count, last = count + 1, math.max(last, key)
+  end
+  if count == last then return count end
+  for i = 1, last do
+    if value[i] == nil then return nil, i end
+  end
+end
+
+-- A deep copy that is frozen. Objects (what has a metatable) stay what they are.
+local function copy_of(value, depth)
+  if type(value) ~= "table" or getmetatable(value) ~= nil then return value end
+  if depth > MAX_DEPTH then return nil end
+  local copy = {}
+  for key, item in pairs(value) do
+    copy[key] = copy_of(item, depth + 1)
+    if copy[key] == nil then return nil end
+  end
+  return freeze(copy)
+end
+
+define("any", "a value of at most 16 levels", function(self, value)
+  if self.raw then return value end
+  return copy_of(value, 1)
+end)
 
 local FAILED = {}
 
@@ -218,29 +317,32 @@ local function judge(self, value, where)
   return result
 end
 
+-- The second argument of list and map is a default or a table of options.
 local function with_options(self, inner, options)
   self.inner = inner
   if type(options) == "table" and (options.default ~= nil or options.doc or options.min or options.max) then
-    for key, value in pairs(options) do self[key] = value end
-  else
-    self.default = options
+    return need_type(self.name, inner) or set_options(self, options)
   end
+  self.default = options
+  return need_type(self.name, inner)
 end
 
 define("list", "a list", function(self, value, where)
   if type(value) ~= "table" then
     value = { value } -- one value may stand for a list of one
   end
-  local result, failed = {}, false
-  for key in pairs(value) do
-    if type(key) ~= "number" then return nil, "a list" end
+  local length, wrong = schema.sequence(value)
+  if not length then
+    return nil, type(wrong) == "number" and ("a list without holes: [%s] is wrong"):format(wrong) or "a list"
   end
+  local result, failed = {}, false
   for i, item in ipairs(value) do
     result[i] = judge(self.inner, item, below(where, "[" .. i .. "]"))
     failed = failed or result[i] == FAILED
   end
   if failed then return FAILED end
   if self.min and #result < self.min then return nil, ("a list of at least %d"):format(self.min) end
+  if self.max and #result > self.max then return nil, ("a list of at most %d"):format(self.max) end
   return freeze(result)
 end, with_options)
 
@@ -266,23 +368,34 @@ define("any_of", "one of several types", function(self, value, where)
   end
   return nil, table.concat(expected, ", or ")
 end, function(self, options)
-  self.types = {}
-  for i, inner in ipairs(options) do self.types[i] = inner end
-  self.default, self.doc = options.default, options.doc
+  local problem = positional(self, options, "types")
+  for _, inner in ipairs(self.types or {}) do problem = problem or need_type(self.name, inner) end
+  return problem
 end)
+
+-- In a fixed order, so that the same mistake gives the same text every time.
+local function sorted_keys(map)
+  local keys = {}
+  for key in pairs(map) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b)
+    if type(a) ~= type(b) then return type(a) < type(b) end
+    if type(a) == "string" or type(a) == "number" then return a < b end
+    return false
+  end)
+  return keys
+end
 
 local function apply_fields(spec, value, where)
   local result, failed = {}, false
-  for key in pairs(value) do
+  local fields = sorted_keys(spec)
+  for _, key in ipairs(sorted_keys(value)) do
     if spec[key] == nil then
-      local candidates = {}
-      for known in pairs(spec) do candidates[#candidates + 1] = known end
-      where.report:unknown(where.at, where.path, key, candidates)
+      where.report:unknown(where.at, where.path, key, { unpack(fields) })
       failed = true
     end
   end
-  for key, kind in pairs(spec) do
-    local given = value[key]
+  for _, key in ipairs(fields) do
+    local kind, given = spec[key], value[key]
     if given == nil then given = kind.default end
     if given ~= nil then
       result[key] = judge(kind, given, below(where, key))
@@ -301,22 +414,33 @@ define("record", "a table", function(self, value, where)
   local result = apply_fields(self.fields, value, where)
   return result == FAILED and FAILED or freeze(result)
 end, function(self, fields, options)
-  self.fields = fields
-  if type(options) == "table" then
-    for key, value in pairs(options) do self[key] = value end
+  if type(fields) ~= "table" then return "t.record needs a table of types" end
+  for _, kind in pairs(fields) do
+    if not schema.is_type(kind) then return need_type(self.name, kind) end
   end
+  self.fields = fields
+  return type(options) == "table" and set_options(self, options) or nil
 end)
 
 --- optional(T): the field may be left out.
 function t.optional(inner)
+  if not schema.is_type(inner) then error("t.optional needs a type: t.string() ...", 2) end
   local copy = setmetatable({}, Type)
   for key, value in pairs(inner) do copy[key] = value end
   copy.is_optional = true
   return copy
 end
 
-function schema.is_type(value)
-  return type(value) == "table" and getmetatable(value) == Type
+--- check_defaults(spec, where): judges the defaults themselves, so that a wrong one is its author's error, not the user's
+function schema.check_defaults(spec, where)
+  for _, key in ipairs(sorted_keys(spec)) do
+    local kind, inside = spec[key], below(where, key)
+    if kind.default ~= nil then
+      judge(kind, kind.default, inside)
+    elseif kind.fields and inside.depth <= MAX_DEPTH then
+      schema.check_defaults(kind.fields, inside)
+    end
+  end
 end
 
 --- apply(spec, value, where) -> frozen value | nil when something was reported

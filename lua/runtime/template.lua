@@ -3,16 +3,32 @@ local report = require "runtime.report"
 
 local template = {}
 
+local MAX_VARIABLES = 64 -- a Lua function has 200 locals, and an expression 200 levels
+
 local plain = {
-  ["client.ip"] = "ctx.req.client.ip", ["client.port"] = "ctx.req.client.port", method = "ctx.req.method",
+  ["client.ip"] = "ctx.req.client.ip", ["client.port"] = "scalar(ctx.req.client.port)", method = "ctx.req.method",
   host = "ctx.req.host", path = "ctx.req.path", id = "ctx.id", ["route.name"] = "(ctx.route and ctx.route.name)",
-  ["consumer.id"] = "(ctx.consumer and ctx.consumer.id)",
+  ["consumer.id"] = "(ctx.consumer and scalar(ctx.consumer.id))", ["consumer.groups"] = "groups(ctx.consumer)",
 }
 local keyed = {
   header = "ctx.req.headers[%q]", query = "ctx.req.query[%q]", cookie = "ctx.req.cookies[%q]",
-  params = "ctx.req.params[%q]", vars = "ctx.vars[%q]",
-  ["consumer.meta"] = "(ctx.consumer and ctx.consumer.meta and ctx.consumer.meta[%q])",
+  params = "ctx.req.params[%q]", vars = "scalar(ctx.vars[%q])",
+  ["consumer.meta"] = "(ctx.consumer and ctx.consumer.meta and scalar(ctx.consumer.meta[%q]) or nil)",
 }
+
+-- Plugins put what they like into vars. What has no text of its own counts as missing: the address of a table as the key
+-- of a limit would be a new key each time.
+local function scalar(value)
+  local kind = type(value)
+  if kind == "string" then return value end
+  if kind == "number" or kind == "boolean" then return tostring(value) end
+  return nil
+end
+
+local function groups(consumer)
+  local list = consumer and consumer.groups
+  return type(list) == "table" and table.concat(list, ",") or nil
+end
 
 local function expression(name)
   if plain[name] then return plain[name] end
@@ -39,14 +55,15 @@ function template.compile(text)
     if not first then break end
     local value, err = expression(name)
     if not value then return nil, err end
+    if #names == MAX_VARIABLES then return nil, ("more than %d variables"):format(MAX_VARIABLES) end
     names[#names + 1] = ("  local v%d = %s\n  if v%d == nil then return nil end\n"):format(#names + 1, value, #names + 1)
-    parts[#parts + 1] = #text == last - first + 1 and "tostring(v1)" or "v" .. #names
+    parts[#parts + 1] = "v" .. #names
     position = last + 1
   end
   if #names == 0 then return function() return text end end
-  local source = "local tostring = tostring\nreturn function(ctx)\n" .. table.concat(names) .. "  return "
+  local source = "local scalar, groups = ...\nreturn function(ctx)\n" .. table.concat(names) .. "  return "
     .. table.concat(parts, " .. ") .. "\nend\n"
-  return assert(loadstring(source, "=template " .. text))()
+  return assert(loadstring(source, "=template"))(scalar, groups)
 end
 
 return template

@@ -26,9 +26,10 @@ C_FILES := $(wildcard core/*.h core/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch]
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes
 COMMON = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -fPIE -pthread -g -MMD -MP -Icore -I/usr/include/lua5.1 \
 	-DTG_PREFIX='"$(PREFIX)"' $(shell pkg-config --cflags $(PKGS))
-release_CFLAGS = $(COMMON) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+release_CFLAGS = $(COMMON) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -flto=auto
 debug_CFLAGS = $(COMMON) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--export-dynamic-symbol='tg_abi_*'
+release_LDFLAGS := -O2 -flto=auto
 debug_LDFLAGS := -fsanitize=address,undefined
 LIBS = $(shell pkg-config --libs $(PKGS)) -l:liblua5.1-cjson.a -lm
 

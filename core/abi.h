@@ -180,12 +180,27 @@ TG_ABI struct tg_abi_call *tg_abi_call_start(uint32_t peer, const char *head, si
 TG_ABI int tg_abi_call_field(struct tg_abi_call *call, uint32_t index, struct tg_slice *name);
 TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
 
+/*
+ * Maps from bytes to a number above 0, made in set-up, freed by whoever made them. find_field looks up the value of a
+ * field: -TG_ENONE when there is no such field; 0, as find: unknown.
+ */
+struct tg_map;
+TG_ABI struct tg_map *tg_abi_map_new(void);
+TG_ABI void tg_abi_map_free(struct tg_map *map);
+TG_ABI int tg_abi_map_add(struct tg_map *map, const char *key, size_t key_len, uint32_t value);
+TG_ABI int tg_abi_map_find(const struct tg_map *map, const char *key, size_t key_len);
+TG_ABI int tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int side, const char *name,
+                                 size_t name_len);
+
 /* Shared dictionaries. `type` of a value: 0 nil, 1 number, 2 string, 3 boolean, 4 table (encoded). ttl 0: for ever. */
 TG_ABI int tg_abi_dict_open(const char *name, size_t name_len);
 TG_ABI int tg_abi_dict_get(uint32_t dict, const char *key, size_t key_len);
 TG_ABI int tg_abi_dict_set(uint32_t dict, const char *key, size_t key_len, uint32_t type, const char *value,
                            size_t value_len, double number, double ttl, int only_new);
 TG_ABI int tg_abi_dict_incr(uint32_t dict, const char *key, size_t key_len, double by, double ttl);
+/* The same for the key `scope` + `key`, which Lua need not join. */
+TG_ABI int tg_abi_dict_incr_in(uint32_t dict, const char *scope, size_t scope_len, const char *key, size_t key_len,
+                               double by, double ttl);
 TG_ABI int tg_abi_dict_delete(uint32_t dict, const char *key, size_t key_len);
 TG_ABI int tg_abi_dict_ttl(uint32_t dict, const char *key, size_t key_len);
 

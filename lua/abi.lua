@@ -31,6 +31,13 @@ function abi.out()
   return to_string(vm.out.p, vm.out.n)
 end
 
+--- A map from bytes to numbers above 0; freed when nobody holds it.
+function abi.map()
+  local map = C.tg_abi_map_new()
+  if map == nil then error("memory is short", 0) end
+  return ffi.gc(map, C.tg_abi_map_free)
+end
+
 local codes = {
   [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
   [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",

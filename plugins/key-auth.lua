@@ -25,9 +25,9 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth" } }]],
 
   setup = function(conf)
     local groups = {}
-    local keys = tg.consumers.by_credential "key"
-    for _, consumer in pairs(keys) do
-      groups[consumer] = #consumer.groups > 0 and table.concat(consumer.groups, ", ") or nil
+    local keys = tg.consumers.credentials "key"
+    for i, consumer in ipairs(keys.consumers) do
+      groups[i] = #consumer.groups > 0 and table.concat(consumer.groups, ", ")
     end
     return { keys = keys, groups = groups, challenge = ('Key realm="%s", error="invalid_key"'):format(conf.realm) }
   end,
@@ -35,22 +35,21 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth" } }]],
   authenticate = function(ctx, conf, state)
     local req = ctx.req
     local headers = req.headers
-    local key = headers[conf.header]
-    if not key then
-      if not conf.query then return end
-      key = req.query[conf.query]
+    local consumer, number = state.keys:find_in(headers, conf.header)
+    if consumer == false then
+      local key = conf.query and req.query[conf.query]
       if not key then return end
       if conf.hide then req.query[conf.query] = nil end
+      consumer, number = state.keys:find(key)
     elseif conf.hide then
       headers[conf.header] = nil
     end
-    local consumer = state.keys[key]
     if not consumer then
       return tg.problem(401, "unknown API key", nil, { ["WWW-Authenticate"] = state.challenge })
     end
     ctx:authenticate(consumer)
     headers["X-Consumer-ID"] = consumer.id
-    local groups = state.groups[consumer]
+    local groups = state.groups[number]
     if groups then headers["X-Consumer-Groups"] = groups end
   end,
 }

@@ -1,23 +1,14 @@
 --- rate-limit: so many requests a window for each key, counted in memory that all workers share.
 -- A fixed window: up to twice the limit can pass around its border. One counter a key and window, which ends by itself.
 local floor, ceil, max = math.floor, math.ceil, math.max
-local NAMES_MAX = 10000
 
--- The name of a key's counter in this window; made once a window, since most requests come from few.
-local function counter_name(state, route, window, key)
-  if state.window ~= window or state.count > NAMES_MAX then
-    state.window, state.names, state.count = window, {}, 0
-  end
-  local of_route = state.names[route]
-  if not of_route then
-    of_route = {}
-    state.names[route] = of_route
-  end
-  local name = of_route[key]
+-- What the names of this window's counters begin with; made once a window.
+local function scope(state, counter, window)
+  if state.window ~= window then state.window, state.scopes = window, {} end
+  local name = state.scopes[counter]
   if not name then
-    name = route .. ":" .. window .. ":" .. key
-    of_route[key] = name
-    state.count = state.count + 1
+    name = counter .. ":" .. window .. ":"
+    state.scopes[counter] = name
   end
   return name
 end
@@ -48,7 +39,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
       counters = tg.dict(conf.dict),
       remaining = "rate_limit_remaining",
       tells = conf.headers or conf.legacy_headers,
-      window = 0, names = {}, count = 0,
+      window = 0, scopes = {},
       policy = (';q=%d;w=%d'):format(conf.limit, conf.per),
       limit = ("%d"):format(conf.limit),
     }
@@ -60,8 +51,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limi
     if #key > 256 then key = tg.crypto.hex(tg.crypto.sha256(key)) end
     local now, per = tg.now(), conf.per
     local window = floor(now / per)
-    local name = counter_name(state, conf.counter or ctx.route.name, window, key)
-    local used = assert(state.counters:incr(name, 1, per))
+    local used = assert(state.counters:incr_in(scope(state, conf.counter or ctx.route.name, window), key, 1, per))
     if state.tells then ctx.vars[state.remaining] = max(0, conf.limit - used) end
     if used > conf.limit then
       local reset = ceil((window + 1) * per - now)

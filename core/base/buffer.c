@@ -13,6 +13,7 @@ tg_buffer_pool_fini(struct tg_buffer_pool *pool)
 {
     while (pool->free != NULL) {
         struct tg_buffer *next = pool->free->next;
+        tg_mem_unpoison(pool->free, sizeof *pool->free);
         tg_mem_free(pool->free);
         pool->free = next;
     }
@@ -26,6 +27,7 @@ tg_buffer_take(struct tg_buffer_pool *pool)
     if (buffer != NULL) {
         pool->free = buffer->next;
         pool->count--;
+        tg_mem_unpoison(buffer->headroom, sizeof *buffer - offsetof(struct tg_buffer, headroom));
     } else {
         buffer = tg_mem_alloc(sizeof *buffer);
         if (buffer == NULL) {
@@ -50,4 +52,6 @@ tg_buffer_give(struct tg_buffer_pool *pool, struct tg_buffer *buffer)
     buffer->next = pool->free;
     pool->free = buffer;
     pool->count++;
+    /* Whoever still reads it is found. */
+    tg_mem_poison(buffer->headroom, sizeof *buffer - offsetof(struct tg_buffer, headroom));
 }

@@ -12,12 +12,14 @@
 #include "base/rc.h"
 
 enum {
+    TG_BUFFER_HEADROOM = 1024,    /* bytes before the data, where a head may be put in front of a body */
     TG_BUFFER_WINDOW = 64 * 1024, /* bytes read at once as long as nothing is known of the pace */
     TG_BUFFER_SIZE = 256 * 1024   /* bytes read at once while both sides keep up: a third fewer cycles a byte */
 };
 
 struct tg_buffer {
     struct tg_buffer *next; /* in the pool only */
+    char headroom[TG_BUFFER_HEADROOM];
     char data[TG_BUFFER_SIZE];
 };
 

@@ -31,6 +31,18 @@ tg_mem_fail_at(unsigned long n)
     fail_at = n;
 }
 
+void
+tg_mem_poison(const void *p, size_t n)
+{
+    ASAN_POISON_MEMORY_REGION(p, n);
+}
+
+void
+tg_mem_unpoison(const void *p, size_t n)
+{
+    ASAN_UNPOISON_MEMORY_REGION(p, n);
+}
+
 void *
 tg_mem_zero(size_t n)
 {

@@ -24,6 +24,10 @@ void tg_mem_free(void *p);
 
 #define tg_mem_new(type) ((type *)tg_mem_zero(sizeof(type)))
 
+/* AddressSanitizer finds who touches these bytes, until they are forgiven. Nothing without it. */
+void tg_mem_poison(const void *p, size_t n);
+void tg_mem_unpoison(const void *p, size_t n);
+
 /* Tests: the n-th allocation from now fails (1 is the next), 0 switches it off. */
 void tg_mem_fail_at(unsigned long n);
 

@@ -219,3 +219,26 @@ tg_message_apply_connection(struct tg_message *message)
     }
     return TG_OK;
 }
+
+static const char *
+moved(const char *pointer, const char *from, size_t n, const char *to)
+{
+    const bool inside = (uintptr_t)pointer >= (uintptr_t)from && (uintptr_t)pointer < (uintptr_t)from + n;
+    return inside ? to + (pointer - from) : pointer;
+}
+
+enum tg_rc
+tg_message_move(struct tg_message *message, const char *p, size_t n)
+{
+    const char *copy = tg_arena_copy(message->arena, p, n);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    for (unsigned i = 0; i < message->count; i++) {
+        struct tg_field *field = &message->fields[i];
+        field->name = moved(field->name, p, n, copy);
+        field->value = moved(field->value, p, n, copy);
+    }
+    message->reason.p = moved(message->reason.p, p, n, copy);
+    return TG_OK;
+}

@@ -53,6 +53,9 @@ TG_MUST_CHECK enum tg_rc tg_message_set(struct tg_message *message, struct tg_sl
 /* Removes all fields of this name. TG_EINVAL for a framing field. */
 TG_MUST_CHECK enum tg_rc tg_message_remove(struct tg_message *message, const char *name, size_t n);
 
+/* The bytes at `p` that names and values were borrowed from are about to go: borrows from a copy of them. TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_message_move(struct tg_message *message, const char *p, size_t n);
+
 /* Marks as hop-by-hop what the Connection field names. TG_EINVAL: it names a field that it may not remove. */
 TG_MUST_CHECK enum tg_rc tg_message_apply_connection(struct tg_message *message);
 

@@ -89,7 +89,8 @@ begin_sending(struct tg_exchange *x)
     memset(&x->upstream_head, 0, sizeof x->upstream_head);
     x->sent = false;
     tg_exchange_go(x, TG_STATE_AWAIT);
-    return TG_STEP_NEXT;
+    tg_downstream_again(x->down);
+    return TG_STEP_WAIT;
 }
 
 enum tg_step

@@ -55,6 +55,26 @@ replace_response(struct tg_exchange *x)
     x->response_buffer = NULL;
 }
 
+/*
+ * A log phase may ask for the fields of the response when its buffer belongs to others: only then they are copied.
+ * The new head goes where the old one was, so that head and body are one piece to send.
+ */
+static enum tg_rc
+move_head(struct tg_exchange *x, struct tg_slice *head)
+{
+    struct tg_buffer *buffer = x->response_buffer;
+    const size_t begin = x->upstream_head.scan.pos;
+    if ((x->abi.wants & TG_WANT_LOG) != 0 && tg_message_move(&x->response, buffer->data, begin) != TG_OK) {
+        return TG_ENOMEM;
+    }
+    if (head->n <= sizeof buffer->headroom) {
+        char *place = (char *)buffer + offsetof(struct tg_buffer, data) + begin - head->n;
+        memcpy(place, head->p, head->n);
+        head->p = place;
+    }
+    return TG_OK;
+}
+
 static enum tg_step
 begin_reply(struct tg_exchange *x)
 {
@@ -62,7 +82,8 @@ begin_reply(struct tg_exchange *x)
     struct tg_relay *back = &x->back;
     const struct tg_h1_frame frame = settle_frame(x);
     const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
-    if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK) {
+    if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK ||
+        (!x->local && move_head(x, &head) != TG_OK)) {
         tg_exchange_abort(x, TG_ENOMEM);
         return TG_STEP_NEXT;
     }

@@ -5,9 +5,41 @@
 #include <sys/random.h>
 
 #include "base/log.h"
+#include "base/map.h"
 #include "vm/coroutine.h"
 
 static const char hex_digits[] = "0123456789abcdef";
+
+struct tg_map *
+tg_abi_map_new(void)
+{
+    return tg_map_new();
+}
+
+void
+tg_abi_map_free(struct tg_map *map)
+{
+    tg_map_free(map);
+}
+
+int
+tg_abi_map_add(struct tg_map *map, const char *key, size_t key_len, uint32_t value)
+{
+    return value > INT32_MAX ? TG_EINVAL : tg_map_add(map, key, key_len, value);
+}
+
+int
+tg_abi_map_find(const struct tg_map *map, const char *key, size_t key_len)
+{
+    return (int)tg_map_find(map, key, key_len);
+}
+
+int
+tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int side, const char *name, size_t name_len)
+{
+    const int rc = tg_abi_field_get(x, side, name, name_len);
+    return rc != TG_OK ? rc : (int)tg_map_find(map, tg_abi_vm.out.p, tg_abi_vm.out.n);
+}
 
 static struct tg_dict *
 dict_of(uint32_t index)
@@ -65,6 +97,19 @@ int
 tg_abi_dict_incr(uint32_t dict, const char *key, size_t key_len, double by, double ttl)
 {
     return tg_dict_incr(dict_of(dict), key, key_len, now(), milliseconds(ttl), by, &tg_abi_vm.number);
+}
+
+int
+tg_abi_dict_incr_in(uint32_t dict, const char *scope, size_t scope_len, const char *key, size_t key_len, double by,
+                    double ttl)
+{
+    char joined[TG_DICT_KEY_MAX];
+    if (scope_len > sizeof joined || key_len > sizeof joined - scope_len) {
+        return TG_EINVAL;
+    }
+    memcpy(joined, scope, scope_len);
+    memcpy(joined + scope_len, key, key_len);
+    return tg_abi_dict_incr(dict, joined, scope_len + key_len, by, ttl);
 }
 
 int

@@ -28,7 +28,7 @@ struct tg_vm {
     uint8_t closing; /* steps done */
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
-    struct tg_task close_task;
+    struct tg_task collect_task;
 };
 
 struct tg_coroutine {

@@ -11,7 +11,7 @@
 
 enum {
     CLOSE_STEPS = 200,
-    CLOSE_STEP_SIZE = 64,
+    STEP_SIZE = 64,          /* KiB: at most 0.5 ms */
     GARBAGE_MIN = 16 * 1024, /* KiB that may gather before a collection: a small heap would be marked all the time */
     PAUSE_MIN = 200,
     PAUSE_MAX = 2000
@@ -22,11 +22,11 @@ TG_ABI struct tg_abi_vm tg_abi_vm;
 static void
 on_close_task(struct tg_task *task)
 {
-    struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, close_task));
+    struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
     /* lua_close in one go would stall the loop for 5 ms: what is garbage is collected before it, in steps. */
-    if (vm->closing < CLOSE_STEPS && lua_gc(vm->L, LUA_GCSTEP, CLOSE_STEP_SIZE) == 0) {
+    if (vm->closing < CLOSE_STEPS && lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) == 0) {
         vm->closing++;
-        tg_task_queue(vm->host->proxy->loop, &vm->close_task);
+        tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
     }
     lua_close(vm->L);
@@ -69,8 +69,9 @@ tg_vm_unref(struct tg_vm *vm)
         return;
     }
     drop_roots(vm);
-    vm->close_task.run = on_close_task;
-    tg_task_queue(vm->host->proxy->loop, &vm->close_task);
+    tg_task_remove(vm->host->proxy->loop, &vm->collect_task);
+    vm->collect_task.run = on_close_task;
+    tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
 }
 
 size_t
@@ -136,16 +137,29 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
         tg_mem_free(vm);
         return NULL;
     }
-    set_collector(vm->L);
     if (host->score != NULL) {
         host->score->generations++;
     }
     return vm;
 }
 
+/* What loading left is collected in steps; only then it is known how large the heap is. */
+static void
+on_settle_task(struct tg_task *task)
+{
+    struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
+    if (lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) == 0) {
+        tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
+        return;
+    }
+    set_collector(vm->L);
+}
+
 void
 tg_vm_start(struct tg_vm *vm)
 {
+    vm->collect_task.run = on_settle_task;
+    tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
     struct tg_coroutine *co = tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
     if (co != NULL) {
         co->task = 0; /* the runtime's own: `start` of the plugins */

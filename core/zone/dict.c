@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/map.h"
 #include "base/mem.h"
 
 enum {
@@ -17,7 +18,8 @@ enum {
     CLASS_MIN = 6,  /* 64 bytes */
     CLASS_MAX = 20, /* 1 MiB */
     CLASSES = CLASS_MAX - CLASS_MIN + 1,
-    BYTES_PER_BUCKET = 256
+    BYTES_PER_BUCKET = 256,
+    CHANCES = 32
 };
 
 /* All links are offsets from the start of the memory, 0 for none: each process maps it elsewhere. */
@@ -31,7 +33,8 @@ struct entry {
     uint32_t value_len;
     uint16_t key_len;
     uint8_t type;
-    uint8_t size_class;
+    uint8_t size_class : 7;
+    uint8_t used : 1; /* since it was last at the old end */
 };
 
 struct size_class {
@@ -185,31 +188,13 @@ tg_dict_size(const struct tg_dict *dict)
     return dict->memory->size;
 }
 
-/* Seeded, so that a client who chooses keys cannot choose one bucket. */
-static uint64_t
-hash_key(uint64_t seed, const char *key, size_t n)
-{
-    uint64_t hash = seed ^ (n * 0x9e3779b97f4a7c15ULL);
-    while (n > 0) {
-        uint64_t word = 0;
-        const size_t step = n < 8 ? n : 8;
-        memcpy(&word, key, step);
-        hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
-        hash ^= hash >> 32;
-        key += step;
-        n -= step;
-    }
-    hash *= 0xc4ceb9fe1a85ec53ULL;
-    return hash ^ hash >> 29;
-}
-
 static enum tg_rc
 lock(struct tg_dict *dict, const char *key, size_t n, struct shard **shard, uint32_t *hash)
 {
     if (n == 0 || n > TG_DICT_KEY_MAX) {
         return TG_EINVAL;
     }
-    const uint64_t wide = hash_key(dict->memory->seed, key, n);
+    const uint64_t wide = tg_hash(dict->memory->seed, key, n);
     *hash = (uint32_t)(wide >> 32);
     *shard = &dict->memory->shards[wide % SHARDS];
     const int error = pthread_mutex_lock(&(*shard)->mutex);
@@ -272,7 +257,10 @@ drop(const struct tg_dict *dict, struct shard *shard, uint32_t offset)
     shard->classes[entry->size_class].free = offset;
 }
 
-/* The entry of the key, moved to the front; 0: none. One that has expired is dropped. */
+/*
+ * The entry of the key, marked as used (to move it to the front would touch its neighbours, three cache misses); 0:
+ * none. One that has expired is dropped.
+ */
 static uint32_t
 find(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char *key, size_t n, uint64_t now)
 {
@@ -286,9 +274,8 @@ find(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char 
             drop(dict, shard, offset);
             return 0;
         }
-        if (entry->newer != 0) {
-            unlink_recent(dict, shard, entry);
-            link_recent(dict, shard, entry, offset);
+        if (!entry->used) {
+            entry->used = 1;
         }
         return offset;
     }
@@ -305,7 +292,21 @@ class_for(size_t size)
     return class;
 }
 
-/* Room for an entry: a free one of its class, memory never used, or the least recently used one of its class. */
+/* The oldest one that was not used since it came to the old end: second chance, for so many of them at most. */
+static void
+evict(const struct tg_dict *dict, struct shard *shard, struct size_class *list)
+{
+    for (unsigned i = 0; i < CHANCES && at(dict, list->oldest)->used; i++) {
+        const uint32_t offset = list->oldest;
+        struct entry *entry = at(dict, offset);
+        entry->used = 0;
+        unlink_recent(dict, shard, entry);
+        link_recent(dict, shard, entry, offset);
+    }
+    drop(dict, shard, list->oldest);
+}
+
+/* Room for an entry: a free one of its class, memory never used, or that of one of its class that is used little. */
 static uint32_t
 allocate(const struct tg_dict *dict, struct shard *shard, uint8_t class)
 {
@@ -317,7 +318,7 @@ allocate(const struct tg_dict *dict, struct shard *shard, uint8_t class)
         return offset;
     }
     if (list->free == 0 && list->oldest != 0) {
-        drop(dict, shard, list->oldest);
+        evict(dict, shard, list);
     }
     const uint32_t offset = list->free;
     if (offset != 0) {
@@ -348,7 +349,7 @@ insert(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const cha
                             .value_len = (uint32_t)value->n,
                             .key_len = (uint16_t)n,
                             .type = (uint8_t)value->type,
-                            .size_class = class};
+                            .size_class = class & 0x7f};
     memcpy(entry + 1, key, n);
     if (value->n > 0) {
         memcpy((char *)(entry + 1) + n, value->p, value->n);

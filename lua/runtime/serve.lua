@@ -1,6 +1,7 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
 local chain = require "runtime.chain"
+local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
@@ -367,6 +368,7 @@ function serve.start(server, _, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
+  consumers.exchange_of = exchange.live
   exchange.wait = task.wait
   exchange.upstream_of = function(name) return upstreams.by_name[name] end
   exchange.peer_of = upstreams.peer

@@ -1,6 +1,13 @@
 --- consumers: those that the configuration declares.
+local abi = require "abi"
+
+local C = abi.C
+
 local consumers = {}
 local by_id, list = {}, {}
+
+-- The exchange of a message's fields; given by the runtime, which makes them.
+consumers.exchange_of = nil
 
 -- Called once a generation, before plugins are loaded.
 function consumers.define(declared)
@@ -16,20 +23,42 @@ function consumers.find(id)
   return by_id[id]
 end
 
---- by_credential(kind) -> table from each credential of this kind to its consumer. For `setup`: it walks all of them.
--- A credential that two consumers have raises.
-function consumers.by_credential(kind)
-  local found = {}
-  for _, consumer in ipairs(list) do
+local SIDE = 3 -- slot of a message's fields
+local Credentials = { __index = {} }
+
+--- credentials(kind) -> all credentials of this kind, to be made in `setup`. One that two consumers have raises.
+function consumers.credentials(kind)
+  local map = abi.map()
+  local self = setmetatable({ map = map, consumers = list }, Credentials)
+  for i, consumer in ipairs(list) do
     local values = consumer.credentials[kind]
     for _, value in ipairs(type(values) == "table" and values or { values }) do
-      if found[value] and found[value] ~= consumer then
-        error(("consumers %s and %s have the same %s"):format(found[value].id, consumer.id, kind), 2)
+      local rc = C.tg_abi_map_add(map, value, #value, i)
+      local other = list[C.tg_abi_map_find(map, value, #value)]
+      if rc == abi.EBUSY and other ~= consumer then
+        error(("consumers %s and %s have the same %s"):format(other.id, consumer.id, kind), 2)
+      elseif rc ~= 0 and rc ~= abi.EBUSY then
+        error(("consumer %s: its %s cannot be kept: %s"):format(consumer.id, kind, abi.code(rc)), 2)
       end
-      found[value] = consumer
     end
   end
-  return found
+  return self
+end
+
+--- credentials:find(value) -> consumer, its number | nil
+function Credentials.__index:find(value)
+  local i = C.tg_abi_map_find(self.map, value, #value)
+  if i == 0 then return nil end
+  return self.consumers[i], i
+end
+
+--- credentials:find_in(headers, name) -> consumer, its number | nil when unknown | false when there is no such field.
+-- The same as find(headers[name]), but the credential never becomes a string of Lua.
+function Credentials.__index:find_in(headers, name)
+  local i = C.tg_abi_map_find_field(self.map, consumers.exchange_of(headers), headers[SIDE], name, #name)
+  if i > 0 then return self.consumers[i], i end
+  if i == 0 then return nil end
+  return false
 end
 
 return consumers

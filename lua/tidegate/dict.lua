@@ -70,6 +70,13 @@ function Dict:incr(key, by, ttl)
   return vm.number
 end
 
+--- incr_in(scope, key, by = 1, ttl?): incr(scope .. key, by, ttl) without the joined string, which would be garbage.
+function Dict:incr_in(scope, key, by, ttl)
+  local rc = C.tg_abi_dict_incr_in(self.id, scope, #scope, key, #key, by or 1, ttl or 0)
+  if rc ~= 0 then return fail(rc, 2) end
+  return vm.number
+end
+
 --- delete(key) -> whether it was there
 function Dict:delete(key)
   return C.tg_abi_dict_delete(self.id, key, #key) == 0

@@ -207,3 +207,33 @@ def test_a_slow_reader_of_a_large_body_costs_little_memory(tmp_path):
                 time.sleep(0.05)
             assert rss(worker) - before < 512
     listener.close()
+
+
+def test_a_log_phase_still_has_the_fields_of_the_response():
+    """The buffer that they came in carries the body by then, and belongs to others when the phase waits."""
+    config = """
+api = 1
+listen { name = "front", address = "127.0.0.1", port = @PORT@ }
+listen { name = "back", address = "127.0.0.1", port = @PORT2@ }
+upstream "back" { targets = { "http://127.0.0.1:@PORT2@" } }
+use { "seen" }
+route "big" { listen = "back", path = "/*", handler = function(ctx)
+  return tg.respond(200, ("x"):rep(tonumber(ctx.req.query.n)), { ["X-Mark"] = ctx.req.query.n .. "-mark" })
+end }
+route "all" { listen = "front", path = "/*", to = "back" }
+"""
+    plugin = """
+return {
+  api = 1, doc = "Logs a field of the response.",
+  log = function(ctx)
+    if ctx.route.name ~= "all" then return end
+    tg.sleep(0.05)
+    tg.log.info("mark " .. tostring(ctx.res.headers["x-mark"]) .. "." .. ctx.req.headers.host .. "." .. ctx.res.headers["content-length"] .. ".")
+  end,
+}
+"""
+    with Gateway(config, plugins={"seen": plugin}) as gw:
+        for n in (3, 300_000, 20, 70_000):
+            assert len(gw.request(f"/?n={n}").text) == n
+        for n in (3, 300_000, 20, 70_000):
+            gw.wait_for(f"mark {n}-mark.127.0.0.1:{gw.port}.{n}.")

@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 60
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev lua-cjson-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk
+TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 nodejs clang
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
@@ -28,6 +28,12 @@ COMMON = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -fPIE -pthread -
 	-DTG_PREFIX='"$(PREFIX)"' $(shell pkg-config --cflags $(PKGS))
 release_CFLAGS = $(COMMON) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -flto=auto
 debug_CFLAGS = $(COMMON) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# clang has no __SANITIZE_ADDRESS__, and without it the arenas would not be poisoned.
+fuzz_CFLAGS = $(COMMON) -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined -D__SANITIZE_ADDRESS__=1
+release_CC = $(CC)
+debug_CC = $(CC)
+fuzz_CC = clang
 LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--export-dynamic-symbol='tg_abi_*'
 release_LDFLAGS := -O2 -flto=auto
 debug_LDFLAGS := -fsanitize=address,undefined
@@ -52,7 +58,7 @@ debug: $(BUILD)/debug/tidegate ## build with AddressSanitizer and UndefinedBehav
 define variant
 $(BUILD)/$(1)/tidegate: $(addprefix $(BUILD)/$(1)/,$(OBJECTS))
 	@echo "  LD  $$@"
-	@$$(CC) $$(LDFLAGS) $$($(1)_LDFLAGS) -o $$@ $$^ $$(LIBS)
+	@$$($(1)_CC) $$(LDFLAGS) $$($(1)_LDFLAGS) -o $$@ $$^ $$(LIBS)
 
 $(BUILD)/$(1)/libtidegate.a: $(addprefix $(BUILD)/$(1)/,$(LIBRARY_OBJECTS))
 	@echo "  AR  $$@"
@@ -61,22 +67,23 @@ $(BUILD)/$(1)/libtidegate.a: $(addprefix $(BUILD)/$(1)/,$(LIBRARY_OBJECTS))
 
 $(BUILD)/$(1)/flags: FORCE
 	@mkdir -p $$(@D)
-	@echo '$$(subst ','\'',$$(CC) $$($(1)_CFLAGS))' | cmp -s - $$@ || echo '$$(subst ','\'',$$(CC) $$($(1)_CFLAGS))' > $$@
+	@echo '$$(subst ','\'',$$($(1)_CC) $$($(1)_CFLAGS))' | cmp -s - $$@ || echo '$$(subst ','\'',$$($(1)_CC) $$($(1)_CFLAGS))' > $$@
 
 $(BUILD)/$(1)/core/%.o: core/%.c $(BUILD)/$(1)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC  $$<"
-	@$$(CC) $$($(1)_CFLAGS) -c -o $$@ $$<
+	@$$($(1)_CC) $$($(1)_CFLAGS) -c -o $$@ $$<
 
 $(BUILD)/$(1)/gen/%.o: $(GEN)/%.c $(BUILD)/$(1)/flags
 	@mkdir -p $$(@D)
 	@echo "  CC  $$<"
-	@$$(CC) $$($(1)_CFLAGS) -c -o $$@ $$<
+	@$$($(1)_CC) $$($(1)_CFLAGS) -c -o $$@ $$<
 
 -include $(addprefix $(BUILD)/$(1)/,$(OBJECTS:.o=.d))
 endef
 $(eval $(call variant,release))
 $(eval $(call variant,debug))
+$(eval $(call variant,fuzz))
 
 $(GEN)/abi_text.c: core/abi.h core/build/generate.lua
 	@mkdir -p $(@D)
@@ -124,6 +131,7 @@ test: ## set up, build, and run all checks and tests
 	@$(MAKE) --no-print-directory $(JOBS) all debug
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory $(JOBS) unit
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=3
 	@$(MAKE) --no-print-directory e2e
 
 check: ## the project's own rules: layers, sizes, banned functions, documents
@@ -149,15 +157,25 @@ lint: ## clang-format, clang-tidy and luacheck
 	clang-tidy --quiet $(SOURCES) -- -std=c11 -D_GNU_SOURCE -Icore -I/usr/include/lua5.1 $(shell pkg-config --cflags $(PKGS))
 	luacheck -q lua plugins examples core/build tests/unit/lua
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard core/http/*.[ch] core/base/*.[ch])
+$(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libtidegate.a
 	@mkdir -p $(@D)
-	clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -Icore -o $@ $< \
-		core/http/*.c core/base/mem.c core/base/rc.c
+	@echo "  CC  $<"
+	@$(fuzz_CC) $(fuzz_CFLAGS) -MF $@.d -MT $@ $(LDFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< \
+		-Wl,--whole-archive $(BUILD)/fuzz/libtidegate.a -Wl,--no-whole-archive $(LIBS)
 
-fuzz: ## fuzz each target for FUZZ_SECONDS
+-include $(FUZZ_TARGETS:=.d)
+
+# What the fuzzer finds stays in build/; what is worth keeping is copied into the corpus by hand, under a name.
+fuzz: ## rerun the corpus of each fuzz target, then fuzz it for FUZZ_SECONDS
 	$(call install_packages,$(FUZZ_PACKAGES))
-	$(if $(FUZZ_TARGETS),@$(MAKE) --no-print-directory $(FUZZ_TARGETS))
-	@for t in $(FUZZ_TARGETS); do echo "$$t"; $$t -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 -artifact_prefix=$(BUILD)/fuzz/ || exit 1; done
+	@$(MAKE) --no-print-directory -s $(JOBS) $(FUZZ_TARGETS)
+	@for t in $(FUZZ_TARGETS); do \
+		n=$${t##*/fuzz_}; new=$(BUILD)/fuzz/corpus/$$n; kept=tests/fuzz/corpus/$$n; log=$(BUILD)/fuzz/$$n.log; mkdir -p $$new; \
+		options="-timeout=10 -verbosity=0 -artifact_prefix=$(BUILD)/fuzz/$$n-"; \
+		[ ! -f tests/fuzz/dict/$$n.dict ] || options="$$options -dict=tests/fuzz/dict/$$n.dict"; \
+		echo "  FUZZ $$n"; \
+		{ $$t $$options $$kept/* && $$t $$options -max_total_time=$(FUZZ_SECONDS) $$new $$kept; } > $$log 2>&1 || { cat $$log; exit 1; }; \
+	done
 
 # Only the table is generated: the text around it is ours. Forced: git does not keep the times that make compares.
 plugins/README.md: FORCE $(BUILD)/release/tidegate

@@ -93,10 +93,11 @@ struct tg_abi_exchange {
     double upstream_time;          /* from the first attempt to the response head; -1 when none came */
     uint64_t bytes_in;             /* body of the request */
     uint64_t bytes_out;            /* body of the response */
+    uint8_t secure;                /* the client came by https, as far as is known */
     uint8_t query_present;
-    uint8_t path_changed;
-    uint8_t aborted;   /* the client went away, or the response was cut */
-    uint8_t may_retry; /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
+    uint8_t path_doubts; /* bits: 1 an encoded slash or backslash, 2 no UTF-8; refused unless the route wants them */
+    uint8_t aborted;     /* the client went away, or the response was cut */
+    uint8_t may_retry;   /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
 };
 
 /* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume.
@@ -151,6 +152,8 @@ TG_ABI int tg_abi_set_host(struct tg_abi_exchange *x, const char *p, size_t n);
 /* What goes to the peer as Host, in place of what the client sent. */
 TG_ABI int tg_abi_set_upstream_host(struct tg_abi_exchange *x, const char *p, size_t n);
 TG_ABI int tg_abi_set_status(struct tg_abi_exchange *x, int status);
+/* The request may become this protocol, if it asks for it: 0, or -TG_ENONE. `timeout`: milliseconds without a byte. */
+TG_ABI int tg_abi_allow_upgrade(struct tg_abi_exchange *x, const char *name, size_t n, uint32_t timeout);
 TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
 
 /* Begins a response of our own: drops the fields of an earlier one; fields are added afterwards. The body is copied. */
@@ -214,6 +217,8 @@ TG_ABI double tg_abi_sink_dropped(uint32_t sink);
 /* Set-up of a generation. */
 TG_ABI int tg_abi_strip_field(const char *name, size_t name_len);
 TG_ABI int tg_abi_valid_name(const char *p, size_t n);
+/* A network or an address: "10.0.0.0/8", "::1". -TG_EINVAL, and vm.out says what is wrong with it. */
+TG_ABI int tg_abi_valid_cidr(const char *p, size_t n);
 TG_ABI int tg_abi_valid_value(const char *p, size_t n);
 
 /* Random and digests: vm.out. An id is 32 hexadecimal digits. */

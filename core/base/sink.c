@@ -209,8 +209,13 @@ tg_sink_write(struct tg_sink *sink, const char *p, size_t n)
     }
     (void)pthread_mutex_lock(&sink->mutex);
     if (sink->queued + n + 1 <= TG_SINK_QUEUE) {
-        memcpy(sink->queue + sink->queued, p, n);
-        sink->queue[sink->queued + n] = '\n';
+        char *line = sink->queue + sink->queued;
+        memcpy(line, p, n);
+        /* A newline within would feign a line. In JSON it stands between values only, where a blank is the same. */
+        for (char *at = line; (at = memchr(at, '\n', n - (size_t)(at - line))) != NULL; at++) {
+            *at = ' ';
+        }
+        line[n] = '\n';
         sink->queued += n + 1;
         rc = TG_OK;
     } else {

@@ -1,10 +1,10 @@
 #include "http/body.h"
 
-enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER };
+enum { SIZE, GAP, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER };
 
-static const struct tg_h1_fault bad_chunk = {400, "malformed chunk"};
-static const struct tg_h1_fault long_extension = {400, "chunk extensions too long"};
-static const struct tg_h1_fault long_trailers = {400, "trailer section too large"};
+static const struct tg_h1_fault bad_chunk = {400, "malformed chunk", TG_LIMIT_NONE};
+static const struct tg_h1_fault long_extension = {400, "chunk extensions too long", TG_LIMIT_CHUNK_EXTENSIONS};
+static const struct tg_h1_fault long_trailers = {400, "trailer section too large", TG_LIMIT_TRAILERS};
 
 void
 tg_body_init(struct tg_body *body, enum tg_framing framing, uint64_t length)
@@ -30,6 +30,14 @@ hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+static const struct tg_h1_fault *
+count_extension(struct tg_body *body)
+{
+    body->extensions++;
+    body->line++;
+    return body->line > TG_CHUNK_EXTENSION_MAX || body->extensions > TG_CHUNK_EXTENSIONS_MAX ? &long_extension : NULL;
+}
+
 /* A byte of a chunk's size line. */
 static const struct tg_h1_fault *
 take_line_byte(struct tg_body *body, char c)
@@ -43,22 +51,28 @@ take_line_byte(struct tg_body *body, char c)
             body->left = body->left << 4 | (uint64_t)digit;
             return NULL;
         }
-        if (body->digits == 0 || (c != '\r' && c != ';' && c != ' ' && c != '\t')) {
+        if (body->digits == 0) {
             return &bad_chunk;
         }
-        body->state = EXTENSION;
+        body->state = c == '\r' ? EXTENSION : GAP;
+    }
+    if (body->state == GAP) { /* blanks may stand before an extension, and nowhere else */
+        if (c == ';') {
+            body->state = EXTENSION;
+        } else if (c != ' ' && c != '\t') {
+            return &bad_chunk;
+        }
+        return count_extension(body);
     }
     if (body->state == EXTENSION) {
         if (c == '\r') {
             body->state = SIZE_LF;
             return NULL;
         }
-        if ((unsigned char)c < 0x20 && c != '\t') {
+        if (((unsigned char)c < 0x20 && c != '\t') || c == 0x7f) {
             return &bad_chunk;
         }
-        body->extensions++;
-        return ++body->line > TG_CHUNK_EXTENSION_MAX || body->extensions > TG_CHUNK_EXTENSIONS_MAX ? &long_extension
-                                                                                                   : NULL;
+        return count_extension(body);
     }
     if (c != '\n') { /* SIZE_LF */
         return &bad_chunk;
@@ -100,13 +114,15 @@ take_trailer(struct tg_body *body, const char *p, size_t n, size_t *used, const 
             return more < n || body->trailer_len == TG_TRAILERS_MAX ? TG_EPROTOCOL : TG_OK;
         }
         if (rc != TG_OK) {
+            *fault = (*fault)->limit == TG_LIMIT_NONE ? *fault : &long_trailers;
             return rc;
         }
         length = scan.pos;
     }
     *used = length - old;
-    body->done = true;
-    return tg_h1_check_trailers(body->trailer, length, fault);
+    const enum tg_rc rc = tg_h1_check_trailers(body->trailer, length, fault);
+    body->done = rc == TG_OK;
+    return rc;
 }
 
 static enum tg_rc

@@ -48,7 +48,10 @@ enum tg_field_id {
 enum tg_field_flag {
     TG_FIELD_HOP = 1,     /* hop-by-hop: never forwarded (RFC 9110, section 7.6.1) */
     TG_FIELD_FRAMING = 2, /* read-only for plugins: written by the codec alone */
-    TG_FIELD_SET = 4      /* set by a plugin: Connection cannot remove it */
+    TG_FIELD_SET = 4,     /* set by a plugin: Connection cannot remove it */
+    TG_FIELD_PROTECTED =
+        8, /* routes, or tells who the client is: Connection may not name it, trailers may not hold it */
+    TG_FIELD_UNDERSCORE = 16 /* allowed with an underscore in its name */
 };
 
 struct tg_field {

@@ -1,12 +1,13 @@
 #include "http/h1_parse.h"
 
-#define FAULT(name, code, words) static const struct tg_h1_fault name = {(code), (words)}
+#define FAULT(name, code, words) static const struct tg_h1_fault name = {(code), (words), TG_LIMIT_NONE}
+#define LIMIT(name, code, words, which) static const struct tg_h1_fault name = {(code), (words), (which)}
 
 FAULT(bare_lf, 400, "a line must end in CRLF");
-FAULT(line_too_long, 414, "request line too long");
-FAULT(field_too_long, 431, "header field too long");
-FAULT(head_too_large, 431, "header section too large");
-FAULT(too_many_fields, 431, "too many header fields");
+LIMIT(line_too_long, 414, "request line too long", TG_LIMIT_REQUEST_LINE);
+LIMIT(field_too_long, 431, "header field too long", TG_LIMIT_FIELD);
+LIMIT(head_too_large, 431, "header section too large", TG_LIMIT_HEAD);
+LIMIT(too_many_fields, 431, "too many header fields", TG_LIMIT_FIELDS);
 FAULT(bad_request_line, 400, "malformed request line");
 FAULT(bad_method, 400, "malformed method");
 FAULT(bad_version, 505, "HTTP version not supported");
@@ -26,6 +27,7 @@ FAULT(no_host, 400, "missing Host");
 FAULT(two_hosts, 400, "more than one Host");
 FAULT(bad_expect, 417, "expectation not supported");
 FAULT(bad_connection, 400, "Connection names a field that it may not remove");
+FAULT(underscore, 400, "underscore in a field name");
 FAULT(bad_trailer, 400, "field not allowed in trailers");
 
 static enum tg_rc
@@ -57,7 +59,7 @@ tg_h1_scan(struct tg_h1_scan *scan, const char *p, size_t n, const struct tg_h1_
     while (scan->pos < n) {
         const char *lf = memchr(p + scan->pos, '\n', n - scan->pos);
         const size_t end = lf == NULL ? n : (size_t)(lf - p);
-        if (end > limits->head) {
+        if ((lf == NULL ? n : end + 1) > limits->head) {
             return refuse(fault, scan->lines == 0 && request ? &line_too_long : &head_too_large);
         }
         enum tg_rc rc = check_line(scan, end - scan->line, limits, request, fault);
@@ -171,11 +173,44 @@ field_has(const struct tg_field *field, const char *text)
     return tg_slice_is_text(tg_slice_of(field->value, field->value_len), text, strlen(text));
 }
 
+/* One member of a list, without the blanks around it; *p moves behind its comma. An empty one ends nothing. */
+static struct tg_slice
+next_member(const char **p, const char *end)
+{
+    const char *first = *p;
+    const char *comma = memchr(first, ',', (size_t)(end - first));
+    const char *last = comma == NULL ? end : comma;
+    *p = comma == NULL ? end : comma + 1;
+    while (first < last && (*first == ' ' || *first == '\t')) {
+        first++;
+    }
+    while (last > first && (last[-1] == ' ' || last[-1] == '\t')) {
+        last--;
+    }
+    return tg_slice_of(first, (size_t)(last - first));
+}
+
+/* A list of registered codings (RFC 9112, section 7), of which only the last may be chunked. */
+static bool
+is_known_coding(const struct tg_field *field)
+{
+    static const char *const others[] = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "identity"};
+    const char *p = field->value;
+    const char *end = p + field->value_len;
+    bool known = p < end && end[-1] != ',';
+    while (known && p < end) {
+        const struct tg_slice member = next_member(&p, end);
+        known = p == end && tg_slice_is_text(member, "chunked", 7);
+        for (size_t i = 0; i < sizeof others / sizeof others[0] && !known; i++) {
+            known = tg_slice_is_text(member, others[i], strlen(others[i]));
+        }
+    }
+    return known;
+}
+
 static enum tg_rc
 note_coding(struct tg_message *message, const struct tg_field *field, const struct tg_h1_fault **fault)
 {
-    static const char *const others[] = {"gzip",       "x-gzip",        "deflate", "compress",
-                                         "x-compress", "gzip, chunked", "identity"};
     if (message->framing == TG_FRAMING_CHUNKED) {
         return refuse(fault, &two_codings);
     }
@@ -183,12 +218,7 @@ note_coding(struct tg_message *message, const struct tg_field *field, const stru
         return refuse(fault, &coding_in_10);
     }
     if (!field_has(field, "chunked")) {
-        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-            if (field_has(field, others[i])) {
-                return refuse(fault, &other_coding);
-            }
-        }
-        return refuse(fault, &bad_coding);
+        return refuse(fault, is_known_coding(field) ? &other_coding : &bad_coding);
     }
     if (message->framing == TG_FRAMING_LENGTH) {
         return refuse(fault, &length_and_coding);
@@ -221,16 +251,7 @@ note_connection(struct tg_message *message, const struct tg_field *field)
     const char *p = field->value;
     const char *end = p + field->value_len;
     while (p < end) {
-        const char *comma = memchr(p, ',', (size_t)(end - p));
-        const char *stop = comma == NULL ? end : comma;
-        const char *last = stop;
-        while (p < last && (*p == ' ' || *p == '\t')) {
-            p++;
-        }
-        while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
-            last--;
-        }
-        const struct tg_slice option = tg_slice_of(p, (size_t)(last - p));
+        const struct tg_slice option = next_member(&p, end);
         if (tg_slice_is_text(option, "close", 5)) {
             message->keep_alive = false;
             return;
@@ -238,7 +259,7 @@ note_connection(struct tg_message *message, const struct tg_field *field)
         if (message->version_minor == 0 && tg_slice_is_text(option, "keep-alive", 10)) {
             message->keep_alive = true;
         }
-        p = stop + 1;
+        message->upgrade |= message->version_minor == 1 && tg_slice_is_text(option, "upgrade", 7);
     }
 }
 
@@ -273,12 +294,24 @@ note_field(struct tg_message *message, const struct tg_field *field, bool reques
     }
 }
 
-/* A name with an underscore is read as one with a dash by CGI-like upstreams: it would be a second, unchecked spelling.
+/*
+ * A name with an underscore is read as one with a dash by CGI-like upstreams: it would be a second, unchecked spelling.
+ * Proxy would set a variable of CGI programs (httpoxy). TG_AGAIN: the field is dropped.
  */
-static bool
-is_dropped(const struct tg_field *field, bool request)
+static enum tg_rc
+judge_name(struct tg_field *field, unsigned underscores, const struct tg_h1_fault **fault)
 {
-    return request && (field->id == TG_FIELD_PROXY || memchr(field->name, '_', field->name_len) != NULL);
+    if (field->id == TG_FIELD_PROXY) {
+        return TG_AGAIN;
+    }
+    if (memchr(field->name, '_', field->name_len) == NULL) {
+        return TG_OK;
+    }
+    if (underscores == TG_UNDERSCORES_REJECT) {
+        return refuse(fault, &underscore);
+    }
+    field->flags |= TG_FIELD_UNDERSCORE;
+    return underscores == TG_UNDERSCORES_DROP ? TG_AGAIN : TG_OK;
 }
 
 static enum tg_rc
@@ -291,10 +324,13 @@ parse_fields(struct tg_message *message, const char *p, const char *end, bool re
         if (p == NULL) {
             return TG_EPROTOCOL;
         }
-        if (is_dropped(&field, request)) {
+        enum tg_rc rc = request ? judge_name(&field, message->reading.underscores, fault) : TG_OK;
+        if (rc == TG_AGAIN) {
             continue;
         }
-        enum tg_rc rc = field.id == TG_FIELD_OTHER ? TG_OK : note_field(message, &field, request, fault);
+        if (rc == TG_OK && field.id != TG_FIELD_OTHER) {
+            rc = note_field(message, &field, request, fault);
+        }
         if (rc == TG_OK) {
             rc = tg_message_push(message, &field);
         }
@@ -427,8 +463,8 @@ tg_h1_check_trailers(const char *p, size_t n, const struct tg_h1_fault **fault)
             return TG_EPROTOCOL;
         }
         /* RFC 9110, section 6.5.1: nothing that frames, routes or authenticates. */
-        if ((field.flags & TG_FIELD_FRAMING) != 0 || field.id == TG_FIELD_AUTHORIZATION ||
-            field.id == TG_FIELD_COOKIE || field.id == TG_FIELD_SET_COOKIE) {
+        if ((field.flags & (TG_FIELD_FRAMING | TG_FIELD_HOP | TG_FIELD_PROTECTED)) != 0 ||
+            field.id == TG_FIELD_SET_COOKIE) {
             return refuse(fault, &bad_trailer);
         }
     }

@@ -7,12 +7,14 @@
 #ifndef TG_HTTP_H1_PARSE_H
 #define TG_HTTP_H1_PARSE_H
 
+#include "base/limit.h"
 #include "http/message.h"
 
 /* Why a message was refused. Static; `status` is what a client gets for a bad request (a bad response is a 502). */
 struct tg_h1_fault {
     uint16_t status;
     const char *text;
+    enum tg_limit limit; /* NONE: it is malformed */
 };
 
 struct tg_h1_limits {
@@ -38,7 +40,8 @@ TG_MUST_CHECK enum tg_rc tg_h1_scan(struct tg_h1_scan *scan, const char *p, size
                                     bool request, const struct tg_h1_fault **fault);
 
 /*
- * Parses a whole request head (from scan.start to scan.pos) into an initialised message; slices point into `p`.
+ * Parses a whole request head (from scan.start to scan.pos) into an initialised message, as its `reading` says; slices
+ * point into `p`.
  * TG_OK, TG_ENOMEM, or TG_EPROTOCOL with *fault.
  */
 TG_MUST_CHECK enum tg_rc tg_h1_parse_request(struct tg_message *message, const char *p, size_t n,

@@ -113,24 +113,28 @@ put_field(char *p, const struct tg_field *field)
 
 /* Whether the gateway writes this field of a request itself. */
 static bool
-is_ours(const struct tg_field *field, bool trusted)
+is_ours(const struct tg_field *field, enum tg_trust trust)
 {
     if ((field->flags & TG_FIELD_HOP) != 0) {
         return true;
-    }
-    if (field->id < TG_FIELD_X_FORWARDED_FOR || field->id > TG_FIELD_VIA) {
-        return field->id == TG_FIELD_HOST;
     }
     if ((field->flags & TG_FIELD_SET) != 0) {
         return false; /* a plugin's word is the operator's */
     }
     switch (field->id) {
+    case TG_FIELD_HOST:
     case TG_FIELD_X_FORWARDED_FOR: /* continued */
+    case TG_FIELD_X_REAL_IP:
+    case TG_FIELD_FORWARDED: /* continued */
         return true;
+    case TG_FIELD_X_FORWARDED_PROTO:
+    case TG_FIELD_X_FORWARDED_HOST:
+    case TG_FIELD_X_FORWARDED_PORT:
+        return trust != TG_TRUST_X_FORWARDED;
     case TG_FIELD_VIA:
-        return !trusted;
+        return trust == TG_TRUST_NONE;
     default:
-        return !trusted;
+        return false;
     }
 }
 
@@ -144,6 +148,7 @@ put_line(char *p, const char *name, size_t n, struct tg_slice value)
 
 #define PUT_LINE(p, name, value) put_line((p), name ": ", sizeof(name ": ") - 1, (value))
 
+/* Whether a field of this name goes out that the gateway has not written. */
 static bool
 has(const struct tg_message *message, enum tg_field_id id, bool trusted)
 {
@@ -151,35 +156,57 @@ has(const struct tg_message *message, enum tg_field_id id, bool trusted)
     return field != NULL && (trusted || (field->flags & TG_FIELD_SET) != 0);
 }
 
+/* The values of a chain that is kept, each with a comma behind it. */
 static char *
-put_forwarded_for(char *p, const struct tg_message *message, const struct tg_h1_forward *forward)
+put_chain(char *p, const struct tg_message *message, enum tg_field_id id)
 {
-    p = PUT(p, "X-Forwarded-For: ");
-    for (unsigned i = 0; forward->trusted && i < message->count; i++) {
+    for (unsigned i = 0; i < message->count; i++) {
         const struct tg_field *field = &message->fields[i];
-        if (field->id == TG_FIELD_X_FORWARDED_FOR && field->value_len > 0) {
+        if (field->id == id && field->value_len > 0) {
             p = put(p, field->value, field->value_len);
             p = PUT(p, ", ");
         }
     }
-    p = put(p, forward->client_ip.p, forward->client_ip.n);
-    return PUT(p, "\r\n");
+    return p;
+}
+
+static char *
+put_clients(char *p, const struct tg_message *message, const struct tg_h1_forward *forward)
+{
+    const bool x_trusted = forward->trust == TG_TRUST_X_FORWARDED;
+    const bool trusted = forward->trust == TG_TRUST_FORWARDED;
+    if (!has(message, TG_FIELD_X_FORWARDED_FOR, false)) {
+        p = PUT(p, "X-Forwarded-For: ");
+        p = x_trusted ? put_chain(p, message, TG_FIELD_X_FORWARDED_FOR) : p;
+        p = put(p, x_trusted ? forward->peer_ip.p : forward->client_ip.p,
+                x_trusted ? forward->peer_ip.n : forward->client_ip.n);
+        p = PUT(p, "\r\n");
+    }
+    if (!has(message, TG_FIELD_X_REAL_IP, false)) {
+        p = PUT_LINE(p, "X-Real-IP", forward->client_ip);
+    }
+    if (!has(message, TG_FIELD_FORWARDED, false)) {
+        p = PUT(p, "Forwarded: ");
+        p = trusted ? put_chain(p, message, TG_FIELD_FORWARDED) : p;
+        p = tg_forwarded_write(p, trusted ? forward->peer_ip : forward->client_ip, forward->forwarded_host,
+                               forward->proto);
+        p = PUT(p, "\r\n");
+    }
+    return p;
 }
 
 static char *
 put_forward(char *p, const struct tg_message *message, const struct tg_h1_forward *forward)
 {
-    const struct tg_field *chain = tg_message_find_id(message, TG_FIELD_X_FORWARDED_FOR);
-    if (chain == NULL || (chain->flags & TG_FIELD_SET) == 0) {
-        p = put_forwarded_for(p, message, forward);
-    }
-    if (!has(message, TG_FIELD_X_FORWARDED_PROTO, forward->trusted)) {
+    const bool trusted = forward->trust == TG_TRUST_X_FORWARDED;
+    p = put_clients(p, message, forward);
+    if (!has(message, TG_FIELD_X_FORWARDED_PROTO, trusted)) {
         p = PUT_LINE(p, "X-Forwarded-Proto", forward->proto);
     }
-    if (forward->forwarded_host.n > 0 && !has(message, TG_FIELD_X_FORWARDED_HOST, forward->trusted)) {
+    if (forward->forwarded_host.n > 0 && !has(message, TG_FIELD_X_FORWARDED_HOST, trusted)) {
         p = PUT_LINE(p, "X-Forwarded-Host", forward->forwarded_host);
     }
-    if (!has(message, TG_FIELD_X_FORWARDED_PORT, forward->trusted)) {
+    if (!has(message, TG_FIELD_X_FORWARDED_PORT, trusted)) {
         p = PUT(p, "X-Forwarded-Port: ");
         p = put_number(p, forward->port);
         p = PUT(p, "\r\n");
@@ -197,7 +224,10 @@ put_frame(char *p, const struct tg_h1_frame *frame)
     } else if (frame->framing == TG_FRAMING_CHUNKED) {
         p = PUT(p, "Transfer-Encoding: chunked\r\n");
     }
-    if (frame->close) {
+    if (frame->upgrade.n > 0) {
+        p = PUT(p, "Connection: Upgrade\r\n");
+        p = PUT_LINE(p, "Upgrade", frame->upgrade);
+    } else if (frame->close) {
         p = PUT(p, "Connection: close\r\n");
     } else if (frame->keep_alive) {
         p = PUT(p, "Connection: keep-alive\r\n");
@@ -205,7 +235,7 @@ put_frame(char *p, const struct tg_h1_frame *frame)
     return PUT(p, "\r\n");
 }
 
-enum { FIXED_ROOM = 512 }; /* all that is written beside fields, addresses and the target */
+enum { FIXED_ROOM = 768 }; /* all that is written beside fields, the target and the authority */
 
 enum tg_rc
 tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path, struct tg_slice query,
@@ -213,7 +243,7 @@ tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path, 
                     struct tg_slice *out)
 {
     const size_t size = message->method.n + raw_path.n + query.n + 2 * fields_size(message) + forward->authority.n +
-                        forward->forwarded_host.n + FIXED_ROOM;
+                        2 * forward->forwarded_host.n + forward->proto.n + frame->upgrade.n + FIXED_ROOM;
     char *start = tg_arena_alloc(message->arena, size);
     if (start == NULL) {
         return TG_ENOMEM;
@@ -228,7 +258,7 @@ tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path, 
     p = PUT(p, " HTTP/1.1\r\n");
     p = PUT_LINE(p, "Host", forward->authority);
     for (unsigned i = 0; i < message->count; i++) {
-        if (!is_ours(&message->fields[i], forward->trusted)) {
+        if (!is_ours(&message->fields[i], forward->trust)) {
             p = put_field(p, &message->fields[i]);
         }
     }
@@ -243,7 +273,7 @@ enum tg_rc
 tg_h1_write_response(const struct tg_message *message, const struct tg_h1_frame *frame, struct tg_slice date,
                      struct tg_slice *out)
 {
-    const size_t size = fields_size(message) + message->reason.n + FIXED_ROOM;
+    const size_t size = fields_size(message) + message->reason.n + frame->upgrade.n + FIXED_ROOM;
     char *start = tg_arena_alloc(message->arena, size);
     if (start == NULL) {
         return TG_ENOMEM;

@@ -7,7 +7,7 @@
 #ifndef TG_HTTP_H1_WRITE_H
 #define TG_HTTP_H1_WRITE_H
 
-#include "http/message.h"
+#include "http/forwarded.h"
 
 /* How the written message frames its body and what it says of the connection. */
 struct tg_h1_frame {
@@ -16,16 +16,25 @@ struct tg_h1_frame {
     bool close;          /* say Connection: close */
     bool keep_alive;     /* say Connection: keep-alive, to HTTP/1.0 */
     uint64_t length;
+    struct tg_slice upgrade; /* not empty: say Connection: Upgrade, and to what */
+};
+
+/* Which of the fields that tell of those before the peer are the word of somebody trusted. The others are removed. */
+enum tg_trust {
+    TG_TRUST_NONE,
+    TG_TRUST_X_FORWARDED, /* X-Forwarded-For, -Proto, -Host, -Port and Via */
+    TG_TRUST_FORWARDED    /* Forwarded (RFC 7239) and Via */
 };
 
 /* What the gateway adds to a forwarded request. Empty slices are left out. */
 struct tg_h1_forward {
     struct tg_slice authority;
-    struct tg_slice client_ip;
+    struct tg_slice peer_ip;   /* who has connected; appended to a chain that is kept */
+    struct tg_slice client_ip; /* who it is for, as far as can be believed */
     struct tg_slice proto;
     struct tg_slice forwarded_host;
     unsigned port; /* that the client reached */
-    bool trusted;  /* what the client says of those before it is kept */
+    enum tg_trust trust;
 };
 
 /* A request head. *out is in the arena. TG_OK or TG_ENOMEM. */

@@ -15,23 +15,38 @@ enum { TG_MESSAGE_FIELDS_MAX = 512 }; /* also of what plugins add */
 /* How the body is delimited (RFC 9112, section 6). */
 enum tg_framing { TG_FRAMING_NONE, TG_FRAMING_LENGTH, TG_FRAMING_CHUNKED, TG_FRAMING_CLOSE };
 
+/* What becomes of a request's fields with an underscore in their name. */
+enum tg_underscores {
+    TG_UNDERSCORES_DROP,
+    TG_UNDERSCORES_ALLOW,
+    TG_UNDERSCORES_REJECT /* 400 */
+};
+
+/* How a request is read where there is a choice; zero is the default. To be set before parsing. */
+struct tg_reading {
+    uint8_t underscores; /* enum tg_underscores */
+    bool keep_slashes;   /* doubled slashes in the path are not merged */
+};
+
 struct tg_message {
     struct tg_arena *arena; /* borrowed */
     struct tg_field *fields;
     unsigned count;
     unsigned capacity;
-    uint64_t content_length; /* for TG_FRAMING_LENGTH */
-    uint8_t framing;         /* enum tg_framing */
-    uint8_t version_minor;   /* 0 or 1 */
-    bool keep_alive;         /* what this message says of its connection */
-    bool expect_continue;    /* request */
-    bool has_date;           /* response */
-    bool has_length;         /* response: a Content-Length, also where none delimits the body (HEAD, 304) */
-    uint16_t status;         /* response */
-    struct tg_slice method;  /* request */
-    struct tg_slice target;  /* request; as received */
-    struct tg_slice host;    /* request; value of Host, or authority of an absolute-form target */
-    struct tg_slice reason;  /* response */
+    uint64_t content_length;   /* for TG_FRAMING_LENGTH */
+    uint8_t framing;           /* enum tg_framing */
+    uint8_t version_minor;     /* 0 or 1 */
+    bool keep_alive;           /* what this message says of its connection */
+    bool expect_continue;      /* request */
+    bool upgrade;              /* Connection has the option */
+    bool has_date;             /* response */
+    bool has_length;           /* response: a Content-Length, also where none delimits the body (HEAD, 304) */
+    uint16_t status;           /* response */
+    struct tg_reading reading; /* request */
+    struct tg_slice method;    /* request */
+    struct tg_slice target;    /* request; as received */
+    struct tg_slice host;      /* request; value of Host, or authority of an absolute-form target */
+    struct tg_slice reason;    /* response */
 };
 
 void tg_message_init(struct tg_message *message, struct tg_arena *arena);

@@ -1,12 +1,15 @@
 #include "http/target.h"
 
-#define FAULT(name, code, words) static const struct tg_h1_fault name = {(code), (words)}
+#include <arpa/inet.h>
+
+#define FAULT(name, code, words) static const struct tg_h1_fault name = {(code), (words), TG_LIMIT_NONE}
 
 FAULT(bad_form, 400, "malformed request target");
 FAULT(bad_escape, 400, "malformed percent-encoding");
 FAULT(refused_escape, 400, "refused percent-encoding");
 FAULT(above_root, 400, "path climbs above the root");
 FAULT(bad_utf8, 400, "overlong UTF-8 in the path");
+FAULT(bad_parameter, 400, "dot segment with parameters");
 FAULT(bad_host, 400, "malformed Host");
 FAULT(no_connect, 501, "CONNECT is not supported");
 
@@ -35,13 +38,14 @@ is_unreserved(unsigned char c)
            c == '~';
 }
 
+/* Nothing in it has another spelling: it is its own normal form. */
 static bool
 is_plain(struct tg_slice path)
 {
     char before = 0;
     for (size_t i = 0; i < path.n; i++) {
         const char c = path.p[i];
-        if (c == '%' || (before == '/' && (c == '/' || c == '.'))) {
+        if (c == '%' || c == ';' || (before == '/' && (c == '/' || c == '.'))) {
             return false;
         }
         before = c;
@@ -49,42 +53,60 @@ is_plain(struct tg_slice path)
     return true;
 }
 
+/* The byte that "%xy" at p[i] stands for; -1: no escape. */
+static int
+unescape(const char *p, size_t n, size_t i)
+{
+    const int high = i + 2 < n ? hex_digit(p[i + 1]) : -1;
+    const int low = i + 2 < n ? hex_digit(p[i + 2]) : -1;
+    return high < 0 || low < 0 ? -1 : high << 4 | low;
+}
+
 /* Decodes what is unreserved and upper-cases the rest; refuses what would be read in two ways further on. */
 static enum tg_rc
-normalise_escapes(struct tg_slice path, char *out, size_t *out_len, const struct tg_h1_fault **fault)
+normalise_escapes(struct tg_target *out, struct tg_slice path, char *to, size_t *length,
+                  const struct tg_h1_fault **fault)
 {
     static const char hex[] = "0123456789ABCDEF";
     size_t n = 0;
     for (size_t i = 0; i < path.n; i++) {
         if (path.p[i] != '%') {
-            out[n++] = path.p[i];
+            to[n++] = path.p[i];
             continue;
         }
-        const int high = i + 2 < path.n ? hex_digit(path.p[i + 1]) : -1;
-        const int low = i + 2 < path.n ? hex_digit(path.p[i + 2]) : -1;
-        if (high < 0 || low < 0) {
+        const int c = unescape(path.p, path.n, i);
+        i += 2;
+        if (c < 0) {
             return refuse(fault, &bad_escape);
         }
-        const unsigned char c = (unsigned char)(high << 4 | low);
-        i += 2;
-        if (c < 0x20 || c == 0x7f || c == '/' || c == '\\') {
+        if (c < 0x20 || c == 0x7f) {
             return refuse(fault, &refused_escape);
         }
-        if (is_unreserved(c)) {
-            out[n++] = (char)c;
-        } else {
-            out[n++] = '%';
-            out[n++] = hex[high];
-            out[n++] = hex[low];
+        if (is_unreserved((unsigned char)c)) {
+            to[n++] = (char)c;
+            continue;
         }
+        if (c == '/' || c == '\\') {
+            out->doubts |= TG_DOUBT_ENCODED_SLASH;
+        }
+        to[n++] = '%';
+        to[n++] = hex[c >> 4];
+        to[n++] = hex[c & 15];
     }
-    *out_len = n;
+    *length = n;
     return TG_OK;
 }
 
-/* RFC 3986, section 5.2.4, in place; doubled slashes become one. */
+/* 1 for ".", 2 for "..", 0 for any other segment. */
+static unsigned
+dots_of(const char *segment, size_t n)
+{
+    return n == 1 && segment[0] == '.' ? 1 : n == 2 && segment[0] == '.' && segment[1] == '.' ? 2 : 0;
+}
+
+/* RFC 3986, section 5.2.4, in place; doubled slashes become one unless they are kept. */
 static enum tg_rc
-remove_dots(char *p, size_t *length, const struct tg_h1_fault **fault)
+remove_dots(char *p, size_t *length, bool keep_slashes, const struct tg_h1_fault **fault)
 {
     const size_t end = *length;
     size_t in = 0;
@@ -94,27 +116,30 @@ remove_dots(char *p, size_t *length, const struct tg_h1_fault **fault)
         const size_t next = slash == NULL ? end : (size_t)(slash - p);
         const size_t size = next - in - 1;
         const bool last = slash == NULL;
-        if (size == 0 && !last) {
+        const char *parameter = memchr(p + in + 1, ';', size);
+        const unsigned dots = dots_of(p + in + 1, size);
+        const size_t named = parameter == NULL ? size : (size_t)(parameter - p) - in - 1;
+        /* Without its parameters, "/;x/a" would be "//a" to rules and "/a" to an upstream. */
+        if (parameter != NULL && (dots_of(p + in + 1, named) != 0 || (named == 0 && !last))) {
+            return refuse(fault, &bad_parameter);
+        }
+        if (size == 0 && !last && !keep_slashes) {
             in = next;
             continue;
         }
-        if (size == 1 && p[in + 1] == '.') {
-            if (last) {
-                p[out++] = '/';
-            }
-        } else if (size == 2 && p[in + 1] == '.' && p[in + 2] == '.') {
+        if (dots == 2) {
             if (out == 0) {
                 return refuse(fault, &above_root);
             }
             do {
                 out--;
             } while (p[out] != '/');
-            if (last) {
-                p[out++] = '/';
-            }
-        } else {
+        } else if (dots == 0) {
             memmove(p + out, p + in, size + 1);
             out += size + 1;
+        }
+        if (dots != 0 && last) {
+            p[out++] = '/';
         }
         in = next;
     }
@@ -122,32 +147,88 @@ remove_dots(char *p, size_t *length, const struct tg_h1_fault **fault)
     return TG_OK;
 }
 
-/* RFC 3629, section 3: an overlong form would be a second spelling of an ASCII byte. */
-static bool
-has_overlong(const unsigned char *p, size_t n)
+/* Length of the UTF-8 sequence at `p` (RFC 3629, section 4); 0: it is none. */
+static size_t
+utf8_length(const unsigned char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] == 0xc0 || p[i] == 0xc1) {
-            return true;
-        }
-        if (i + 1 < n && ((p[i] == 0xe0 && p[i + 1] >= 0x80 && p[i + 1] < 0xa0) ||
-                          (p[i] == 0xf0 && p[i + 1] >= 0x80 && p[i + 1] < 0x90))) {
-            return true;
+    const size_t length = p[0] < 0x80                   ? 1
+                          : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                          : (p[0] & 0xf0) == 0xe0       ? 3
+                          : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                        : 0;
+    if (length == 0 || length > n) {
+        return 0;
+    }
+    for (size_t i = 1; i < length; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
         }
     }
-    return false;
+    const bool narrow = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90); /* overlong */
+    const bool wide = (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f);   /* surrogates, past the end */
+    return narrow || wide ? 0 : length;
+}
+
+/* An overlong form would be a second spelling of another character: it is never let through. */
+static bool
+is_overlong(const unsigned char *p, size_t n)
+{
+    const unsigned char next = n > 1 ? p[1] : 0;
+    /* Of five and six bytes, too: no UTF-8 any more, but there are readers that still take it. */
+    const unsigned end = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : p[0] == 0xf8 ? 0x88 : p[0] == 0xfc ? 0x84 : 0;
+    return p[0] == 0xc0 || p[0] == 0xc1 || (next >= 0x80 && next < end);
+}
+
+static enum tg_rc
+check_utf8(struct tg_target *out, const struct tg_h1_fault **fault)
+{
+    const unsigned char *p = (const unsigned char *)out->path.p;
+    for (size_t i = 0; i < out->path.n;) {
+        const size_t length = p[i] < 0x80 ? 1 : utf8_length(p + i, out->path.n - i);
+        if (length == 0) {
+            if (is_overlong(p + i, out->path.n - i)) {
+                return refuse(fault, &bad_utf8);
+            }
+            out->doubts |= TG_DOUBT_INVALID_UTF8;
+        }
+        i += length == 0 ? 1 : length;
+    }
+    return TG_OK;
+}
+
+/* What rules look at: decoded, without parameters. An encoded slash stays encoded, or it would look like one. */
+static size_t
+decode_path(struct tg_slice raw, char *to)
+{
+    size_t n = 0;
+    bool parameter = false;
+    for (size_t i = 0; i < raw.n; i++) {
+        parameter = raw.p[i] == ';' || (parameter && raw.p[i] != '/');
+        if (parameter) {
+            continue;
+        }
+        const int c = raw.p[i] == '%' ? unescape(raw.p, raw.n, i) : -1;
+        if (c < 0 || c == '/' || c == '\\') {
+            to[n++] = raw.p[i];
+        } else {
+            to[n++] = (char)c;
+            i += 2;
+        }
+    }
+    return n;
 }
 
 enum tg_rc
-tg_target_path(struct tg_slice path, struct tg_arena *arena, struct tg_slice *raw_path, struct tg_slice *decoded,
+tg_target_path(struct tg_target *out, struct tg_slice path, bool keep_slashes, struct tg_arena *arena,
                const struct tg_h1_fault **fault)
 {
+    out->doubts = 0;
     if (path.n == 0 || path.p[0] != '/') {
         return refuse(fault, &bad_form);
     }
     if (is_plain(path)) {
-        *raw_path = path;
-        *decoded = path;
+        out->raw_path = path;
+        out->path = path;
         return TG_OK;
     }
     char *raw = tg_arena_alloc(arena, path.n);
@@ -155,29 +236,17 @@ tg_target_path(struct tg_slice path, struct tg_arena *arena, struct tg_slice *ra
     if (raw == NULL || plain == NULL) {
         return TG_ENOMEM;
     }
-    size_t raw_len = 0;
-    enum tg_rc rc = normalise_escapes(path, raw, &raw_len, fault);
+    size_t n = 0;
+    enum tg_rc rc = normalise_escapes(out, path, raw, &n, fault);
     if (rc == TG_OK) {
-        rc = remove_dots(raw, &raw_len, fault);
+        rc = remove_dots(raw, &n, keep_slashes, fault);
     }
     if (rc != TG_OK) {
         return rc;
     }
-    size_t n = 0;
-    for (size_t i = 0; i < raw_len; i++) {
-        if (raw[i] == '%') {
-            plain[n++] = (char)(hex_digit(raw[i + 1]) << 4 | hex_digit(raw[i + 2]));
-            i += 2;
-        } else {
-            plain[n++] = raw[i];
-        }
-    }
-    if (has_overlong((const unsigned char *)plain, n)) {
-        return refuse(fault, &bad_utf8);
-    }
-    *raw_path = tg_slice_of(raw, raw_len);
-    *decoded = tg_slice_of(plain, n);
-    return TG_OK;
+    out->raw_path = tg_slice_of(raw, n);
+    out->path = tg_slice_of(plain, decode_path(out->raw_path, plain));
+    return check_utf8(out, fault);
 }
 
 /* RFC 3986, section 3.2.2: reg-name or IPv6 literal; returns the length of the host, 0 when it is none. */
@@ -186,12 +255,16 @@ host_length(struct tg_slice text)
 {
     size_t i = 0;
     if (text.n > 0 && text.p[0] == '[') {
-        for (i = 1; i < text.n && text.p[i] != ']'; i++) {
-            if (hex_digit(text.p[i]) < 0 && text.p[i] != ':' && text.p[i] != '.') {
-                return 0;
-            }
+        char literal[INET6_ADDRSTRLEN];
+        struct in6_addr address;
+        const char *close = memchr(text.p, ']', text.n);
+        const size_t n = close == NULL ? 0 : (size_t)(close - text.p) - 1;
+        if (n == 0 || n >= sizeof literal) {
+            return 0;
         }
-        return i < text.n && i > 2 ? i + 1 : 0;
+        memcpy(literal, text.p + 1, n);
+        literal[n] = '\0';
+        return memchr(literal, '\0', n) == NULL && inet_pton(AF_INET6, literal, &address) == 1 ? n + 2 : 0;
     }
     for (; i < text.n && text.p[i] != ':'; i++) {
         const unsigned char c = (unsigned char)text.p[i];
@@ -208,7 +281,7 @@ tg_target_host(struct tg_slice text, struct tg_arena *arena, struct tg_slice *au
                const struct tg_h1_fault **fault)
 {
     size_t n = host_length(text);
-    if (n == 0 || n > 255) {
+    if (n == 0 || n > 255 || (n < text.n && text.p[n] != ':')) {
         return refuse(fault, &bad_host);
     }
     unsigned port = 0;
@@ -279,7 +352,12 @@ tg_target_parse(struct tg_target *out, const struct tg_message *message, struct 
         }
         out->asterisk = true;
     } else if (rest.p[0] != '/') {
-        enum tg_rc rc = split_absolute(&rest, &authority, fault);
+        /* The target's host wins, but a Host that is none is refused all the same. */
+        enum tg_rc rc =
+            message->host.p == NULL ? TG_OK : tg_target_host(message->host, arena, &out->authority, &out->host, fault);
+        if (rc == TG_OK) {
+            rc = split_absolute(&rest, &authority, fault);
+        }
         if (rc != TG_OK) {
             return rc;
         }
@@ -302,5 +380,5 @@ tg_target_parse(struct tg_target *out, const struct tg_message *message, struct 
     if (path.n == 0) {
         path = TG_SLICE("/");
     }
-    return tg_target_path(path, arena, &out->raw_path, &out->path, fault);
+    return tg_target_path(out, path, message->reading.keep_slashes, arena, fault);
 }

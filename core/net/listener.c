@@ -19,6 +19,7 @@ struct tg_listener {
     struct event *readable;
     struct event *resume;
     int fd;
+    bool paused; /* by its owner */
     int reserve; /* a descriptor to give up, so that a connection can be accepted to be closed */
     tg_accept_cb accepted;
     void *arg;
@@ -68,6 +69,7 @@ shed(struct tg_listener *listener)
         }
         listener->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
+    listener->accepted(listener->arg, -1, NULL);
     tg_log(TG_LOG_WARN, "no descriptors left: accepting pauses");
     pause_accepting(listener);
 }
@@ -111,7 +113,23 @@ on_resume(evutil_socket_t fd, short what, void *arg)
     struct tg_listener *listener = arg;
     (void)fd;
     (void)what;
-    (void)event_add(listener->readable, NULL);
+    if (!listener->paused) {
+        (void)event_add(listener->readable, NULL);
+    }
+}
+
+void
+tg_listener_pause(struct tg_listener *listener, bool pause)
+{
+    if (listener->paused == pause) {
+        return;
+    }
+    listener->paused = pause;
+    if (pause) {
+        (void)event_del(listener->readable);
+    } else {
+        (void)event_add(listener->readable, NULL);
+    }
 }
 
 struct tg_listener *

@@ -11,7 +11,7 @@
 #include "net/loop.h"
 
 struct tg_listener;
-/* A new connection; `fd` is the callee's. */
+/* A new connection; `fd` is the callee's. -1: one was turned away, since no descriptor was left (`peer` is NULL). */
 typedef void (*tg_accept_cb)(void *arg, int fd, const struct tg_address *peer);
 
 /* A bound, listening, non-blocking socket of its own (SO_REUSEPORT): one for each worker slot. -1 with `err` set. */
@@ -21,6 +21,8 @@ int tg_listener_bind(const char *host, unsigned port, struct tg_err *err);
 struct tg_listener *tg_listener_new(struct tg_loop *loop, int fd, tg_accept_cb accepted, void *arg);
 /* Stops accepting; the descriptor stays open. NULL is allowed. */
 void tg_listener_free(struct tg_listener *listener);
+/* Leaves connections in the kernel's queue, or takes them again. */
+void tg_listener_pause(struct tg_listener *listener, bool pause);
 /* Takes what the kernel has already accepted, at most `max` connections. */
 void tg_listener_drain(struct tg_listener *listener, unsigned max);
 

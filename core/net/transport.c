@@ -78,7 +78,7 @@ failure(struct tg_transport *transport)
 enum tg_rc
 tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
-    if (!transport->readable) {
+    if (!transport->readable && !transport->unsure) {
         return TG_AGAIN;
     }
     ssize_t count;
@@ -88,6 +88,7 @@ tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got
     if (count > 0) {
         *got = (size_t)count;
         transport->readable = (size_t)count == n || transport->ended;
+        transport->unsure = true;
         return TG_OK;
     }
     if (count == 0) {
@@ -96,6 +97,7 @@ tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
         transport->readable = false;
+        transport->unsure = false;
         return TG_AGAIN;
     }
     return failure(transport);
@@ -125,15 +127,23 @@ tg_transport_write(struct tg_transport *transport, struct iovec *v, int count, s
 }
 
 enum tg_rc
-tg_transport_peek(struct tg_transport *transport)
+tg_transport_look(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
-    char byte;
-    const ssize_t count = recv(transport->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    const ssize_t count = recv(transport->fd, p, n, MSG_PEEK | MSG_DONTWAIT);
     if (count > 0) {
+        *got = (size_t)count;
         return TG_OK;
     }
     if (count == 0) {
         return TG_ECLOSED;
     }
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? TG_AGAIN : TG_ERESET;
+}
+
+enum tg_rc
+tg_transport_peek(struct tg_transport *transport)
+{
+    char byte;
+    size_t got;
+    return tg_transport_look(transport, &byte, 1, &got);
 }

@@ -3,8 +3,8 @@
  *
  * Owns: the descriptor and one persistent, edge-triggered event for both directions, registered once. Used by: proxy/
  * and pool.c. Knows nothing of HTTP.
- * Rule of reading: try first, wait when told TG_AGAIN; a short read says that there is no more, unless the end of the
- * stream was already announced (an edge that comes with the last data comes once).
+ * Rule of reading: try first, wait when told TG_AGAIN. After a short read the next one still asks the kernel: the edge
+ * of a reset that came with the last data comes once, and libevent does not tell it from data.
  */
 #ifndef TG_NET_TRANSPORT_H
 #define TG_NET_TRANSPORT_H
@@ -25,6 +25,7 @@ struct tg_transport {
     int fd; /* -1: closed */
     bool readable;
     bool writable;
+    bool unsure; /* something was read since the kernel last said that there is no more */
     bool ended;  /* the peer's end was announced: read until it is seen */
     bool failed; /* an error was announced */
     tg_transport_cb ready;
@@ -44,6 +45,8 @@ void tg_transport_shutdown(struct tg_transport *transport);
 TG_MUST_CHECK enum tg_rc tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got);
 /* Writes. TG_OK: *sent > 0, perhaps not all. TG_AGAIN: wait. TG_ERESET: it broke. */
 TG_MUST_CHECK enum tg_rc tg_transport_write(struct tg_transport *transport, struct iovec *v, int count, size_t *sent);
+/* Reads without taking, else as tg_transport_read: what is there is there for the next read. */
+TG_MUST_CHECK enum tg_rc tg_transport_look(struct tg_transport *transport, char *p, size_t n, size_t *got);
 /* Looks without taking: TG_OK there is something, TG_AGAIN nothing, TG_ECLOSED, TG_ERESET. */
 TG_MUST_CHECK enum tg_rc tg_transport_peek(struct tg_transport *transport);
 

@@ -17,6 +17,8 @@ enum tg_channel_type {
     TG_CHANNEL_COMMIT,   /* to the worker: make it the current one */
     TG_CHANNEL_ABORT,    /* to the worker: drop it */
     TG_CHANNEL_DRAIN,    /* to the worker: finish what is in work, then end */
+    TG_CHANNEL_LEND,     /* to the worker: a listening socket (fd) of a slot (serial) that pauses: accept for it too */
+    TG_CHANNEL_RETURN,   /* to the worker: the slot (serial) accepts again itself */
     TG_CHANNEL_REOPEN,   /* to the worker: open log files anew */
     TG_CHANNEL_PREPARED, /* to the master */
     TG_CHANNEL_FAILED    /* to the master; text says why */

@@ -43,6 +43,7 @@ run_child(struct tg_slot *slot, int channel)
 {
     struct tg_fleet *fleet = slot->fleet;
     const struct tg_worker_start start = {.slot = slot->number,
+                                          .workers = fleet->count,
                                           .channel = channel,
                                           .score = &fleet->board->scores[slot->number],
                                           .generation = fleet->generation,
@@ -69,6 +70,40 @@ run_child(struct tg_slot *slot, int channel)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     exit(tg_worker_run(&start));
+}
+
+/* The kernel goes on giving a slot without worker its share of the connections: another worker accepts them. */
+static void
+lend(struct tg_fleet *fleet)
+{
+    struct tg_slot *other = NULL;
+    for (unsigned i = 0; i < fleet->count && other == NULL; i++) {
+        other = fleet->slots[i].pid != 0 ? &fleet->slots[i] : NULL;
+    }
+    for (unsigned i = 0; i < fleet->count && other != NULL; i++) {
+        struct tg_slot *slot = &fleet->slots[i];
+        if (!slot->pauses || slot->borrower != NULL) {
+            continue;
+        }
+        slot->borrower = other;
+        for (unsigned k = 0; k < TG_LISTENERS_MAX; k++) {
+            const struct tg_channel_message message = {.type = TG_CHANNEL_LEND, .number = k, .serial = slot->number};
+            if (slot->listens[k].used && tg_channel_send(other->channel, &message, slot->listens[k].fd) != TG_OK) {
+                tg_log(TG_LOG_ERROR, "worker %u does not listen to the master", other->number);
+            }
+        }
+    }
+}
+
+static void
+take_back(struct tg_slot *slot)
+{
+    const struct tg_channel_message message = {.type = TG_CHANNEL_RETURN, .serial = slot->number};
+    if (slot->borrower != NULL && tg_channel_send(slot->borrower->channel, &message, -1) != TG_OK) {
+        tg_log(TG_LOG_ERROR, "worker %u does not listen to the master", slot->borrower->number);
+    }
+    slot->borrower = NULL;
+    slot->pauses = false;
 }
 
 static void
@@ -100,6 +135,8 @@ fork_worker(struct tg_slot *slot)
     if (slot->readable != NULL) {
         (void)event_add(slot->readable, NULL);
     }
+    take_back(slot);
+    lend(fleet);
 }
 
 static void
@@ -293,6 +330,7 @@ replace(struct tg_slot *slot)
         const unsigned shift = slot->quick_deaths - QUICK_FREE - 1;
         pause.tv_sec = shift < 5 ? 1 << shift : BACKOFF_MAX;
         tg_log(TG_LOG_ERROR, "worker %u dies too often: the next one in %ld s", slot->number, (long)pause.tv_sec);
+        slot->pauses = true;
     }
     (void)event_add(slot->restart, &pause);
 }
@@ -319,8 +357,14 @@ tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status)
         slot->channel = -1;
         fleet->board->scores[i].heartbeat = 0;
         fleet->hooks->died(fleet->hooks->arg, slot);
+        for (unsigned k = 0; k < fleet->count; k++) {
+            if (fleet->slots[k].borrower == slot) {
+                fleet->slots[k].borrower = NULL;
+            }
+        }
         if (!fleet->ending) {
             replace(slot);
+            lend(fleet);
         }
         return true;
     }

@@ -21,8 +21,10 @@ struct tg_slot {
     struct event *restart;
     uint64_t started; /* milliseconds */
     unsigned quick_deaths;
-    bool prepared; /* has answered for the generation that is being prepared, */
-    bool asked;    /* which it was asked to prepare */
+    bool pauses;              /* has no worker for a while; */
+    struct tg_slot *borrower; /* whose worker accepts for it; NULL: nobody's */
+    bool prepared;            /* has answered for the generation that is being prepared, */
+    bool asked;               /* which it was asked to prepare */
     struct tg_worker_listen listens[TG_LISTENERS_MAX];
 };
 

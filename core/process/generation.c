@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "vm/bundle.h"
 #include "vm/compile.h"
@@ -63,22 +64,105 @@ tg_manifest_name(const struct tg_generation *generation, const char *word, unsig
     return named.name;
 }
 
-/* "ordinal address port line field head fields header body send keepalive requests"; times in milliseconds */
+#define NUMBER(name, member)                                                                                           \
+    {                                                                                                                  \
+        name "=", offsetof(struct tg_downstream_config, member)                                                        \
+    }
+
+static const struct {
+    const char *name;
+    size_t offset; /* of an unsigned */
+} numbers[] = {
+    NUMBER("request_line", limits.line),
+    NUMBER("field", limits.field),
+    NUMBER("head", limits.head),
+    NUMBER("fields", limits.fields),
+    NUMBER("header_timeout", header_timeout),
+    NUMBER("body_timeout", body_timeout),
+    NUMBER("send_timeout", send_timeout),
+    NUMBER("keepalive_timeout", keepalive_timeout),
+    NUMBER("keepalive_requests", keepalive_requests),
+    NUMBER("body_rate", body_rate),
+    NUMBER("client_connections", client_connections),
+    NUMBER("proxy_protocol", proxy_protocol),
+    NUMBER("trust", trust),
+};
+
+static void
+take_setting(struct tg_downstream_config *config, const char *word)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const size_t n = strlen(numbers[i].name);
+        if (strncmp(word, numbers[i].name, n) == 0) {
+            const unsigned value = (unsigned)strtoul(word + n, NULL, 10);
+            memcpy((char *)config + numbers[i].offset, &value, sizeof value);
+            return;
+        }
+    }
+    if (strncmp(word, "underscores=", 12) == 0) {
+        config->reading.underscores = (uint8_t)strtoul(word + 12, NULL, 10);
+    } else if (strcmp(word, "keep_slashes=1") == 0) {
+        config->reading.keep_slashes = true;
+    }
+}
+
+/* "ordinal address port name=number ..."; times in milliseconds */
 static bool
 take_listen(void *arg, struct tg_slice rest)
 {
     struct tg_manifest *manifest = arg;
     struct tg_manifest_listen listen = {0};
     struct tg_downstream_config *config = &listen.config;
-    char text[256];
+    char text[1024];
+    char *state = NULL;
+    int used = 0;
     (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
-    const int found = sscanf(text, "%u %63s %u %u %u %u %u %u %u %u %u %u", &config->ordinal, listen.address,
-                             &config->port, &config->limits.line, &config->limits.field, &config->limits.head,
-                             &config->limits.fields, &config->header_timeout, &config->body_timeout,
-                             &config->send_timeout, &config->keepalive_timeout, &config->keepalive_requests);
-    if (found == 12 && manifest->listen_count < TG_LISTENERS_MAX) {
-        manifest->listens[manifest->listen_count++] = listen;
+    if (sscanf(text, "%u %63s %u%n", &config->ordinal, listen.address, &config->port, &used) != 3 ||
+        manifest->listen_count == TG_LISTENERS_MAX) {
+        return true;
     }
+    for (char *word = strtok_r(text + used, " ", &state); word != NULL; word = strtok_r(NULL, " ", &state)) {
+        take_setting(config, word);
+    }
+    manifest->listens[manifest->listen_count++] = listen;
+    return true;
+}
+
+/* "ordinal network": of a listener that stands before it. */
+static bool
+take_trusted(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    unsigned ordinal = 0;
+    char network[TG_ADDRESS_TEXT];
+    char text[256];
+    struct tg_err err = {0};
+    (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
+    if (sscanf(text, "%u %63s", &ordinal, network) != 2) {
+        return true;
+    }
+    for (unsigned i = 0; i < manifest->listen_count; i++) {
+        struct tg_cidr_list *list = &manifest->trusted[i];
+        if (manifest->listens[i].config.ordinal == ordinal) {
+            if (list->max == 0) {
+                tg_cidr_list_init(list, TG_TRUSTED_MAX);
+            }
+            if (tg_cidr_list_add(list, network, strlen(network), &err) != TG_OK) {
+                tg_log(TG_LOG_ERROR, "trusted_proxies: %s", err.text);
+            }
+        }
+    }
+    return true;
+}
+
+/* "memory connections" */
+static bool
+take_limits(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    char text[64];
+    (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
+    (void)sscanf(text, "%zu %u", &manifest->memory, &manifest->connections);
     return true;
 }
 
@@ -114,6 +198,9 @@ tg_generation_free(struct tg_generation *generation)
     }
     if (generation->fd >= 0) {
         close(generation->fd);
+    }
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        tg_cidr_list_fini(&generation->manifest->trusted[i]);
     }
     tg_mem_free(generation->manifest);
     tg_mem_free(generation);
@@ -186,6 +273,8 @@ tg_generation_open(int fd, struct tg_err *err)
         goto fail;
     }
     tg_manifest_each(generation, "listen", take_listen, generation->manifest);
+    tg_manifest_each(generation, "trust", take_trusted, generation->manifest);
+    tg_manifest_each(generation, "limits", take_limits, generation->manifest);
     tg_manifest_each(generation, "dict", take_dict, generation->manifest);
     tg_manifest_each(generation, "log", take_log, generation->manifest);
     return generation;

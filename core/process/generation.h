@@ -12,7 +12,7 @@
 #include "base/slice.h"
 #include "proxy/downstream.h"
 
-enum { TG_GENERATION_ID = 13, TG_GENERATION_DICTS = 128, TG_COMPILE_TIMEOUT = 10 /* seconds */ };
+enum { TG_GENERATION_ID = 13, TG_GENERATION_DICTS = 128, TG_COMPILE_TIMEOUT = 10 /* seconds */, TG_TRUSTED_MAX = 4096 };
 
 struct tg_manifest_listen {
     char address[TG_ADDRESS_TEXT];
@@ -30,6 +30,9 @@ struct tg_manifest {
     unsigned listen_count;
     struct tg_manifest_dict dicts[TG_GENERATION_DICTS];
     unsigned dict_count;
+    struct tg_cidr_list trusted[TG_LISTENERS_MAX]; /* by listener, as `listens` */
+    size_t memory;                                 /* bytes of a worker; 0: what the machine or its cgroup has */
+    unsigned connections;                          /* of a worker; 0: by its descriptors */
     char log_level[8];
 };
 

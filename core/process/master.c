@@ -321,6 +321,24 @@ roll_back(struct tg_master *master, struct tg_control_client *client, const char
     prepare(master, generation);
 }
 
+/* The limits that were reached, over all workers. */
+static size_t
+put_limits(const struct tg_master *master, char *out, size_t size)
+{
+    size_t n = 0;
+    for (unsigned limit = 1; limit < TG_LIMIT_COUNT && n < size; limit++) {
+        unsigned long long reached = 0;
+        for (unsigned i = 0; i < master->fleet.count; i++) {
+            reached += master->fleet.board->scores[i].limits[limit];
+        }
+        if (reached > 0) {
+            n += (size_t)snprintf(out + n, size - n, "limit       %s reached %llu time%s\n",
+                                  tg_limit_name((enum tg_limit)limit), reached, reached == 1 ? "" : "s");
+        }
+    }
+    return n < size ? n : size;
+}
+
 static size_t
 put_status(const struct tg_master *master, char *out, size_t size)
 {
@@ -337,6 +355,7 @@ put_status(const struct tg_master *master, char *out, size_t size)
                               (unsigned long long)score->failed, (unsigned long long)(score->lua_bytes / 1024),
                               (unsigned long long)score->generations, score->generations == 1 ? "" : "s");
     }
+    n += put_limits(master, out + n, size - n);
     for (const struct tg_generation *old = master->current->next; old != NULL && n < size; old = old->next) {
         n += (size_t)snprintf(out + n, size - n, "earlier     %s\n", old->id);
     }

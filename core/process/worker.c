@@ -1,6 +1,7 @@
 #include "process/worker.h"
 
 #include <event2/event.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,16 +12,32 @@
 #include "base/log.h"
 #include "net/listener.h"
 #include "process/channel.h"
+#include "process/memory.h"
 #include "proxy/machine.h"
 #include "vm/vm.h"
 
-enum { BEAT = 100 /* milliseconds */, ORPHAN_TIME = 60 /* seconds */, BUFFERS_KEPT = 64, EXCHANGES_MAX = 1U << 20 };
+enum {
+    BEAT = 100 /* milliseconds */,
+    ORPHAN_TIME = 60 /* seconds */,
+    BUFFERS_KEPT = 64,
+    TRIM_EVERY = 1000 /* milliseconds */,
+    EXCHANGES_MAX = 1U << 20
+};
+
+/* The listening socket of another slot, which has no worker for a while. */
+struct lent {
+    struct lent *next;
+    struct tg_listener *listener;
+    uint64_t slot;
+    int fd;
+};
 
 struct place {
     struct tg_worker *worker;
     struct tg_listener *listener;
     unsigned index;
-    int fd;     /* -1: none */
+    int fd; /* -1: none */
+    struct lent *lent;
     int staged; /* came with the generation that is being prepared; -1: none */
 };
 
@@ -29,6 +46,9 @@ struct tg_worker {
     struct tg_loop *loop;
     struct tg_proxy proxy;
     struct tg_proxy_counters counters;
+    struct tg_cidr_list trusted[TG_LISTENERS_MAX];
+    size_t memory;    /* bytes that it may use */
+    uint64_t trimmed; /* milliseconds; when free memory was last given back */
     struct tg_host host;
     struct place places[TG_LISTENERS_MAX];
     struct tg_vm *prepared;
@@ -44,12 +64,52 @@ static void
 on_accepted(void *arg, int fd, const struct tg_address *peer)
 {
     struct place *place = arg;
+    if (fd < 0) {
+        tg_proxy_limited(&place->worker->proxy, TG_LIMIT_DESCRIPTORS);
+        return;
+    }
     tg_downstream_accept(&place->worker->proxy, place->index, fd, peer);
+}
+
+/* Gives back those of `slot`, or all. What waits on them is the next worker's: nothing is lost by closing. */
+static void
+give_back(struct place *place, const uint64_t *slot)
+{
+    struct lent **p = &place->lent;
+    while (*p != NULL) {
+        struct lent *lent = *p;
+        if (slot != NULL && lent->slot != *slot) {
+            p = &lent->next;
+            continue;
+        }
+        *p = lent->next;
+        tg_listener_free(lent->listener);
+        close(lent->fd);
+        tg_mem_free(lent);
+    }
+}
+
+static void
+borrow(struct tg_worker *worker, const struct tg_channel_message *message, int fd)
+{
+    struct place *place = message->number < TG_LISTENERS_MAX ? &worker->places[message->number] : NULL;
+    struct lent *lent = place != NULL && place->listener != NULL && fd >= 0 ? tg_mem_new(struct lent) : NULL;
+    struct tg_listener *listener = lent != NULL ? tg_listener_new(worker->loop, fd, on_accepted, place) : NULL;
+    if (listener == NULL) {
+        tg_mem_free(lent);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return;
+    }
+    *lent = (struct lent){.next = place->lent, .listener = listener, .slot = message->serial, .fd = fd};
+    place->lent = lent;
 }
 
 static void
 close_place(struct place *place)
 {
+    give_back(place, NULL);
     if (place->listener != NULL) {
         /* What the kernel has accepted for us would be reset otherwise. */
         tg_listener_drain(place->listener, 4096);
@@ -62,19 +122,53 @@ close_place(struct place *place)
     }
 }
 
+/* SECURITY 1.2: 80 % of the descriptors, less what the gateway itself needs. A proxied exchange takes two. */
+static unsigned
+connections_max(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 10000000) {
+        return 1000000;
+    }
+    const rlim_t share = limit.rlim_cur / 10 * 8;
+    return share > 512 ? (unsigned)share - 256 : (unsigned)(limit.rlim_cur / 2);
+}
+
+/* The list of the manifest's listener `k` becomes that of place `i`. */
+static void
+apply_trusted(struct tg_worker *worker, struct tg_manifest *manifest, unsigned i, unsigned k)
+{
+    struct tg_cidr_list *list = &worker->trusted[i];
+    tg_cidr_list_fini(list);
+    *list = manifest->trusted[k];
+    manifest->trusted[k] = (struct tg_cidr_list){0};
+    worker->proxy.configs[i].trusted = list->count > 0 ? list : NULL;
+}
+
+static void
+apply_limits(struct tg_worker *worker, const struct tg_manifest *manifest)
+{
+    const unsigned most = connections_max();
+    worker->memory = manifest->memory != 0 ? manifest->memory : tg_memory_share(worker->start->workers);
+    worker->proxy.connections_max =
+        manifest->connections != 0 && manifest->connections < most ? manifest->connections : most;
+}
+
 /* Makes the listeners those of the manifest. A place keeps its connections when only its limits change. */
 static void
-apply_listens(struct tg_worker *worker, const struct tg_manifest *manifest, const struct tg_worker_listen *known)
+apply_listens(struct tg_worker *worker, struct tg_manifest *manifest, const struct tg_worker_listen *known)
 {
     for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
         struct place *place = &worker->places[i];
         struct tg_downstream_config *config = &worker->proxy.configs[i];
         const struct tg_manifest_listen *wanted = NULL;
+        unsigned from = 0;
         for (unsigned k = 0; k < manifest->listen_count && known[i].used; k++) {
             const struct tg_manifest_listen *listen = &manifest->listens[k];
             if (listen->config.port == known[i].listen.config.port &&
                 strcmp(listen->address, known[i].listen.address) == 0) {
                 wanted = listen;
+                from = k;
             }
         }
         if (place->staged >= 0) {
@@ -87,6 +181,7 @@ apply_listens(struct tg_worker *worker, const struct tg_manifest *manifest, cons
             continue;
         }
         *config = wanted->config;
+        apply_trusted(worker, manifest, i, from);
         if (place->listener == NULL && place->fd >= 0) {
             place->listener = tg_listener_new(worker->loop, place->fd, on_accepted, place);
         }
@@ -155,6 +250,7 @@ commit(struct tg_worker *worker, struct tg_worker_listen *known)
         return;
     }
     apply_listens(worker, worker->prepared_generation->manifest, known);
+    apply_limits(worker, worker->prepared_generation->manifest);
     start_generation(worker, worker->prepared, worker->prepared_generation);
     worker->prepared = NULL;
     forget_prepared(worker);
@@ -215,6 +311,14 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
     case TG_CHANNEL_LISTEN:
         stage_listen(worker, known, message, fd);
         return;
+    case TG_CHANNEL_LEND:
+        borrow(worker, message, fd);
+        return;
+    case TG_CHANNEL_RETURN:
+        for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+            give_back(&worker->places[i], &message->serial);
+        }
+        break;
     case TG_CHANNEL_PREPARE:
         prepare(worker, message, fd);
         return;
@@ -260,6 +364,35 @@ on_channel(evutil_socket_t channel, short what, void *arg)
     }
 }
 
+/* SECURITY 2: what is done depends on how much is left; the worker goes back to normal by itself. */
+static void
+watch_memory(struct tg_worker *worker)
+{
+    const enum tg_pressure before = worker->proxy.pressure;
+    const enum tg_pressure pressure = tg_memory_pressure(tg_memory_used(), worker->memory);
+    const uint64_t now = tg_loop_now(worker->loop);
+    worker->proxy.pressure = pressure;
+    worker->start->score->pressure = pressure;
+    if (pressure != before) {
+        static const char *const deeds[] = {"all is well", "no connection is kept", "new requests get 503",
+                                            "nothing is accepted"};
+        tg_log(TG_LOG_WARN, "memory: %zu of %zu MiB in use: %s", tg_memory_used() >> 20, worker->memory >> 20,
+               deeds[pressure]);
+        for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+            if (worker->places[i].listener != NULL) {
+                tg_listener_pause(worker->places[i].listener, pressure == TG_PRESSURE_STOP);
+            }
+        }
+    }
+    if (pressure == TG_PRESSURE_STOP) {
+        tg_machine_shed(&worker->proxy);
+    }
+    if (pressure != TG_PRESSURE_NONE && now >= worker->trimmed + TRIM_EVERY) {
+        worker->trimmed = now;
+        (void)malloc_trim(0); /* what was freed would count as used otherwise */
+    }
+}
+
 static void
 on_beat(evutil_socket_t fd, short what, void *arg)
 {
@@ -273,6 +406,10 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     score->active = worker->counters.active;
     score->failed = worker->counters.failed;
     score->lua_bytes = tg_vm_bytes(worker->host.current);
+    for (unsigned i = 0; i < TG_LIMIT_COUNT; i++) {
+        score->limits[i] = worker->counters.limits[i];
+    }
+    watch_memory(worker);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {
         tg_sink_flush(worker->host.sinks[i]);
     }
@@ -295,18 +432,6 @@ on_signal(evutil_socket_t number, short what, void *arg)
     } else if (number == SIGTERM) {
         tg_loop_stop(worker->loop);
     }
-}
-
-/* SECURITY 1.2: 80 % of the descriptors, less what the gateway itself needs. A proxied exchange takes two. */
-static unsigned
-connections_max(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 10000000) {
-        return 1000000;
-    }
-    const rlim_t share = limit.rlim_cur / 10 * 8;
-    return share > 512 ? (unsigned)share - 256 : (unsigned)(limit.rlim_cur / 2);
 }
 
 static enum tg_rc
@@ -343,7 +468,6 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
     proxy->policy = &tg_vm_policy;
     proxy->hooks = &tg_machine_hooks;
     proxy->counters = &worker->counters;
-    proxy->connections_max = connections_max();
     proxy->exchanges_max = EXCHANGES_MAX;
     tg_buffer_pool_init(&proxy->buffers, BUFFERS_KEPT);
     struct tg_host *host = &worker->host;
@@ -391,6 +515,7 @@ tg_worker_run(const struct tg_worker_start *start)
     }
     start_generation(worker, vm, start->generation);
     apply_listens(worker, start->generation->manifest, start->listens);
+    apply_limits(worker, start->generation->manifest);
     start->score->heartbeat = tg_loop_now(worker->loop);
     tg_loop_run(worker->loop);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {

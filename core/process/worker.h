@@ -23,7 +23,8 @@ struct tg_worker_dict {
 /* What a worker begins with; all borrowed, in memory that the fork has copied. */
 struct tg_worker_start {
     unsigned slot;
-    int channel; /* to the master */
+    unsigned workers; /* in all */
+    int channel;      /* to the master */
     struct tg_score *score;
     const struct tg_generation *generation;
     const struct tg_worker_listen *listens; /* TG_LISTENERS_MAX places */

@@ -276,7 +276,8 @@ drive(struct tg_call *call)
         return;
     }
     const bool lost = rc == TG_ECLOSED || rc == TG_ERESET;
-    if (lost && call->upstream.reused && call->repeatable && !call->has_head && call->head.filled == 0) {
+    if (lost && call->upstream.reused && call->repeatable && !call->has_head && call->head.filled == 0 &&
+        call->head.interim == 0) {
         tg_upstream_release(&call->upstream, false);
         open_upstream(call, true); /* the pool's connection had been closed just before */
         return;

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
+#include "net/proxy_protocol.h"
 
 enum { LINGER_BYTES = 64 * 1024, LINGER_TIME = 2000 };
 
@@ -36,11 +38,91 @@ linger_on(struct tg_downstream *down)
     }
 }
 
+static bool
+is_trusted(const struct tg_downstream *down, const struct tg_address *address)
+{
+    const struct tg_cidr_list *trusted = tg_downstream_config(down)->trusted;
+    return trusted != NULL && tg_cidr_list_match(trusted, address);
+}
+
+/* Trusted peers speak for many clients, and are not limited as one. False: the client has too many already. */
+static bool
+count_client(struct tg_downstream *down, const struct tg_address *address)
+{
+    const unsigned max = tg_downstream_config(down)->client_connections;
+    unsigned open = 0;
+    if (max == 0 || is_trusted(down, address)) {
+        return true;
+    }
+    down->counted = tg_client_enter(&down->proxy->clients, address, &open);
+    if (open > max) {
+        tg_proxy_limited(down->proxy, TG_LIMIT_CLIENT_CONNECTIONS);
+        return false;
+    }
+    return true;
+}
+
+static void
+set_client(struct tg_downstream *down, const struct tg_address *address)
+{
+    if (address->len <= sizeof down->client) {
+        memcpy(&down->client, &address->sa, address->len);
+    }
+}
+
+/* What went wrong is no client's business: it is closed without an answer. */
+static void
+refuse_announcement(struct tg_downstream *down, const char *why)
+{
+    char client[TG_ADDRESS_TEXT];
+    unsigned port;
+    (void)tg_downstream_client(&down->client, client, &port);
+    tg_log(TG_LOG_INFO, "client %s:%u: PROXY protocol: %s", client, port, why);
+    tg_downstream_close(down, false);
+}
+
+/* The header is looked at until it is whole, so that what follows it stays in the socket. */
+static void
+read_announcement(struct tg_downstream *down)
+{
+    char bytes[TG_PROXY_PROTOCOL_MAX];
+    struct tg_proxy_protocol header;
+    const char *why = "";
+    size_t n = 0;
+    enum tg_rc rc = tg_transport_look(&down->transport, bytes, sizeof bytes, &n);
+    if (rc == TG_OK) {
+        rc = tg_proxy_protocol_parse(&header, bytes, n, &why);
+    }
+    if (rc == TG_AGAIN && !down->transport.ended) {
+        return;
+    }
+    if (rc == TG_OK) {
+        rc = tg_transport_read(&down->transport, bytes, header.length, &n);
+    }
+    if (rc != TG_OK || n != header.length) {
+        refuse_announcement(down, rc == TG_EPROTOCOL ? why : "the connection ended within its header");
+        return;
+    }
+    if (header.kind == TG_PROXY_PROTOCOL_ADDRESSES) {
+        set_client(down, &header.source);
+        if (!count_client(down, &header.source)) {
+            tg_downstream_close(down, false);
+            return;
+        }
+    }
+    down->mode = TG_DOWNSTREAM_OPEN;
+    if (down->transport.readable) {
+        start_exchange(down);
+    }
+}
+
 static void
 on_ready(struct tg_transport *transport)
 {
     struct tg_downstream *down = (struct tg_downstream *)transport;
-    if (down->mode == TG_DOWNSTREAM_LINGER) {
+    if (down->mode == TG_DOWNSTREAM_ANNOUNCED) {
+        read_announcement(down);
+    } else if (down->mode == TG_DOWNSTREAM_LINGER) {
         linger_on(down);
     } else if (down->exchange != NULL) {
         down->proxy->hooks->drive(down->exchange);
@@ -56,6 +138,9 @@ on_expired(struct tg_deadline *deadline)
     if (down->exchange != NULL) {
         down->proxy->hooks->expired(down->exchange);
     } else {
+        if (down->mode == TG_DOWNSTREAM_OPEN) {
+            tg_proxy_limited(down->proxy, down->requests == 0 ? TG_LIMIT_HEADER_TIMEOUT : TG_LIMIT_KEEPALIVE_TIMEOUT);
+        }
         tg_downstream_close(down, false);
     }
 }
@@ -65,6 +150,13 @@ on_task(struct tg_task *task)
 {
     struct tg_downstream *down = (struct tg_downstream *)((char *)task - offsetof(struct tg_downstream, task));
     on_ready(&down->transport);
+}
+
+void
+tg_proxy_limited(struct tg_proxy *proxy, enum tg_limit limit)
+{
+    proxy->counters->limits[limit]++;
+    tg_log_debug("limit %s", tg_limit_name(limit));
 }
 
 void
@@ -78,16 +170,28 @@ tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const st
 {
     struct tg_downstream *down = NULL;
     proxy->counters->connections++;
-    if (proxy->counters->active >= proxy->connections_max || (down = tg_mem_new(struct tg_downstream)) == NULL) {
+    if (proxy->counters->active >= proxy->connections_max) {
+        tg_proxy_limited(proxy, TG_LIMIT_CONNECTIONS);
+        close(fd);
+        return;
+    }
+    if ((down = tg_mem_new(struct tg_downstream)) == NULL) {
         close(fd);
         return;
     }
     *down = (struct tg_downstream){
         .proxy = proxy, .listener = (uint16_t)listener, .deadline = {.expired = on_expired}, .task = {.run = on_task}};
-    if (client->len <= sizeof down->client) {
-        memcpy(&down->client, &client->sa, client->len);
+    set_client(down, client);
+    const bool announced = tg_downstream_config(down)->proxy_protocol != 0;
+    down->mode = announced ? TG_DOWNSTREAM_ANNOUNCED : TG_DOWNSTREAM_OPEN;
+    if (announced ? !is_trusted(down, client) : !count_client(down, client)) {
+        tg_client_leave(&proxy->clients, down->counted);
+        close(fd);
+        tg_mem_free(down);
+        return;
     }
     if (tg_transport_open(&down->transport, proxy->loop, fd, on_ready) != TG_OK) {
+        tg_client_leave(&proxy->clients, down->counted);
         tg_mem_free(down);
         return;
     }
@@ -110,6 +214,7 @@ tg_downstream_close(struct tg_downstream *down, bool reset)
         down->next->link = down->link;
     }
     down->proxy->counters->active--;
+    tg_client_leave(&down->proxy->clients, down->counted);
     tg_deadline_remove(&down->deadline);
     tg_task_remove(down->proxy->loop, &down->task);
     if (reset) {

@@ -11,8 +11,11 @@
 #include <netinet/in.h>
 
 #include "base/buffer.h"
+#include "base/limit.h"
 #include "http/h1_parse.h"
+#include "net/cidr.h"
 #include "net/transport.h"
+#include "proxy/client.h"
 #include "proxy/peer.h"
 #include "proxy/policy.h"
 
@@ -28,6 +31,12 @@ struct tg_downstream_config {
     unsigned send_timeout; /* between bytes */
     unsigned keepalive_timeout;
     unsigned keepalive_requests;
+    unsigned body_rate;          /* bytes a second that a request's body needs after its first seconds; 0: none */
+    unsigned client_connections; /* of one client address, in this worker; 0: no limit */
+    unsigned proxy_protocol;     /* connections begin with its header, and come from trusted addresses only */
+    unsigned trust;              /* enum tg_trust: which fields of trusted peers are believed */
+    struct tg_reading reading;
+    const struct tg_cidr_list *trusted; /* of the worker; NULL: none */
 };
 
 struct tg_downstream;
@@ -42,10 +51,19 @@ struct tg_downstream_hooks {
 };
 
 struct tg_proxy_counters {
-    uint64_t connections; /* accepted */
-    uint64_t requests;    /* answered */
-    uint64_t active;      /* connections open now */
-    uint64_t failed;      /* answered by the gateway with 5xx, or cut */
+    uint64_t connections;            /* accepted */
+    uint64_t requests;               /* answered */
+    uint64_t active;                 /* connections open now */
+    uint64_t failed;                 /* answered by the gateway with 5xx, or cut */
+    uint64_t limits[TG_LIMIT_COUNT]; /* how often each was reached */
+};
+
+/* How short memory is (SECURITY 2). */
+enum tg_pressure {
+    TG_PRESSURE_NONE,
+    TG_PRESSURE_CLOSE, /* 85 %: no keep-alive */
+    TG_PRESSURE_SHED,  /* 92 %: new requests are answered with 503 */
+    TG_PRESSURE_STOP   /* 95 %: nothing is accepted, the largest body is given up */
 };
 
 /* A worker's proxy: what its connections and exchanges share. */
@@ -61,11 +79,17 @@ struct tg_proxy {
     unsigned exchanges_max;
     unsigned connections_max;
     bool draining; /* no keep-alive any more */
+    enum tg_pressure pressure;
+    struct tg_clients clients;
     struct tg_proxy_counters *counters;
     struct tg_downstream_config configs[TG_LISTENERS_MAX];
 };
 
-enum tg_downstream_mode { TG_DOWNSTREAM_OPEN, TG_DOWNSTREAM_LINGER };
+enum tg_downstream_mode {
+    TG_DOWNSTREAM_ANNOUNCED, /* the header of the PROXY protocol comes first */
+    TG_DOWNSTREAM_OPEN,
+    TG_DOWNSTREAM_LINGER
+};
 
 struct tg_downstream {
     struct tg_transport transport; /* first: the event leads back here */
@@ -75,7 +99,8 @@ struct tg_downstream {
     struct tg_task task; /* drives the exchange in the next turn */
     struct tg_downstream *next;
     struct tg_downstream **link;
-    struct sockaddr_in6 client; /* or a sockaddr_in */
+    struct tg_client *counted;
+    struct sockaddr_in6 client; /* or a sockaddr_in: who has connected, or who was announced */
     uint16_t listener;
     uint8_t mode;
     uint32_t requests;
@@ -91,6 +116,9 @@ void tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange
 void tg_downstream_linger(struct tg_downstream *down);
 /* Closes at once; `reset`: so that a cut answer is seen as one. Its exchange, if any, must have let go of it. */
 void tg_downstream_close(struct tg_downstream *down, bool reset);
+
+/* A limit was reached: counts it, and says so at debug level. */
+void tg_proxy_limited(struct tg_proxy *proxy, enum tg_limit limit);
 
 /* Drives the connection's exchange in the next turn. */
 void tg_downstream_again(struct tg_downstream *down);

@@ -116,11 +116,22 @@ tg_exchange_fail(struct tg_exchange *x, unsigned status, const char *reason)
         x->reply.n = 0; /* memory is short: the status alone must do */
         x->response.content_length = 0;
     }
+    if (status == 503 && tg_message_add(&x->response, TG_SLICE("Retry-After"), TG_SLICE("1")) != TG_OK) {
+        x->response.count = 0; /* as above */
+    }
     x->abi.source = TG_SOURCE_GATEWAY;
     if (status >= 500) {
         x->proxy->counters->failed++;
     }
     tg_exchange_go(x, TG_STATE_RESPONSE);
+}
+
+void
+tg_exchange_limited(struct tg_exchange *x, enum tg_limit limit)
+{
+    if (limit != TG_LIMIT_NONE) {
+        tg_proxy_limited(x->proxy, limit);
+    }
 }
 
 void

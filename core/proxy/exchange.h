@@ -21,6 +21,7 @@ enum tg_exchange_state {
     TG_STATE_AWAIT,    /* the request goes out, the response head comes */
     TG_STATE_RESPONSE, /* response phases */
     TG_STATE_RELAY,    /* the response goes out */
+    TG_STATE_TUNNEL,   /* the connection has become another protocol's */
     TG_STATE_DRAIN,    /* what is left of the request is read away */
     TG_STATE_LOG,      /* log phase */
     TG_STATE_END,
@@ -55,16 +56,20 @@ struct tg_exchange {
     void *generation;           /* of the policy's */
     void *coroutines;           /* of the policy's */
     uint8_t state;
-    bool entered;   /* the policy was entered for this state, */
-    bool decided;   /* and is through with it, */
-    int8_t outcome; /* with this enum tg_rc */
-    bool keep;      /* the connection is kept after this exchange */
-    bool continued; /* 100 was sent */
-    bool sent;      /* the request went out whole */
-    bool fresh;     /* the next attempt does without the pool */
-    bool to_head;   /* the method is HEAD */
-    bool local;     /* the response is our own */
-    uint64_t start; /* microseconds */
+    bool entered;         /* the policy was entered for this state, */
+    bool decided;         /* and is through with it, */
+    int8_t outcome;       /* with this enum tg_rc */
+    bool keep;            /* the connection is kept after this exchange */
+    bool continued;       /* 100 was sent */
+    bool sent;            /* the request went out whole */
+    bool fresh;           /* the next attempt does without the pool */
+    bool to_head;         /* the method is HEAD */
+    bool local;           /* the response is our own */
+    uint8_t trust;        /* enum tg_trust */
+    uint8_t hints;        /* 103 answers passed on */
+    uint64_t body_since;  /* microseconds; when the wait for the request's body began, 0: there is none */
+    uint64_t body_waited; /* microseconds of such waits before */
+    uint64_t start;       /* microseconds */
     uint64_t attempt_start;
     struct tg_arena arena; /* messages, heads, copies: all that lives as long as the exchange */
     struct tg_message request;
@@ -85,7 +90,10 @@ struct tg_exchange {
     struct tg_upstream_head upstream_head;
     struct tg_buffer *response_buffer; /* while the response head is read */
     struct tg_slice reply;             /* body of a response of our own */
-    struct sockaddr_in6 client;
+    unsigned tunnel_timeout;           /* milliseconds */
+    struct tg_slice upgrade;           /* what the connection becomes when the peer agrees; in the request's head */
+    struct tg_slice unsent;            /* rest of a 103, which goes before the response */
+    struct sockaddr_in6 client;        /* who the request is for, as far as can be believed */
     char input[TG_EXCHANGE_INPUT];
     char block[TG_EXCHANGE_BLOCK];
 };
@@ -104,6 +112,8 @@ void tg_exchange_fail(struct tg_exchange *exchange, unsigned status, const char 
 void tg_exchange_refuse(struct tg_exchange *exchange, unsigned status, const char *reason);
 /* The client is gone or its answer is cut: goes to LOG, with the connection closed by a reset. */
 void tg_exchange_abort(struct tg_exchange *exchange, enum tg_rc rc);
+/* A limit was reached: see tg_proxy_limited. TG_LIMIT_NONE is allowed. */
+void tg_exchange_limited(struct tg_exchange *exchange, enum tg_limit limit);
 /* Begins a response of our own with an empty head. The body is borrowed. */
 void tg_exchange_respond(struct tg_exchange *exchange, unsigned status, struct tg_slice body);
 

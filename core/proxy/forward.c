@@ -4,6 +4,8 @@
 #include "http/h1_write.h"
 #include "proxy/request.h"
 
+enum { HINTS_MAX = 8 }; /* SECURITY 1.1 */
+
 void
 tg_forward_init(struct tg_exchange *x, tg_forward_cb changed)
 {
@@ -32,7 +34,8 @@ tg_forward_failed(struct tg_exchange *x, enum tg_rc rc)
 static struct tg_h1_frame
 request_frame(const struct tg_exchange *x)
 {
-    struct tg_h1_frame frame = {.framing = x->request.framing, .length = x->request.content_length};
+    struct tg_h1_frame frame = {
+        .framing = x->request.framing, .length = x->request.content_length, .upgrade = x->upgrade};
     if (x->buffered.whole) {
         const bool none = x->buffered.n == 0 && x->request.framing == TG_FRAMING_NONE;
         frame.framing = none ? TG_FRAMING_NONE : TG_FRAMING_LENGTH;
@@ -45,14 +48,20 @@ static enum tg_rc
 write_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_slice *head)
 {
     char client[TG_ADDRESS_TEXT];
+    char peer[TG_ADDRESS_TEXT];
     unsigned port;
     struct tg_h1_forward forward = {
         .authority = x->abi.upstream_host.n > 0 ? x->abi.upstream_host : x->abi.authority,
-        .proto = TG_SLICE("http"),
+        .proto = x->abi.secure ? TG_SLICE("https") : TG_SLICE("http"),
         .forwarded_host = x->abi.authority,
         .port = tg_downstream_config(x->down)->port,
+        .trust = (enum tg_trust)x->trust,
     };
     forward.client_ip = tg_slice_of(client, tg_downstream_client(&x->client, client, &port));
+    forward.peer_ip = forward.client_ip;
+    if (x->trust != TG_TRUST_NONE) {
+        forward.peer_ip = tg_slice_of(peer, tg_downstream_client(&x->down->client, peer, &port));
+    }
     if (forward.authority.n == 0) { /* HTTP/1.0 without Host */
         forward.authority = tg_slice_of(x->upstream.peer->host, strlen(x->upstream.peer->host));
     }
@@ -86,7 +95,7 @@ begin_sending(struct tg_exchange *x)
         up->from = &x->down->transport;
         tg_relay_start(up, head, x->rest, x->rest_len, up->buffer);
     }
-    memset(&x->upstream_head, 0, sizeof x->upstream_head);
+    x->upstream_head = (struct tg_upstream_head){.hints = x->request.version_minor == 1, .upgrade = x->upgrade};
     x->sent = false;
     tg_exchange_go(x, TG_STATE_AWAIT);
     tg_downstream_again(x->down);
@@ -189,7 +198,8 @@ may_repeat(const struct tg_exchange *x)
 {
     const bool replayable = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
                             (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
-    return x->upstream_head.filled == 0 && replayable && (!x->up.started || is_idempotent(x->abi.method));
+    return x->upstream_head.filled == 0 && x->upstream_head.interim == 0 && replayable &&
+           (!x->up.started || is_idempotent(x->abi.method));
 }
 
 /* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet.
@@ -217,9 +227,11 @@ upload_failed(struct tg_exchange *x, enum tg_relay_result result, const struct t
 {
     switch (result) {
     case TG_RELAY_TOO_LARGE:
+        tg_exchange_limited(x, TG_LIMIT_BODY);
         tg_exchange_refuse(x, 413, "request body too large");
         return TG_STEP_NEXT;
     case TG_RELAY_MALFORMED:
+        tg_exchange_limited(x, fault->limit);
         tg_exchange_refuse(x, 400, fault->text);
         return TG_STEP_NEXT;
     case TG_RELAY_NO_MEMORY:
@@ -231,11 +243,27 @@ upload_failed(struct tg_exchange *x, enum tg_relay_result result, const struct t
     }
 }
 
+/* The time of a wait runs on when the wake-up was for something else: bytes of the response, or of the client. */
+static void
+wait_for_upload(struct tg_exchange *x, bool for_client)
+{
+    const bool renew = x->up.progress || !x->entered;
+    x->entered = true;
+    if (for_client && renew) {
+        tg_request_wait_body(x);
+    } else if (for_client) {
+        x->body_since = tg_loop_micros(x->proxy->loop);
+    } else if (renew) {
+        tg_exchange_deadline(x, x->abi.idle_timeout);
+    }
+}
+
 /* TG_STEP_NEXT: the state has changed; WAIT: go on with the response. */
 static enum tg_step
 send_more(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
+    tg_request_waited_body(x);
     if (!x->request_body.done && tg_request_continue(x) != TG_OK) {
         tg_exchange_abort(x, TG_ERESET);
         return TG_STEP_NEXT;
@@ -252,13 +280,14 @@ send_more(struct tg_exchange *x)
         tg_exchange_deadline(x, x->abi.first_byte_timeout);
         return TG_STEP_WAIT;
     case TG_RELAY_WAIT_FROM:
-        tg_exchange_deadline(x, tg_downstream_config(x->down)->body_timeout);
+        wait_for_upload(x, true);
         return TG_STEP_WAIT;
     case TG_RELAY_YIELD:
+        wait_for_upload(x, false);
         tg_downstream_again(x->down);
         return TG_STEP_WAIT;
     case TG_RELAY_WAIT_TO:
-        tg_exchange_deadline(x, x->abi.idle_timeout);
+        wait_for_upload(x, false);
         return TG_STEP_WAIT;
     case TG_RELAY_TO_FAILED:
         x->sent = true; /* an answer may have come before the peer closed: it is looked for once */
@@ -266,6 +295,44 @@ send_more(struct tg_exchange *x)
         return TG_STEP_WAIT;
     default:
         return upload_failed(x, result, fault);
+    }
+}
+
+/*
+ * RFC 9110, section 15.2.4: early hints go on to the client. They are no answer: what does not fit into the socket now
+ * waits for the response, and further ones are left out.
+ */
+static void
+pass_hint(struct tg_exchange *x)
+{
+    const struct tg_h1_frame frame = {.framing = TG_FRAMING_NONE};
+    const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
+    struct tg_slice head;
+    size_t sent = 0;
+    if (++x->hints > HINTS_MAX || x->unsent.n > 0 || tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK) {
+        return;
+    }
+    struct iovec v = {(void *)(uintptr_t)head.p, head.n};
+    if (tg_transport_write(&x->down->transport, &v, 1, &sent) == TG_OK) {
+        x->unsent = tg_slice_of(head.p + sent, head.n - sent);
+    }
+}
+
+/* The head of the final response; hints before it are passed on. */
+static enum tg_rc
+read_response_head(struct tg_exchange *x, const struct tg_h1_fault **fault)
+{
+    for (;;) {
+        enum tg_rc rc =
+            tg_upstream_read_head(&x->upstream, &x->upstream_head, x->response_buffer, &x->response, x->to_head, fault);
+        if (rc != TG_OK || x->response.status != 103) {
+            return rc;
+        }
+        pass_hint(x);
+        rc = tg_upstream_next_head(&x->upstream_head, x->response_buffer, fault);
+        if (rc != TG_OK) {
+            return rc;
+        }
     }
 }
 
@@ -286,8 +353,7 @@ tg_forward_await(struct tg_exchange *x)
         tg_exchange_refuse(x, 503, "out of memory");
         return TG_STEP_NEXT;
     }
-    enum tg_rc rc =
-        tg_upstream_read_head(&x->upstream, &x->upstream_head, x->response_buffer, &x->response, x->to_head, &fault);
+    enum tg_rc rc = read_response_head(x, &fault);
     if (rc == TG_AGAIN) {
         if (x->upstream_head.filled == 0) {
             tg_buffer_give(&x->proxy->buffers, x->response_buffer);
@@ -297,6 +363,7 @@ tg_forward_await(struct tg_exchange *x)
     }
     if (rc == TG_EPROTOCOL) {
         tg_log(TG_LOG_WARN, "upstream %s:%u: %s", x->upstream.peer->host, x->upstream.peer->port, fault->text);
+        tg_exchange_limited(x, fault->limit);
         tg_forward_failed(x, rc);
         return TG_STEP_NEXT;
     }

@@ -4,11 +4,13 @@
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 #include "proxy/request.h"
+#include "proxy/tunnel.h"
 
 static void
 head_expired(struct tg_exchange *x)
 {
     x->proxy->policy->begin(x);
+    tg_exchange_limited(x, TG_LIMIT_HEADER_TIMEOUT);
     tg_exchange_refuse(x, 408, "the request head did not come in time");
 }
 
@@ -16,8 +18,10 @@ static void
 request_expired(struct tg_exchange *x)
 {
     if (x->buffered.wanted) {
+        tg_exchange_limited(x, tg_request_body_limit(x));
         tg_exchange_refuse(x, 408, "the request body did not come in time");
     } else {
+        tg_exchange_limited(x, TG_LIMIT_TIMEOUT);
         tg_exchange_fail(x, 504, "the policies took too long");
     }
 }
@@ -25,6 +29,7 @@ request_expired(struct tg_exchange *x)
 static void
 attempt_expired(struct tg_exchange *x)
 {
+    tg_exchange_limited(x, TG_LIMIT_CONNECT_TIMEOUT);
     tg_forward_failed(x, TG_ETIMEOUT);
 }
 
@@ -32,8 +37,10 @@ static void
 await_expired(struct tg_exchange *x)
 {
     if (!x->sent && x->up.out_first == x->up.out_end) {
+        tg_exchange_limited(x, tg_request_body_limit(x));
         tg_exchange_refuse(x, 408, "the request body did not come in time");
     } else {
+        tg_exchange_limited(x, x->sent ? TG_LIMIT_FIRST_BYTE_TIMEOUT : TG_LIMIT_IDLE_TIMEOUT);
         tg_forward_failed(x, TG_ETIMEOUT);
         x->abi.may_retry = 0;
     }
@@ -42,13 +49,23 @@ await_expired(struct tg_exchange *x)
 static void
 response_expired(struct tg_exchange *x)
 {
+    tg_exchange_limited(x, TG_LIMIT_TIMEOUT);
     x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE;
     tg_exchange_fail(x, 504, "the policies took too long");
 }
 
 static void
+tunnel_expired(struct tg_exchange *x)
+{
+    tg_exchange_limited(x, TG_LIMIT_TUNNEL_TIMEOUT);
+    tg_exchange_abort(x, TG_ETIMEOUT);
+}
+
+static void
 relay_expired(struct tg_exchange *x)
 {
+    const bool unsent = x->back.out_first != x->back.out_end;
+    tg_exchange_limited(x, unsent ? TG_LIMIT_SEND_TIMEOUT : TG_LIMIT_IDLE_TIMEOUT);
     tg_exchange_abort(x, TG_ETIMEOUT);
 }
 
@@ -73,8 +90,10 @@ static const struct state {
                           TO(BALANCE) | TO(AWAIT) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_BALANCE] = {"balance", tg_forward_balance, response_expired, TO(CONNECT) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_AWAIT] = {"await", tg_forward_await, await_expired, TO(CONNECT) | TO(BALANCE) | TO(RESPONSE) | TO(LOG)},
-    [TG_STATE_RESPONSE] = {"response", tg_reply_phases, response_expired, TO(RESPONSE) | TO(RELAY) | TO(LOG)},
+    [TG_STATE_RESPONSE] = {"response", tg_reply_phases, response_expired,
+                           TO(RESPONSE) | TO(RELAY) | TO(TUNNEL) | TO(LOG)},
     [TG_STATE_RELAY] = {"relay", tg_reply_relay, relay_expired, TO(RESPONSE) | TO(DRAIN) | TO(LOG)},
+    [TG_STATE_TUNNEL] = {"tunnel", tg_tunnel_step, tunnel_expired, TO(LOG)},
     [TG_STATE_DRAIN] = {"drain", tg_reply_drain, drain_expired, TO(LOG)},
     [TG_STATE_LOG] = {"log", tg_reply_log, NULL, TO(END)},
     [TG_STATE_END] = {"end", tg_reply_end, NULL, 0},
@@ -154,3 +173,20 @@ on_expired(struct tg_exchange *x)
 
 const struct tg_downstream_hooks tg_machine_hooks = {
     .drive = on_downstream, .expired = on_expired, .begin = begin_exchange};
+
+void
+tg_machine_shed(struct tg_proxy *proxy)
+{
+    struct tg_exchange *largest = NULL;
+    for (struct tg_downstream *down = proxy->connections; down != NULL; down = down->next) {
+        struct tg_exchange *x = down->exchange;
+        if (x != NULL && (largest == NULL || x->buffered.capacity > largest->buffered.capacity)) {
+            largest = x;
+        }
+    }
+    if (largest != NULL && largest->buffered.capacity > 0) {
+        tg_proxy_limited(proxy, TG_LIMIT_MEMORY);
+        tg_exchange_abort(largest, TG_ENOMEM);
+        tg_machine_drive(largest);
+    }
+}

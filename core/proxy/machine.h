@@ -18,4 +18,7 @@ void tg_machine_drive(struct tg_exchange *exchange);
 
 const char *tg_machine_state_name(const struct tg_exchange *exchange);
 
+/* Memory is nearly gone: gives up the exchange that holds the largest body. */
+void tg_machine_shed(struct tg_proxy *proxy);
+
 #endif

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "http/h1_write.h"
 #include "proxy/request.h"
+#include "proxy/tunnel.h"
 
 enum { DRAIN_MAX = 64 * 1024, DRAIN_TIME = 2000 };
 
@@ -39,8 +40,15 @@ settle_frame(struct tg_exchange *x)
         x->keep = false;
     }
     const struct tg_downstream *down = x->down;
-    x->keep = x->keep && !x->proxy->draining && is_drainable(x) &&
-              down->requests + 1 < tg_downstream_config(down)->keepalive_requests;
+    if (x->response.status == 101) {
+        x->keep = false;
+        return (struct tg_h1_frame){.framing = TG_FRAMING_NONE, .upgrade = x->upgrade};
+    }
+    if (down->requests + 1 >= tg_downstream_config(down)->keepalive_requests) {
+        tg_exchange_limited(x, TG_LIMIT_KEEPALIVE_REQUESTS);
+        x->keep = false;
+    }
+    x->keep = x->keep && !x->proxy->draining && x->proxy->pressure == TG_PRESSURE_NONE && is_drainable(x);
     frame.close = !x->keep;
     frame.keep_alive = x->keep && x->request.version_minor == 0;
     return frame;
@@ -64,10 +72,20 @@ move_head(struct tg_exchange *x, struct tg_slice *head)
 {
     struct tg_buffer *buffer = x->response_buffer;
     const size_t begin = x->upstream_head.scan.pos;
-    if ((x->abi.wants & TG_WANT_LOG) != 0 && tg_message_move(&x->response, buffer->data, begin) != TG_OK) {
+    if (!x->local && (x->abi.wants & TG_WANT_LOG) != 0 && tg_message_move(&x->response, buffer->data, begin) != TG_OK) {
         return TG_ENOMEM;
     }
-    if (head->n <= sizeof buffer->headroom) {
+    if (x->unsent.n > 0) { /* the rest of early hints goes first */
+        char *joined = tg_arena_alloc(&x->arena, x->unsent.n + head->n);
+        if (joined == NULL) {
+            return TG_ENOMEM;
+        }
+        memcpy(joined, x->unsent.p, x->unsent.n);
+        memcpy(joined + x->unsent.n, head->p, head->n);
+        *head = tg_slice_of(joined, x->unsent.n + head->n);
+        x->unsent.n = 0;
+    }
+    if (!x->local && head->n <= sizeof buffer->headroom) {
         char *place = (char *)buffer + offsetof(struct tg_buffer, data) + begin - head->n;
         memcpy(place, head->p, head->n);
         head->p = place;
@@ -82,8 +100,7 @@ begin_reply(struct tg_exchange *x)
     struct tg_relay *back = &x->back;
     const struct tg_h1_frame frame = settle_frame(x);
     const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
-    if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK ||
-        (!x->local && move_head(x, &head) != TG_OK)) {
+    if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK || move_head(x, &head) != TG_OK) {
         tg_exchange_abort(x, TG_ENOMEM);
         return TG_STEP_NEXT;
     }
@@ -91,6 +108,11 @@ begin_reply(struct tg_exchange *x)
     back->body = &x->response_body;
     back->limit = UINT64_MAX;
     back->chunked = frame.framing == TG_FRAMING_CHUNKED;
+    if (x->response.status == 101) {
+        tg_tunnel_begin(x, head);
+        tg_exchange_go(x, TG_STATE_TUNNEL);
+        return TG_STEP_NEXT;
+    }
     if (x->local) {
         tg_body_init(&x->response_body, is_bodyless(x) ? TG_FRAMING_NONE : TG_FRAMING_LENGTH, x->reply.n);
         back->from = NULL;
@@ -189,6 +211,7 @@ tg_reply_relay(struct tg_exchange *x)
         x->entered = true;
         return TG_STEP_WAIT;
     case TG_RELAY_YIELD:
+        tg_exchange_deadline(x, x->abi.idle_timeout);
         tg_downstream_again(x->down);
         return TG_STEP_WAIT;
     case TG_RELAY_FROM_FAILED:

@@ -1,8 +1,12 @@
 #include "proxy/request.h"
 
 #include "base/log.h"
+#include "http/h1_write.h"
 
 enum { DISCARD_MAX = 64 * 1024 };
+
+/* Bytes of a body may come slowly at first: this long a wait is free (SECURITY 1.2). */
+enum { RATE_GRACE = 10000 /* milliseconds */ };
 
 static enum tg_step
 refuse(struct tg_exchange *x, const struct tg_h1_fault *fault)
@@ -11,6 +15,7 @@ refuse(struct tg_exchange *x, const struct tg_h1_fault *fault)
     unsigned port;
     (void)tg_downstream_client(&x->client, client, &port);
     tg_log(TG_LOG_INFO, "client %s:%u: %u %s", client, port, fault->status, fault->text);
+    tg_exchange_limited(x, fault->limit);
     tg_exchange_refuse(x, fault->status, fault->text);
     return TG_STEP_NEXT;
 }
@@ -29,6 +34,47 @@ out_of_memory(struct tg_exchange *x)
     return TG_STEP_NEXT;
 }
 
+static bool
+parse_node(struct tg_slice node, struct tg_address *address)
+{
+    char text[TG_ADDRESS_TEXT];
+    if (node.n >= sizeof text) {
+        return false;
+    }
+    memcpy(text, node.p, node.n);
+    text[node.n] = '\0';
+    return memchr(text, '\0', node.n) == NULL && tg_address_parse(address, text, 0) == TG_OK;
+}
+
+/* Behind a trusted peer the client is the right-most address that is not trusted (SECURITY 1.4). */
+static void
+believe(struct tg_exchange *x, const struct tg_downstream_config *config)
+{
+    struct tg_forwarded chain;
+    struct tg_address address = {.len = sizeof x->client};
+    memcpy(&address.sa, &x->client, sizeof x->client);
+    if (!tg_cidr_list_match(config->trusted, &address)) {
+        return;
+    }
+    x->trust = (uint8_t)config->trust;
+    if (config->trust == TG_TRUST_FORWARDED) {
+        tg_forwarded_parse(&chain, &x->request);
+    } else {
+        tg_forwarded_for(&chain, &x->request);
+        const struct tg_field *proto = tg_message_find_id(&x->request, TG_FIELD_X_FORWARDED_PROTO);
+        if (proto != NULL) {
+            chain.proto = tg_slice_of(proto->value, proto->value_len);
+        }
+    }
+    x->abi.secure = tg_slice_is_text(chain.proto, "https", 5);
+    for (unsigned i = 0; i < chain.count && parse_node(chain.nodes[i], &address); i++) {
+        memcpy(&x->client, &address.sa, sizeof x->client);
+        if (!tg_cidr_list_match(config->trusted, &address)) {
+            break;
+        }
+    }
+}
+
 static void
 show_request(struct tg_exchange *x, const struct tg_target *target)
 {
@@ -38,6 +84,7 @@ show_request(struct tg_exchange *x, const struct tg_target *target)
     abi->version_minor = x->request.version_minor;
     abi->raw_path = target->raw_path;
     abi->path = target->path;
+    abi->path_doubts = target->doubts;
     abi->query = target->query;
     abi->query_present = target->query_present;
     abi->host = target->host;
@@ -51,13 +98,23 @@ parse(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
     struct tg_target target = {0};
+    const struct tg_downstream_config *config = tg_downstream_config(x->down);
     begin(x);
+    if (x->proxy->pressure >= TG_PRESSURE_SHED) {
+        tg_exchange_limited(x, TG_LIMIT_MEMORY);
+        tg_exchange_refuse(x, 503, "overloaded");
+        return TG_STEP_NEXT;
+    }
+    x->request.reading = config->reading;
     enum tg_rc rc = tg_h1_parse_request(&x->request, x->in + x->scan.start, x->scan.pos - x->scan.start, &fault);
     if (rc == TG_OK) {
         rc = tg_target_parse(&target, &x->request, &x->arena, &fault);
     }
     if (rc != TG_OK) {
         return rc == TG_EPROTOCOL ? refuse(x, fault) : out_of_memory(x);
+    }
+    if (config->trusted != NULL) {
+        believe(x, config);
     }
     show_request(x, &target);
     x->keep = x->request.keep_alive;
@@ -160,6 +217,44 @@ tg_request_continue(struct tg_exchange *x)
     return rc == TG_OK && sent == sizeof answer - 1 ? TG_OK : TG_ERESET;
 }
 
+/*
+ * The client's body is waited for: until its bytes have been missing for too long, or come too slowly as a whole. Only
+ * waits count for the rate, not the time in which we do not read because the upstream is slow.
+ */
+void
+tg_request_wait_body(struct tg_exchange *x)
+{
+    const struct tg_downstream_config *config = tg_downstream_config(x->down);
+    uint64_t wait = config->body_timeout;
+    x->body_since = tg_loop_micros(x->proxy->loop);
+    if (config->body_rate != 0) {
+        const uint64_t due = x->request_body.total * 1000 / config->body_rate;
+        const uint64_t allowed = due > RATE_GRACE ? due : RATE_GRACE;
+        const uint64_t waited = x->body_waited / 1000;
+        wait = waited >= allowed ? 0 : wait < allowed - waited ? wait : allowed - waited;
+    }
+    tg_exchange_deadline(x, wait);
+}
+
+void
+tg_request_waited_body(struct tg_exchange *x)
+{
+    if (x->body_since != 0) {
+        x->body_waited += tg_loop_micros(x->proxy->loop) - x->body_since;
+        x->body_since = 0;
+    }
+}
+
+enum tg_limit
+tg_request_body_limit(struct tg_exchange *x)
+{
+    tg_request_waited_body(x);
+    const struct tg_downstream_config *config = tg_downstream_config(x->down);
+    const bool slow = config->body_rate != 0 && x->body_waited / 1000 + TG_LOOP_TICK >= RATE_GRACE &&
+                      x->request_body.total * 1000 < config->body_rate * (x->body_waited / 1000);
+    return slow ? TG_LIMIT_BODY_RATE : TG_LIMIT_BODY_TIMEOUT;
+}
+
 /* More bytes of the body into x->rest. */
 static enum tg_rc
 read_rest(struct tg_exchange *x)
@@ -192,6 +287,9 @@ decode_rest(struct tg_exchange *x, struct tg_slice *data)
     enum tg_rc rc = tg_body_decode(&x->request_body, x->rest, x->rest_len, data, &used, &fault);
     x->rest += used;
     x->rest_len -= used;
+    if (rc == TG_EPROTOCOL) {
+        tg_exchange_limited(x, fault->limit);
+    }
     return rc;
 }
 
@@ -223,6 +321,7 @@ keep_data(struct tg_exchange_body *body, struct tg_slice data)
 static enum tg_rc
 buffer_body(struct tg_exchange *x)
 {
+    tg_request_waited_body(x);
     while (!x->request_body.done) {
         struct tg_slice data = {0};
         enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
@@ -260,7 +359,7 @@ tg_request_want_body(struct tg_exchange *x, size_t max)
     enum tg_rc rc = buffer_body(x);
     x->buffered.wanted = rc == TG_AGAIN;
     if (rc == TG_AGAIN) {
-        tg_exchange_deadline(x, tg_downstream_config(x->down)->body_timeout);
+        tg_request_wait_body(x);
     } else {
         x->buffered.failed = (int8_t)rc;
     }
@@ -294,7 +393,7 @@ pump_wanted_body(struct tg_exchange *x)
 {
     enum tg_rc rc = buffer_body(x);
     if (rc == TG_AGAIN) {
-        tg_exchange_deadline(x, tg_downstream_config(x->down)->body_timeout);
+        tg_request_wait_body(x);
         return;
     }
     x->buffered.wanted = false;
@@ -316,10 +415,12 @@ act_on_verdict(struct tg_exchange *x)
         break;
     case TG_VERDICT_PROXY:
         if (x->buffered.failed != TG_OK && !x->buffered.replaced) {
+            tg_exchange_limited(x, TG_LIMIT_BODY);
             tg_exchange_refuse(x, 413, "request body too large to be judged");
             break;
         }
         if (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length > x->abi.body_limit) {
+            tg_exchange_limited(x, TG_LIMIT_BODY);
             tg_exchange_refuse(x, 413, "request body too large");
             break;
         }

@@ -19,6 +19,12 @@ enum tg_step tg_request_phases(struct tg_exchange *exchange);
  */
 TG_MUST_CHECK enum tg_rc tg_request_want_body(struct tg_exchange *exchange, size_t max);
 
+/* A wait for the request's body begins, with its deadline; and ends. */
+void tg_request_wait_body(struct tg_exchange *exchange);
+void tg_request_waited_body(struct tg_exchange *exchange);
+/* Which limit ended such a wait. */
+enum tg_limit tg_request_body_limit(struct tg_exchange *exchange);
+
 /* Tells a client that waits for it to go on (RFC 9110, section 10.1.1). TG_ERESET: it is gone. */
 TG_MUST_CHECK enum tg_rc tg_request_continue(struct tg_exchange *exchange);
 

@@ -8,8 +8,8 @@
 
 enum { INTERIM_MAX = 16 }; /* SECURITY 1.1 */
 
-static const struct tg_h1_fault too_many_interim = {502, "too many interim responses"};
-static const struct tg_h1_fault unwanted_switch = {502, "101 that nobody asked for"};
+static const struct tg_h1_fault too_many_interim = {502, "too many interim responses", TG_LIMIT_INTERIM_RESPONSES};
+static const struct tg_h1_fault unwanted_switch = {502, "101 that nobody asked for", TG_LIMIT_NONE};
 
 static void start_connecting(struct tg_upstream *upstream);
 
@@ -144,6 +144,29 @@ tg_upstream_release(struct tg_upstream *upstream, bool reusable)
     upstream->state = TG_UPSTREAM_CLOSED;
 }
 
+enum tg_rc
+tg_upstream_next_head(struct tg_upstream_head *head, struct tg_buffer *buffer, const struct tg_h1_fault **fault)
+{
+    if (++head->interim > INTERIM_MAX) {
+        *fault = &too_many_interim;
+        return TG_EPROTOCOL;
+    }
+    head->filled -= head->scan.pos;
+    memmove(buffer->data, buffer->data + head->scan.pos, head->filled);
+    head->scan = (struct tg_h1_scan){0};
+    return TG_OK;
+}
+
+/* RFC 9110, sections 7.8 and 15.2.2: to what was asked for, and without a body of its own. */
+static bool
+is_agreed(const struct tg_upstream_head *head, const struct tg_message *message)
+{
+    const struct tg_field *to = tg_message_find_id(message, TG_FIELD_UPGRADE);
+    return head->upgrade.n > 0 && message->upgrade && to != NULL && !message->has_length &&
+           tg_message_find_id(message, TG_FIELD_TRANSFER_ENCODING) == NULL &&
+           tg_slice_is_text(head->upgrade, to->value, to->value_len);
+}
+
 /* Parses what is complete. TG_AGAIN: an interim answer was consumed, or bytes are missing. */
 static enum tg_rc
 parse_head(struct tg_upstream_head *head, struct tg_buffer *buffer, struct tg_message *message, bool to_head,
@@ -157,20 +180,17 @@ parse_head(struct tg_upstream_head *head, struct tg_buffer *buffer, struct tg_me
         }
         tg_message_init(message, message->arena);
         rc = tg_h1_parse_response(message, buffer->data, head->scan.pos, to_head, fault);
-        if (rc != TG_OK || message->status >= 200) {
+        if (rc != TG_OK || message->status >= 200 || (message->status == 103 && head->hints)) {
             return rc;
         }
         if (message->status == 101) {
             *fault = &unwanted_switch;
-            return TG_EPROTOCOL;
+            return is_agreed(head, message) ? TG_OK : TG_EPROTOCOL;
         }
-        if (++head->interim > INTERIM_MAX) {
-            *fault = &too_many_interim;
-            return TG_EPROTOCOL;
+        rc = tg_upstream_next_head(head, buffer, fault);
+        if (rc != TG_OK) {
+            return rc;
         }
-        head->filled -= head->scan.pos;
-        memmove(buffer->data, buffer->data + head->scan.pos, head->filled);
-        head->scan = (struct tg_h1_scan){0};
     }
 }
 
@@ -178,22 +198,25 @@ enum tg_rc
 tg_upstream_read_head(struct tg_upstream *upstream, struct tg_upstream_head *head, struct tg_buffer *buffer,
                       struct tg_message *message, bool to_head, const struct tg_h1_fault **fault)
 {
-    static const struct tg_h1_fault too_large = {502, "response head too large"};
+    static const struct tg_h1_fault too_large = {502, "response head too large", TG_LIMIT_RESPONSE_HEAD};
     for (;;) {
         size_t got = 0;
+        enum tg_rc rc = TG_AGAIN;
+        if (head->filled > head->scan.pos) { /* behind an interim answer there may be more already */
+            rc = parse_head(head, buffer, message, to_head, fault);
+        }
+        if (rc != TG_AGAIN) {
+            return rc;
+        }
         if (head->filled == TG_BUFFER_WINDOW) {
             *fault = &too_large;
             return TG_EPROTOCOL;
         }
-        enum tg_rc rc = tg_transport_read(&upstream->link->transport, buffer->data + head->filled,
-                                          TG_BUFFER_WINDOW - head->filled, &got);
+        rc = tg_transport_read(&upstream->link->transport, buffer->data + head->filled, TG_BUFFER_WINDOW - head->filled,
+                               &got);
         if (rc != TG_OK) {
             return rc;
         }
         head->filled += got;
-        rc = parse_head(head, buffer, message, to_head, fault);
-        if (rc != TG_AGAIN) {
-            return rc;
-        }
     }
 }

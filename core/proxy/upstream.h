@@ -43,17 +43,24 @@ void tg_upstream_release(struct tg_upstream *upstream, bool reusable);
 /* Progress of reading a response head into a buffer. Zero it to begin. */
 struct tg_upstream_head {
     struct tg_h1_scan scan;
-    size_t filled;    /* bytes in the buffer */
-    unsigned interim; /* 1xx answers consumed */
+    size_t filled;           /* bytes in the buffer */
+    unsigned interim;        /* 1xx answers consumed */
+    bool hints;              /* 103 is wanted, not consumed */
+    struct tg_slice upgrade; /* what was asked for; empty: a 101 is an error */
 };
 
 /*
- * Reads and parses the response head into `buffer`; interim answers (1xx) are consumed.
+ * Reads and parses the response head into `buffer`; interim answers (1xx) are consumed, but for a 103 that is wanted
+ * and a 101 that was asked for.
  * TG_OK: `message` is filled; head->scan.pos is where the body begins. TG_AGAIN: wait; the buffer is needed until then
  * when head->filled > 0. TG_ECLOSED, TG_ERESET: the connection ended first. TG_EPROTOCOL: *fault says why. TG_ENOMEM.
  */
 TG_MUST_CHECK enum tg_rc tg_upstream_read_head(struct tg_upstream *upstream, struct tg_upstream_head *head,
                                                struct tg_buffer *buffer, struct tg_message *message, bool to_head,
+                                               const struct tg_h1_fault **fault);
+
+/* The interim answer that was read is done with: what follows it is a head again. TG_EPROTOCOL: there are too many. */
+TG_MUST_CHECK enum tg_rc tg_upstream_next_head(struct tg_upstream_head *head, struct tg_buffer *buffer,
                                                const struct tg_h1_fault **fault);
 
 #endif

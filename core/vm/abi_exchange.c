@@ -24,6 +24,7 @@ original_of(struct tg_exchange *x)
             return &x->request;
         }
         tg_message_init(message, &x->arena);
+        message->reading.underscores = TG_UNDERSCORES_ALLOW;
         if (tg_h1_parse_request(message, x->in + x->scan.start, x->scan.pos - x->scan.start, &fault) != TG_OK) {
             return &x->request; /* memory is short: it was parsed before */
         }
@@ -200,22 +201,22 @@ int
 tg_abi_set_path(struct tg_abi_exchange *x, const char *p, size_t n)
 {
     struct tg_slice copy;
-    struct tg_slice raw;
-    struct tg_slice path;
+    struct tg_target target;
     const struct tg_h1_fault *fault = NULL;
     if (!is_target_text(p, n) || memchr(p, '?', n) != NULL) {
         return TG_EINVAL;
     }
     int rc = copy_into(x, &copy, p, n);
     if (rc == TG_OK) {
-        rc = tg_target_path(copy, &exchange_of(x)->arena, &raw, &path, &fault);
+        rc =
+            tg_target_path(&target, copy, exchange_of(x)->request.reading.keep_slashes, &exchange_of(x)->arena, &fault);
     }
     if (rc != TG_OK) {
         return rc == TG_ENOMEM ? rc : TG_EINVAL;
     }
-    x->raw_path = raw;
-    x->path = path;
-    x->path_changed = 1;
+    x->raw_path = target.raw_path;
+    x->path = target.path;
+    x->path_doubts = 0; /* the operator's own word */
     return TG_OK;
 }
 
@@ -245,6 +246,46 @@ int
 tg_abi_set_upstream_host(struct tg_abi_exchange *x, const char *p, size_t n)
 {
     return tg_is_value(p, n) && n > 0 ? copy_into(x, &x->upstream_host, p, n) : TG_EINVAL;
+}
+
+/* A member of the Upgrade field, which is a list of protocols (RFC 9110, section 7.8). */
+static struct tg_slice
+find_protocol(const struct tg_field *field, const char *name, size_t n)
+{
+    const char *p = field->value;
+    const char *end = p + field->value_len;
+    while (p < end) {
+        const char *comma = memchr(p, ',', (size_t)(end - p));
+        const char *stop = comma == NULL ? end : comma;
+        const char *last = stop;
+        while (p < last && (*p == ' ' || *p == '\t')) {
+            p++;
+        }
+        while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
+            last--;
+        }
+        if (tg_slice_is_text(tg_slice_of(p, (size_t)(last - p)), name, n)) {
+            return tg_slice_of(p, n);
+        }
+        p = stop + 1;
+    }
+    return tg_slice_of(NULL, 0);
+}
+
+int
+tg_abi_allow_upgrade(struct tg_abi_exchange *x, const char *name, size_t n, uint32_t timeout)
+{
+    struct tg_exchange *exchange = exchange_of(x);
+    const struct tg_message *request = &exchange->request;
+    const struct tg_field *field = tg_message_find_id(request, TG_FIELD_UPGRADE);
+    /* A body in front of the other protocol's bytes would be read as such by an upstream that does not switch. */
+    if (field == NULL || !request->upgrade || request->framing != TG_FRAMING_NONE || exchange->upgrade.n > 0 ||
+        !tg_slice_is(request->method, "GET", 3)) {
+        return TG_ENONE;
+    }
+    exchange->upgrade = find_protocol(field, name, n);
+    exchange->tunnel_timeout = timeout;
+    return exchange->upgrade.n > 0 ? TG_OK : TG_ENONE;
 }
 
 int
@@ -278,7 +319,7 @@ tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t b
     if (status < 200 || status > 599) {
         return TG_EINVAL;
     }
-    if (exchange->state == TG_STATE_RELAY || exchange->state >= TG_STATE_DRAIN) {
+    if (exchange->state >= TG_STATE_RELAY) {
         return TG_ESTALE;
     }
     if (body_len > 0 && body_len <= TG_EXCHANGE_ARENA_MAX / 2) {

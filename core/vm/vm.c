@@ -257,15 +257,29 @@ begin(struct tg_exchange *x)
     x->abi.listener = (uint16_t)tg_downstream_config(x->down)->ordinal;
 }
 
+/* An allowed X_Consumer_ID is read as X-Consumer-ID by CGI-like upstreams. */
+static uint32_t
+dashed_hash(const struct tg_field *field)
+{
+    uint32_t hash = TG_FIELD_HASH_SEED;
+    for (unsigned i = 0; i < field->name_len; i++) {
+        const unsigned char c = (unsigned char)tg_lower(field->name[i]);
+        hash = tg_field_hash_step(hash, c == '_' ? '-' : c);
+    }
+    return hash;
+}
+
 /* Identity that only a plugin may state is taken from the client's request before any plugin sees it (SECURITY 1.4). */
 static void
 strip_identity(const struct tg_vm *vm, struct tg_message *request)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < request->count; i++) {
+        const struct tg_field *field = &request->fields[i];
+        const uint32_t hash = (field->flags & TG_FIELD_UNDERSCORE) == 0 ? field->hash : dashed_hash(field);
         bool strip = false;
         for (unsigned k = 0; k < vm->strip_count && !strip; k++) {
-            strip = request->fields[i].hash == vm->strip[k];
+            strip = hash == vm->strip[k];
         }
         if (!strip && kept++ != i) {
             request->fields[kept - 1] = request->fields[i];

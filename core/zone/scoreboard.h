@@ -1,5 +1,5 @@
 /*
- * scoreboard.h - what the master sees of its workers: one line of shared memory for each slot.
+ * scoreboard.h - what the master sees of its workers: a piece of shared memory for each slot.
  *
  * Owns: the mapping. Written by a slot's worker alone, read by the master. No locks: each field stands for itself.
  */
@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "base/limit.h"
 #include "base/rc.h"
 
 enum { TG_WORKERS_MAX = 128 };
@@ -20,8 +21,10 @@ struct tg_score {
     volatile uint64_t requests;
     volatile uint64_t active;
     volatile uint64_t failed;
-    volatile uint64_t lua_bytes;   /* of the current generation's VM */
-    volatile uint64_t generations; /* VMs alive */
+    volatile uint64_t lua_bytes;              /* of the current generation's VM */
+    volatile uint64_t generations;            /* VMs alive */
+    volatile uint64_t pressure;               /* how short memory is: enum tg_pressure of proxy/ */
+    volatile uint64_t limits[TG_LIMIT_COUNT]; /* how often each was reached */
 };
 
 struct tg_scoreboard {

@@ -165,13 +165,25 @@ local function milliseconds(seconds)
   return math.floor(seconds * 1000)
 end
 
+local underscores = { drop = 0, allow = 1, reject = 2 } -- enum tg_underscores
+
 -- What the master reads: a word and its values a line.
 local function manifest(cfg, uses, paths)
-  local lines = { "log " .. cfg.log.level }
+  local lines = { "log " .. cfg.log.level, ("limits %d %d"):format(cfg.limits.memory or 0, cfg.limits.connections or 0) }
   for i, listen in ipairs(cfg.listen) do
-    lines[#lines + 1] = ("listen %d %s %d %d %d %d %d %d %d %d %d %d"):format(i, listen.address, listen.port, listen.request_line,
-      listen.field, listen.head, listen.fields, milliseconds(listen.header_timeout), milliseconds(listen.body_timeout),
-      milliseconds(listen.send_timeout), milliseconds(listen.keepalive_timeout), listen.keepalive_requests)
+    local words = { "listen", i, listen.address, listen.port }
+    for _, name in ipairs { "request_line", "field", "head", "fields", "keepalive_requests", "body_rate", "client_connections" } do
+      words[#words + 1] = ("%s=%d"):format(name, listen[name])
+    end
+    for _, name in ipairs { "header_timeout", "body_timeout", "send_timeout", "keepalive_timeout" } do
+      words[#words + 1] = ("%s=%d"):format(name, milliseconds(listen[name]))
+    end
+    words[#words + 1] = "underscores=" .. underscores[listen.underscores]
+    words[#words + 1] = "keep_slashes=" .. (listen.merge_slashes and 0 or 1)
+    words[#words + 1] = "proxy_protocol=" .. (listen.proxy_protocol and 1 or 0)
+    words[#words + 1] = "trust=" .. (listen.trusted_header == "forwarded" and 2 or 1)
+    lines[#lines + 1] = table.concat(words, " ")
+    for _, network in ipairs(listen.trusted_proxies) do lines[#lines + 1] = ("trust %d %s"):format(i, network) end
   end
   local dicts = {}
   for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end

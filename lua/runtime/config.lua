@@ -1,5 +1,6 @@
 --- config: evaluates a configuration, in Lua or JSON, and judges every word of it.
 local address = require "runtime.address"
+local json = require "tidegate.json"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 
@@ -9,6 +10,7 @@ local config = { library = { tg = nil, t = nil } }
 -- The core counts milliseconds in 32 bits.
 local MAX_WAIT = 7 * 86400
 local NO_LIMIT = 2 ^ 53 -- body_limit = 0: none, which must be said
+local MAX_LISTENERS, MAX_DICTS = 64, 128 -- TG_LISTENERS_MAX, TG_GENERATION_DICTS: the master would leave out the rest
 local function duration(default) return t.duration { default = default, min = 0.001, max = MAX_WAIT } end
 
 local name_type = t.optional(t.string { match = "^[%w_.%-]+$", len = 63 })
@@ -19,6 +21,11 @@ local specs = {
     keepalive_timeout = duration "60s", keepalive_requests = t.integer { default = 10000, min = 1, max = 2 ^ 31 },
     request_line = t.size { default = "8KiB", min = 64, max = 65536 }, field = t.size { default = "8KiB", min = 64, max = 65536 },
     head = t.size { default = "32KiB", min = 256, max = 262144 }, fields = t.integer { default = 100, min = 1, max = 500 },
+    body_rate = t.size { default = 500, min = 0, max = 2 ^ 31 }, client_connections = t.integer { default = 1000, min = 0, max = 2 ^ 31 },
+    trusted_proxies = t.list(t.cidr(), { default = {}, max = 4096 }),
+    trusted_header = t.enum { "x-forwarded-for", "forwarded", default = "x-forwarded-for" },
+    proxy_protocol = t.boolean(false), merge_slashes = t.boolean(true),
+    underscores = t.enum { "drop", "allow", "reject", default = "drop" },
   },
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = {
@@ -43,10 +50,13 @@ local specs = {
     to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
     timeout = t.optional(duration(nil)),
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(t.enum { "optional", "required" }),
+    upgrade = t.list(t.string { match = "^[%w!#$%%&'*+.^_`|~/-]+$", len = 63 }, {}), tunnel_timeout = duration "5m",
+    encoded_slashes = t.enum { "reject", "keep", default = "reject" }, invalid_utf8 = t.enum { "reject", "keep", default = "reject" },
   },
   defaults = {
     timeout = duration "60s", body_limit = t.size "10MiB",
   },
+  limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }) },
   log = { level = t.enum { "debug", "info", "warn", "error", default = "info" } },
 }
 
@@ -56,7 +66,7 @@ local Collector = {}
 Collector.__index = Collector
 
 local named = { dict = true, upstream = true, consumer = true, route = true }
-local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "log" }
+local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "limits", "log" }
 local later = { redis = true, admin = true, metrics = true, tracing = true }
 local MAX_FILES = 10000
 
@@ -66,7 +76,7 @@ end
 
 function Collector:add(word, name, value, at)
   local list = self.items[word]
-  list[#list + 1] = { name = name, value = value, at = at }
+  list[#list + 1] = { name = name, value = value, at = at, index = #list + 1 }
 end
 
 function Collector:has(word, name)
@@ -76,15 +86,19 @@ function Collector:has(word, name)
   return false
 end
 
--- The line of the configuration file that runs now.
-local function here(collector)
+-- The configuration file that runs now, and its line.
+local function running(collector)
   for level = 2, 64 do
     local info = debug.getinfo(level, "Sl")
-    if not info then break end
-    local path = info.source:match "^@(.*)$"
-    if path and collector.chunks[path] then return path .. ":" .. info.currentline end
+    if not info then return nil end
+    local path = collector.chunks[info.source]
+    if path then return path, info.currentline end
   end
-  return collector.entry
+end
+
+local function here(collector)
+  local path, line = running(collector)
+  return path and path .. ":" .. line or collector.entry
 end
 
 -- `route "x"` gives a function that takes the body; without one the word would do nothing, silently.
@@ -212,13 +226,18 @@ local function run_lua(collector, path, text)
     collector.report:problem(path .. ":" .. (line or "?"), nil, "found     " .. (message or err) .. "\nexpected  valid Lua")
     return
   end
-  collector.chunks[path] = true
+  collector.chunks["@" .. path] = path
   setfenv(f, collector.env)
-  local ok, problem = pcall(f)
+  local file, line
+  local ok, problem = xpcall(f, function(raised)
+    file, line = running(collector) -- nothing more: there may be no stack left
+    return raised
+  end)
   if not ok then
     problem = report_of.text_of(problem)
-    local file, line, message = problem:match "^([^\n]-):(%d+): (.*)$"
-    collector.report:problem(file and file .. ":" .. line or path, nil, message or problem)
+    local at = line and file .. ":" .. line or path
+    local prefix = at .. ": "
+    collector.report:problem(at, nil, problem:sub(1, #prefix) == prefix and problem:sub(#prefix + 1) or problem)
     -- The body that could not be made is not missing, too.
     for open in pairs(collector.open) do
       if open.at:sub(1, #path + 1) == path .. ":" then collector.open[open] = nil end
@@ -262,17 +281,67 @@ local function add_json(collector, key, entry, path)
   end
 end
 
--- An object has no order, so there is one here: what is included comes first, names by the alphabet.
-local function run_json(collector, path, text)
+-- The line of a byte, which is what the decoder counts.
+local function line_of(text, position)
+  local _, newlines = text:sub(1, position - 1):gsub("\n", "\n")
+  return newlines + 1
+end
+
+-- What the decoder passes over: of two members of one name it keeps the last, and of two policies only one would be there.
+-- The text is well-formed; a name is what comes before a colon.
+local function find_duplicate(text)
+  local objects, at = { {} }, 1
+  while true do
+    local first = text:find('[{}%[%]"]', at)
+    if not first then return nil end
+    local mark = text:sub(first, first)
+    at = first + 1
+    if mark == "{" or mark == "[" then
+      objects[#objects + 1] = {}
+    elseif mark ~= '"' then
+      objects[#objects] = nil
+    else
+      local stop = first
+      repeat
+        stop = text:find('[\\"]', stop + 1)
+        local escape = text:sub(stop, stop) == "\\"
+        if escape then stop = stop + 1 end
+      until not escape
+      at = stop + 1
+      if text:find("^%s*:", at) then
+        local name = text:sub(first + 1, stop - 1)
+        if name:find("\\", 1, true) then name = json.decode('["' .. name .. '"]')[1] end
+        if objects[#objects][name] then return name, first end
+        objects[#objects][name] = true
+      end
+    end
+  end
+end
+
+local function decode_json(collector, path, text)
   local value, err = collector.source:json(text)
   if type(value) ~= "table" then
-    collector.report:problem(path, nil, err and tostring(err) or "the file must hold one object")
-    return
+    local message = err and tostring(err) or "the file must hold one object"
+    local position = message:match "at character (%d+)$"
+    collector.report:problem(position and path .. ":" .. line_of(text, tonumber(position)) or path, nil, message)
+    return nil
   end
+  local name, first = find_duplicate(text)
+  if name then
+    collector.report:problem(path .. ":" .. line_of(text, first), { name }, "stands there twice in one object")
+    return nil
+  end
+  return value
+end
+
+-- An object has no order, so there is one here: what is included comes first, names by the alphabet.
+local function run_json(collector, path, text)
+  local value = decode_json(collector, path, text)
+  if not value then return end
   local patterns = value.include
   for _, pattern in ipairs(type(patterns) == "table" and patterns or { patterns }) do
     if type(pattern) == "string" then
-      collector:include(pattern, path)
+      collector:include(pattern, path .. "  include")
     else
       collector.report:found(path, { "include" }, pattern, "a path or a list of paths")
     end
@@ -407,11 +476,22 @@ function readers.listen(cfg, item, report)
       report:problem(item.at, { ('listen "%s"'):format(listen.name) }, "there is one of this name already at " .. other.at)
     end
   end
+  if listen.proxy_protocol and #listen.trusted_proxies == 0 then
+    report:problem(item.at, { "listen", "proxy_protocol" }, "needs trusted_proxies: who else sends its header could be any client it likes")
+  end
+  if #cfg.listen == MAX_LISTENERS then
+    report:problem(item.at, { "listen" }, ("there are more than %d"):format(MAX_LISTENERS))
+    return
+  end
   listen.index = #cfg.listen + 1
   cfg.listen[listen.index] = listen
 end
 
 function readers.dict(cfg, item, report)
+  if item.index > MAX_DICTS then
+    report:problem(item.at, { ('dict "%s"'):format(item.name) }, ("there are more than %d"):format(MAX_DICTS))
+    return
+  end
   cfg.dict[item.name] = read_record("dict", item, report)
 end
 
@@ -452,6 +532,7 @@ local function read_once(cfg, word, item, report)
 end
 
 function readers.defaults(cfg, item, report) read_once(cfg, "defaults", item, report) end
+function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
 local function check_target(cfg, route, item, path, report)
@@ -484,6 +565,7 @@ local function path_problem(pattern)
       if not name and segment:find "[{}]" then return "a parameter is a whole segment: {name}, or {name?} as the last" end
       if not name and segment:find "[*?#%s%c\\]" then return "'*' is only for the end, as /*" end
       if segment == "." or segment == ".." then return "requests are matched without . and .. segments" end
+      if segment:find(";", 1, true) then return "requests are matched without ;parameters" end
       if segment:find "%%%x%x" then return "requests are matched decoded: write the character itself" end
     end
   end
@@ -523,6 +605,18 @@ local function check_matchers(route, item, path, report)
   end
 end
 
+-- HTTP itself is negotiated, not upgraded to: a tunnel of HTTP/2 would pass by every policy (SECURITY 1.1).
+local function check_upgrade(route, item, path, report)
+  for _, name in ipairs(route.upgrade) do
+    if name:lower():find "^h2c?$" or name:lower():find "^http" or name:lower():find "^tls" then
+      report:found(item.at, path, name, 'a protocol that a connection may become: "websocket"')
+    end
+  end
+  if #route.upgrade > 0 and not route.to then
+    report:problem(item.at, path, "only an upstream can agree to it: the route needs `to`")
+  end
+end
+
 function readers.route(cfg, item, report)
   local path = where_of("route", item, report).path
   local route = read_record("route", item, report)
@@ -531,6 +625,7 @@ function readers.route(cfg, item, report)
   check_paths(route, item, { path[1], "path" }, report)
   check_hosts(route, item, { path[1], "host" }, report)
   check_matchers(route, item, path[1], report)
+  check_upgrade(route, item, { path[1], "upgrade" }, report)
   for _, name in ipairs(route.listen or {}) do
     local known = false
     for _, listen in ipairs(cfg.listen) do known = known or listen.name == name end
@@ -546,7 +641,7 @@ function readers.route(cfg, item, report)
 end
 
 -- The order in which words are judged: what others refer to comes first.
-local order = { "log", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
+local order = { "log", "limits", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
 
 local function refuse_duplicates(items, word, report)
   local first = {}
@@ -570,7 +665,7 @@ function config.load(entry, source, report)
   report_open(collector)
   local cfg = {
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
-    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },
+    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" }, limits = {},
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end

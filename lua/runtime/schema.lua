@@ -1,4 +1,5 @@
 --- schema: the types of configuration values: t.string, t.duration ... Validation, defaults and descriptions from one source.
+local abi = require "abi"
 local address = require "runtime.address"
 local report_of = require "runtime.report"
 local template = require "runtime.template"
@@ -186,12 +187,12 @@ define("url", 'a URL: "http://host:port/path"', function(_, value)
   return value
 end)
 
-define("cidr", 'an address or a range: "10.0.0.0/8"', function(_, value)
+define("cidr", 'a network or an address: "10.0.0.0/8", "::1"', function(_, value)
   if type(value) ~= "string" then return nil end
-  local ip, bits = value:match "^([^/]+)/(%d%d?%d?)$"
-  ip = ip or value
-  local most = address.is_ipv4(ip) and 32 or address.is_ipv6(ip) and 128
-  return most and tonumber(bits or 0) <= most and value or nil
+  if abi.C.tg_abi_valid_cidr(value, #value) ~= 0 then
+    return nil, abi.out():match "expected (.+)$" and 'a network: ' .. abi.out():match "expected (.+)$" or nil
+  end
+  return value
 end)
 
 define("ip", 'an address: "0.0.0.0", "::1"', function(_, value)

@@ -12,7 +12,7 @@ local task = require "tidegate.task"
 local upstreams = require "runtime.upstreams"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
-local yield = coroutine.yield
+local yield, band = coroutine.yield, bit.band
 local CONSUMER, UPSTREAM, PEERS = exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS
 
 local serve = {}
@@ -65,7 +65,12 @@ end
 local function milliseconds(seconds) return math.floor(seconds * 1000) end
 
 -- What every request reads of its route stands in slots, side by side: as fields they would be a cache miss each.
-local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO = 1, 2, 3, 4, 5, 6, 7
+local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8, 9
+
+-- What of abi.path_doubts the route refuses.
+local function refused_doubts(conf)
+  return (conf.encoded_slashes == "keep" and 0 or 1) + (conf.invalid_utf8 == "keep" and 0 or 2)
+end
 
 local function build_route(conf, shared, global)
   local p = shared
@@ -75,7 +80,8 @@ local function build_route(conf, shared, global)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, p.any or conf.handler ~= nil, up or false,
-    name = conf.name, upstream = up, phases = p, optional = conf.auth == "optional",
+    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade,
+    name = conf.name, upstream = up, phases = p, optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     public = freeze { name = conf.name, path = conf.path, to = conf.to },
   }
   if conf.handler then
@@ -131,6 +137,11 @@ local function set_header(x, name, value)
   if rc ~= 0 then error(("response header %s: %q may not stand there"):format(name, value), 0) end
 end
 
+local function add_header(x, name, value)
+  local rc = C.tg_abi_field_add(x, abi.RESPONSE, name, #name, value, #value)
+  if rc ~= 0 then error(("response header %s: %q may not stand there"):format(name, value), 0) end
+end
+
 -- Makes `r` the response of the exchange.
 local function apply(x, r)
   local body = r.body
@@ -143,7 +154,7 @@ local function apply(x, r)
       if type(value) == "table" then
         for _, item in ipairs(value) do
           item = tostring(item)
-          C.tg_abi_field_add(x, abi.RESPONSE, name, #name, item, #item)
+          add_header(x, name, item)
         end
       else
         set_header(x, name, value)
@@ -219,6 +230,18 @@ local function strip_path(x, prefix)
   C.tg_abi_set_path(x, path, #path)
 end
 
+-- The first of the route's protocols that the client asks for.
+local function allow_upgrade(x, route)
+  for _, name in ipairs(route[UPGRADE]) do
+    if C.tg_abi_allow_upgrade(x, name, #name, route.tunnel_timeout) == 0 then return end
+  end
+end
+
+-- The path can be read in two ways, and nobody has said that the upstream reads it as we do.
+local function refuse_path(x)
+  return apply(x, response.problem(400, x.path_doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"))
+end
+
 local function begin_route(x, route)
   x.route = route[INDEX]
   vm.mark[1] = route[INDEX]
@@ -226,6 +249,7 @@ local function begin_route(x, route)
   x.total_timeout = route[TIMEOUT]
   x.body_limit = route[BODY_LIMIT]
   if route[STRIP] then strip_path(x, route[STRIP]) end
+  if route[UPGRADE] then allow_upgrade(x, route) end
 end
 
 -- rewrite phases run before there is a route; an exchange that ends in one has none.
@@ -253,6 +277,7 @@ local function on_request(x)
     local host = table_of_routes.uses_host and to_string(x.host.p, x.host.n) or ""
     route, params, allow = table_of_routes:match(exchange.method(x), host, to_string(x.path.p, x.path.n), probe)
   end
+  if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return refuse_path(x) end
   if not route then return not_found(x, params, allow) end
   begin_route(x, route)
   if not route[HAS_CTX] then return choose_peer(x, route) end

@@ -9,6 +9,12 @@ Dict.__index = Dict
 
 local dict = { declared = nil } -- set of names, while a configuration is validated
 
+-- What `open` gives then: there is no worker that has the memory.
+local Declared = { __name = "dict" }
+Declared.__index = function(_, method)
+  if Dict[method] then error("no dict while a configuration is loaded: move this into `start` or a phase", 2) end
+end
+
 local NUMBER, STRING, BOOLEAN, TABLE = 1, 2, 3, 4
 
 local function fail(rc, level)
@@ -92,7 +98,7 @@ end
 function dict.open(name)
   if abi.validating then
     if dict.declared and not dict.declared[name] then error('there is no dict "' .. tostring(name) .. '"', 2) end
-    return setmetatable({ id = 0, name = name }, Dict)
+    return setmetatable({ id = 0, name = name }, Declared)
   end
   local id = C.tg_abi_dict_open(name, #name)
   if id < 0 then error('there is no dict "' .. tostring(name) .. '"', 2) end

@@ -10,6 +10,7 @@ local json = require "tidegate.json"
 local tg = {
   respond = response.respond,
   problem = response.problem,
+  redirect = response.redirect,
   http = require "tidegate.http",
   fetch_all = task.fetch_all,
   spawn = task.spawn,

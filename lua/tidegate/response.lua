@@ -51,6 +51,29 @@ function response.problem(status, detail, fields, headers)
   }, Response)
 end
 
+-- Where a browser would end up: a path of this site, or a URL whose host is among those that were allowed.
+local function check_location(location, hosts)
+  if type(location) ~= "string" or location:find "[%c%s\\]" then return "has a blank, a control byte or a backslash" end
+  if location:sub(1, 1) == "/" then return location:sub(2, 2) == "/" and "begins with //, another host" or nil end
+  local host = location:match "^https?://([^/?#@]+)"
+  host = host and host:lower():gsub(":%d+$", "")
+  for _, allowed in ipairs(hosts or {}) do
+    if host == allowed:lower() then return nil end
+  end
+  return host and ("leads to " .. host .. ", which is not among `hosts`") or "is neither a path nor an http URL"
+end
+
+--- redirect(location, { status = 302, hosts = {} }?) -> response. `location` is a path, or a URL to one of `hosts`.
+function response.redirect(location, options)
+  local status = options and options.status or 302
+  local problem = check_location(location, options and options.hosts)
+  if problem then error(("redirect to %q: it %s"):format(tostring(location), problem), 2) end
+  if status ~= 301 and status ~= 302 and status ~= 303 and status ~= 307 and status ~= 308 then
+    error("a redirect has the status 301, 302, 303, 307 or 308, found " .. tostring(status), 2)
+  end
+  return setmetatable({ status = status, body = "", headers = { Location = location } }, Response)
+end
+
 function response.is(value)
   return type(value) == "table" and getmetatable(value) == Response
 end

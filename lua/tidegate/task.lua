@@ -11,6 +11,10 @@ local waiting = {} -- id -> task that was spawned and has not begun
 local last_id = 0
 local MAX_CHILDREN = 32 -- SECURITY 1.2: subrequests a request
 
+local function need_worker()
+  if abi.validating then error("no tasks while a configuration is loaded: move this into `start` or a phase", 3) end
+end
+
 --- Gives way until something wakes this coroutine; there may be false alarms.
 function task.wait()
   yield(true)
@@ -25,6 +29,7 @@ end
 
 --- sleep(seconds)
 function task.sleep(seconds)
+  need_worker()
   if type(seconds) ~= "number" or seconds ~= seconds or seconds < 0 then error("sleep needs seconds >= 0", 2) end
   local till = vm.monotonic + seconds
   repeat wait_until(till) until vm.monotonic >= till
@@ -62,6 +67,7 @@ end
 
 --- spawn(f, ...) -> task. It ends with the exchange at the latest.
 function task.spawn(f, ...)
+  need_worker()
   if type(f) ~= "function" then error("spawn needs a function", 2) end
   return start(f, ...)
 end
@@ -186,6 +192,7 @@ end
 
 --- fetch_all(branches, { timeout? }) -> data, errors | nil, err when a branch that is needed failed
 function task.fetch_all(branches, options)
+  need_worker()
   local state = {
     branches = {}, data = {}, errors = {}, open = 0, parent = vm.coroutine, parent_serial = vm.coroutine_serial,
   }

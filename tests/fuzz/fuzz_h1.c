@@ -4,24 +4,13 @@
  * Oracles beside the sanitizers: where the bytes are cut changes nothing; what was accepted is written as a request
  * that is accepted again with the same parts; a normal form is its own normal form.
  */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "http/body.h"
 #include "http/h1_write.h"
 #include "http/target.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
 static const struct tg_h1_limits limits = {8192, 8192, 32768, 100};
 static char block[256 * 1024];
-
-static void
-must(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 static enum tg_rc
 scan_in_pieces(struct tg_h1_scan *scan, const char *p, size_t n, size_t step, const struct tg_h1_fault **fault)
@@ -51,12 +40,12 @@ check_written(const struct tg_message *message, const struct tg_target *target, 
     }
     tg_message_init(&again, arena);
     enum tg_rc rc = tg_h1_parse_request(&again, head.p, head.n, &fault);
-    must(rc == TG_OK || rc == TG_ENOMEM);
+    MUST(rc == TG_OK || rc == TG_ENOMEM);
     if (rc == TG_OK && tg_target_parse(&same, &again, arena, &fault) == TG_OK) {
-        must(again.framing == message->framing && again.content_length == message->content_length);
-        must(tg_slice_is(again.method, message->method.p, message->method.n));
-        must(target->asterisk || tg_slice_is(same.raw_path, target->raw_path.p, target->raw_path.n));
-        must(target->asterisk || tg_slice_is(same.path, target->path.p, target->path.n));
+        MUST(again.framing == message->framing && again.content_length == message->content_length);
+        MUST(tg_slice_is(again.method, message->method.p, message->method.n));
+        MUST(target->asterisk || tg_slice_is(same.raw_path, target->raw_path.p, target->raw_path.n));
+        MUST(target->asterisk || tg_slice_is(same.path, target->path.p, target->path.n));
     }
 }
 
@@ -105,11 +94,11 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     n--;
     const enum tg_rc rc = scan_in_pieces(&scan, p, n, step, &fault);
     const enum tg_rc at_once = tg_h1_scan(&whole, p, n, &limits, true, &fault);
-    must(rc == at_once && (rc != TG_OK || (scan.pos == whole.pos && scan.start == whole.start)));
+    MUST(rc == at_once && (rc != TG_OK || (scan.pos == whole.pos && scan.start == whole.start)));
     if (rc != TG_OK) {
         return 0;
     }
-    tg_arena_init(&arena, block, sizeof block, 1024 * 1024);
+    tg_arena_init(&arena, block, sizeof block, 1U << 20);
     tg_message_init(&message, &arena);
     if (tg_h1_parse_request(&message, p + scan.start, scan.pos - scan.start, &fault) == TG_OK) {
         if (tg_target_parse(&target, &message, &arena, &fault) == TG_OK) {
@@ -123,8 +112,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         bool done_two;
         const size_t length = decode_in_pieces(&message, p + scan.pos, n - scan.pos, step, one, &rc_one, &done_one);
         const size_t other = decode_in_pieces(&message, p + scan.pos, n - scan.pos, 1, two, &rc_two, &done_two);
-        must(done_one == done_two);
-        must(!done_one || (rc_one == TG_OK && length == other && memcmp(one, two, length) == 0));
+        MUST(done_one == done_two);
+        MUST(!done_one || (rc_one == TG_OK && length == other && memcmp(one, two, length) == 0));
         free(one);
         free(two);
     }

@@ -1,5 +1,8 @@
 #include "unit.h"
 
+#include <time.h>
+
+#include "base/mem.h"
 #include "net/loop.h"
 
 static struct tg_loop *loop;
@@ -62,9 +65,220 @@ deadlines_come_once_and_tasks_may_go(void **state)
     tg_loop_free(loop);
 }
 
+enum { DEADLINES = 40 };
+
+struct timed {
+    struct tg_deadline deadline; /* first: the callback gets its address */
+    uint64_t set_for;
+    uint64_t came;
+};
+
+static struct timed timed[DEADLINES];
+static unsigned left;
+
+static void
+on_timed(struct tg_deadline *deadline)
+{
+    struct timed *t = (struct timed *)(void *)deadline;
+    assert_int_equal(t->came, 0);
+    t->came = tg_loop_now(loop);
+    if (--left == 0) {
+        tg_loop_stop(loop);
+    }
+}
+
+static void
+a_deadline_never_comes_early(void **state)
+{
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    left = DEADLINES;
+    for (unsigned i = 0; i < DEADLINES; i++) {
+        timed[i] = (struct timed){.deadline = {.expired = on_timed}};
+        timed[i].set_for = tg_loop_now(loop) + (uint64_t)i * 23;
+        tg_deadline_set(loop, &timed[i].deadline, (uint64_t)i * 23);
+    }
+    tg_loop_run(loop);
+    for (unsigned i = 0; i < DEADLINES; i++) {
+        assert_true(timed[i].came >= timed[i].set_for);
+        assert_null(timed[i].deadline.link);
+    }
+    tg_loop_free(loop);
+}
+
+static struct tg_deadline neighbours[3];
+static unsigned neighbours_came;
+
+/* The first to come takes the others, which hang in the same place, away: owners free each other. */
+static void
+on_neighbour(struct tg_deadline *deadline)
+{
+    neighbours_came++;
+    for (unsigned i = 0; i < 3; i++) {
+        if (&neighbours[i] != deadline) {
+            tg_deadline_remove(&neighbours[i]);
+        }
+    }
+    memset(neighbours, 0xee, sizeof neighbours);
+}
+
+static void
+a_deadline_may_remove_its_neighbours(void **state)
+{
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    for (unsigned i = 0; i < 3; i++) {
+        neighbours[i] = (struct tg_deadline){.expired = on_neighbour};
+        tg_deadline_set(loop, &neighbours[i], 10);
+    }
+    last = (struct tg_deadline){.expired = on_last};
+    tg_deadline_set(loop, &last, 600);
+    tg_loop_run(loop);
+    assert_int_equal(neighbours_came, 1);
+    tg_loop_free(loop);
+}
+
+static unsigned again;
+
+static void
+on_again(struct tg_deadline *deadline)
+{
+    if (++again == 3) {
+        tg_loop_stop(loop);
+    } else {
+        tg_deadline_set(loop, deadline, 1);
+    }
+}
+
+static void
+a_deadline_may_set_itself_again(void **state)
+{
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    struct tg_deadline deadline = {.expired = on_again};
+    tg_deadline_set(loop, &deadline, 1);
+    tg_loop_run(loop);
+    assert_int_equal(again, 3);
+    tg_loop_free(loop);
+}
+
+static void
+a_deadline_that_is_moved_away_does_not_come_at_the_old_time(void **state)
+{
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    left = 1;
+    timed[0] = (struct timed){.deadline = {.expired = on_timed}};
+    tg_deadline_set(loop, &timed[0].deadline, 1);
+    tg_deadline_set(loop, &timed[0].deadline, 700);
+    timed[0].set_for = tg_loop_now(loop) + 700;
+    tg_loop_run(loop);
+    assert_true(timed[0].came >= timed[0].set_for);
+    tg_loop_free(loop);
+}
+
+static struct tg_task tasks[4];
+static char order[16];
+
+static void
+on_ordered(struct tg_task *t)
+{
+    const size_t n = strlen(order);
+    order[n] = (char)('0' + (t - tasks));
+    if (t == &tasks[0]) {
+        tg_task_queue(loop, &tasks[3]);
+        tg_task_queue(loop, &tasks[0]);
+        t->run = NULL; /* it is taken away before its second turn */
+    } else if (t == &tasks[2]) {
+        tg_task_remove(loop, &tasks[0]);
+    } else if (t == &tasks[3]) {
+        tg_loop_stop(loop);
+    }
+}
+
+static void
+tasks_run_in_order_and_new_ones_in_the_next_turn(void **state)
+{
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    for (unsigned i = 0; i < 4; i++) {
+        tasks[i] = (struct tg_task){.run = on_ordered};
+    }
+    tg_task_queue(loop, &tasks[0]);
+    tg_task_queue(loop, &tasks[1]);
+    tg_task_queue(loop, &tasks[2]);
+    tg_task_remove(loop, &tasks[1]);
+    tg_task_queue(loop, &tasks[1]); /* behind the third now */
+    tg_loop_run(loop);
+    assert_string_equal(order, "0213");
+    tg_loop_free(loop);
+}
+
+static void
+the_last_task_may_be_removed_and_others_queued_after_it(void **state)
+{
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    memset(order, 0, sizeof order);
+    for (unsigned i = 0; i < 4; i++) {
+        tasks[i] = (struct tg_task){.run = on_ordered};
+    }
+    tg_task_queue(loop, &tasks[1]);
+    tg_task_queue(loop, &tasks[2]);
+    tg_task_remove(loop, &tasks[2]);
+    tg_task_remove(loop, &tasks[2]);
+    tg_task_queue(loop, &tasks[3]);
+    tg_loop_run(loop);
+    assert_string_equal(order, "13");
+    tg_loop_free(loop);
+}
+
+static void
+the_date_has_the_form_of_http(void **state)
+{
+    char expected[64];
+    (void)state;
+    loop = tg_loop_new();
+    assert_non_null(loop);
+    const char *date = tg_loop_http_date(loop);
+    const time_t second = (time_t)tg_loop_wall(loop); /* of the same turn, so of the same second */
+    struct tm tm;
+    assert_non_null(gmtime_r(&second, &tm));
+    assert_int_equal(strftime(expected, sizeof expected, "%a, %d %b %Y %H:%M:%S GMT", &tm), 29);
+    assert_string_equal(date, expected);
+    assert_int_equal(tg_loop_now(loop), tg_loop_micros(loop) / 1000);
+    tg_loop_free(loop);
+}
+
+static void
+a_loop_without_memory_is_none(void **state)
+{
+    (void)state;
+    tg_mem_fail_at(1);
+    assert_null(tg_loop_new());
+    tg_mem_fail_at(0);
+    tg_loop_free(NULL);
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(deadlines_come_once_and_tasks_may_go)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deadlines_come_once_and_tasks_may_go),
+        cmocka_unit_test(a_deadline_never_comes_early),
+        cmocka_unit_test(a_deadline_may_remove_its_neighbours),
+        cmocka_unit_test(a_deadline_may_set_itself_again),
+        cmocka_unit_test(a_deadline_that_is_moved_away_does_not_come_at_the_old_time),
+        cmocka_unit_test(tasks_run_in_order_and_new_ones_in_the_next_turn),
+        cmocka_unit_test(the_last_task_may_be_removed_and_others_queued_after_it),
+        cmocka_unit_test(the_date_has_the_form_of_http),
+        cmocka_unit_test(a_loop_without_memory_is_none),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,7 +69,7 @@ describe("config", function()
   it("names the line of a syntax error and of an error raised", function()
     refuses("listen { port = 1 }\nroute {", "gateway.lua:2")
     refuses('\n\nerror "no"', "gateway.lua:3\n    no")
-    refuses("error({})", "gateway.lua\n    table")
+    refuses("error({})", "gateway.lua:1\n    table")
   end)
 
   it("names both places of a name that stands twice", function()

@@ -1,0 +1,3 @@
+listen { port = 8080 }
+upstream "a" { targets = { "http://127.0.0.1:9000" } }
+route "r" { path = "/", to = "a", use = { "key-auth", nil, "headers" } }

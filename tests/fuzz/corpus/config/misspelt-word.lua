@@ -1,0 +1,1 @@
+lisden { port = 8080 }

@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +12,7 @@ enum { LINE_MAX_BYTES = 16 * 1024 };
 
 static enum tg_log_level current_level = TG_LOG_INFO;
 static char current_who[32] = "tidegate";
+static unsigned long lost; /* lines */
 
 void
 tg_log_set(enum tg_log_level level, const char *who)
@@ -68,6 +71,34 @@ escape(char *out, size_t size, const char *p, size_t n)
     return len;
 }
 
+/*
+ * One write a line, so that lines of several processes do not mix. A pipe whose reader has stopped would block us: it
+ * is asked first, and takes PIPE_BUF bytes when it says yes (pipe(7)).
+ */
+static bool
+put_line(const char *line, size_t n)
+{
+    for (size_t done = 0; done < n;) {
+        struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+        const size_t piece = n - done < PIPE_BUF ? n - done : PIPE_BUF;
+        if (poll(&fd, 1, 0) != 1 || (fd.revents & POLLOUT) == 0) {
+            return false;
+        }
+        const ssize_t written = write(STDERR_FILENO, line + done, piece);
+        if (written <= 0) {
+            return false;
+        }
+        done += (size_t)written;
+    }
+    return true;
+}
+
+unsigned long
+tg_log_lost(void)
+{
+    return lost;
+}
+
 void
 tg_log_bytes(enum tg_log_level level, const char *p, size_t n)
 {
@@ -78,9 +109,7 @@ tg_log_bytes(enum tg_log_level level, const char *p, size_t n)
     size_t len = write_prefix(line, sizeof line, level);
     len += escape(line + len, sizeof line - len - 1, p, n);
     line[len++] = '\n';
-    /* One write a line, so that lines of several processes do not mix. What the log refuses is lost. */
-    ssize_t ignored = write(STDERR_FILENO, line, len);
-    (void)ignored;
+    lost += put_line(line, len) ? 0 : 1;
 }
 
 void

@@ -18,9 +18,12 @@ void tg_log_set(enum tg_log_level level, const char *who);
 void tg_log_set_level(enum tg_log_level level);
 enum tg_log_level tg_log_get_level(void);
 
-/* A line of at most 16 KiB with time, level and who; control bytes are written as \xHH. */
+/* A line of at most 16 KiB (never waits: what the reader of the log has no room for is lost and counted) with time,
+ * level and who; control bytes are written as \xHH. */
 void tg_log(enum tg_log_level level, const char *format, ...) TG_PRINTF(2, 3);
 void tg_log_bytes(enum tg_log_level level, const char *p, size_t n);
+/* Lines that were lost so far, in this process. */
+unsigned long tg_log_lost(void);
 
 #define tg_log_debug(...) (tg_log_get_level() <= TG_LOG_DEBUG ? tg_log(TG_LOG_DEBUG, __VA_ARGS__) : (void)0)
 

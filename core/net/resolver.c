@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 
 enum { SOCKETS_MAX = 64, QUERY_TIMEOUT = 2000, QUERY_TRIES = 2, TTL_MIN = 1, TTL_MAX = 300 };
@@ -22,6 +23,9 @@ struct tg_resolver {
     struct event *timer;
     struct watch watches[SOCKETS_MAX];
     bool closing;
+    bool changed;      /* `servers` is not in use yet */
+    char servers[512]; /* empty: the system's */
+    struct ares_addr_port_node *system;
 };
 
 struct query {
@@ -115,7 +119,31 @@ tg_resolver_new(struct tg_loop *loop)
         tg_resolver_free(resolver);
         return NULL;
     }
+    if (ares_get_servers_ports(resolver->channel, &resolver->system) != ARES_SUCCESS) {
+        resolver->system = NULL;
+    }
     return resolver;
+}
+
+void
+tg_resolver_use(struct tg_resolver *resolver, const char *servers)
+{
+    if (strcmp(servers, resolver->servers) != 0) {
+        (void)snprintf(resolver->servers, sizeof resolver->servers, "%s", servers);
+        resolver->changed = true;
+    }
+}
+
+/* c-ares refuses while questions are open: then the next one tries again. */
+static void
+change_servers(struct tg_resolver *resolver)
+{
+    const int rc = resolver->servers[0] != '\0' ? ares_set_servers_ports_csv(resolver->channel, resolver->servers)
+                                                : ares_set_servers_ports(resolver->channel, resolver->system);
+    resolver->changed = rc == ARES_ENOTIMP;
+    if (rc != ARES_SUCCESS && rc != ARES_ENOTIMP) {
+        tg_log(TG_LOG_ERROR, "resolver %s: %s", resolver->servers, ares_strerror(rc));
+    }
 }
 
 void
@@ -125,6 +153,9 @@ tg_resolver_free(struct tg_resolver *resolver)
         return;
     }
     resolver->closing = true;
+    if (resolver->system != NULL) {
+        ares_free_data(resolver->system);
+    }
     if (resolver->channel != NULL) {
         ares_destroy(resolver->channel);
     }
@@ -180,6 +211,9 @@ on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 enum tg_rc
 tg_resolver_start(struct tg_resolver *resolver, const char *name, unsigned port, tg_resolver_cb done, void *arg)
 {
+    if (resolver->changed) {
+        change_servers(resolver);
+    }
     const struct ares_addrinfo_hints hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NUMERICSERV};
     char service[8];

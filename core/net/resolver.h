@@ -26,6 +26,8 @@ typedef void (*tg_resolver_cb)(void *arg, const struct tg_resolved *result);
 
 /* NULL when memory is short or the system's resolver configuration cannot be read. */
 struct tg_resolver *tg_resolver_new(struct tg_loop *loop);
+/* Asks these servers from the next question on: "address:port,...", at most 511 bytes; empty: the system's. */
+void tg_resolver_use(struct tg_resolver *resolver, const char *servers);
 void tg_resolver_free(struct tg_resolver *resolver);
 
 /* TG_OK: `done` will be called. TG_ENOMEM: it will not. */

@@ -180,6 +180,14 @@ take_dict(void *arg, struct tg_slice rest)
 }
 
 static bool
+take_resolvers(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    (void)snprintf(manifest->resolvers, sizeof manifest->resolvers, "%.*s", (int)rest.n, rest.p);
+    return true;
+}
+
+static bool
 take_log(void *arg, struct tg_slice rest)
 {
     struct tg_manifest *manifest = arg;
@@ -276,6 +284,7 @@ tg_generation_open(int fd, struct tg_err *err)
     tg_manifest_each(generation, "trust", take_trusted, generation->manifest);
     tg_manifest_each(generation, "limits", take_limits, generation->manifest);
     tg_manifest_each(generation, "dict", take_dict, generation->manifest);
+    tg_manifest_each(generation, "resolver", take_resolvers, generation->manifest);
     tg_manifest_each(generation, "log", take_log, generation->manifest);
     return generation;
 

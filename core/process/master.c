@@ -336,6 +336,13 @@ put_limits(const struct tg_master *master, char *out, size_t size)
                                   tg_limit_name((enum tg_limit)limit), reached, reached == 1 ? "" : "s");
         }
     }
+    unsigned long long lost = 0;
+    for (unsigned i = 0; i < master->fleet.count; i++) {
+        lost += master->fleet.board->scores[i].log_lost;
+    }
+    if (lost > 0 && n < size) {
+        n += (size_t)snprintf(out + n, size - n, "log         %llu line%s lost\n", lost, lost == 1 ? "" : "s");
+    }
     return n < size ? n : size;
 }
 

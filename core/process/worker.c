@@ -149,6 +149,7 @@ static void
 apply_limits(struct tg_worker *worker, const struct tg_manifest *manifest)
 {
     const unsigned most = connections_max();
+    tg_resolver_use(worker->proxy.peers.resolver, manifest->resolvers);
     worker->memory = manifest->memory != 0 ? manifest->memory : tg_memory_share(worker->start->workers);
     worker->proxy.connections_max =
         manifest->connections != 0 && manifest->connections < most ? manifest->connections : most;
@@ -409,6 +410,11 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     for (unsigned i = 0; i < TG_LIMIT_COUNT; i++) {
         score->limits[i] = worker->counters.limits[i];
     }
+    uint64_t lost = tg_log_lost();
+    for (unsigned i = 0; i < worker->host.sink_count; i++) {
+        lost += tg_sink_dropped(worker->host.sinks[i]);
+    }
+    score->log_lost = lost;
     watch_memory(worker);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {
         tg_sink_flush(worker->host.sinks[i]);

@@ -77,7 +77,7 @@ begin_sending(struct tg_exchange *x)
     const struct tg_h1_frame frame = request_frame(x);
     struct tg_relay *up = &x->up;
     if (write_head(x, &frame, &head) != TG_OK) {
-        tg_exchange_fail(x, 503, "out of memory");
+        tg_exchange_fail(x, 500, "out of memory");
         return TG_STEP_NEXT;
     }
     up->to = &x->upstream.link->transport;
@@ -142,7 +142,7 @@ give_up(struct tg_exchange *x)
         tg_exchange_fail(x, 502, "the upstream sent an invalid response");
         break;
     case TG_ENOMEM:
-        tg_exchange_fail(x, 503, "out of memory");
+        tg_exchange_fail(x, 500, "out of memory");
         break;
     default:
         tg_exchange_fail(x, 502, "the upstream could not be reached");
@@ -235,7 +235,7 @@ upload_failed(struct tg_exchange *x, enum tg_relay_result result, const struct t
         tg_exchange_refuse(x, 400, fault->text);
         return TG_STEP_NEXT;
     case TG_RELAY_NO_MEMORY:
-        tg_exchange_refuse(x, 503, "out of memory");
+        tg_exchange_refuse(x, 500, "out of memory");
         return TG_STEP_NEXT;
     default: /* the client is gone */
         tg_exchange_abort(x, TG_ERESET);
@@ -350,7 +350,7 @@ tg_forward_await(struct tg_exchange *x)
         return TG_STEP_WAIT;
     }
     if (x->response_buffer == NULL && (x->response_buffer = tg_buffer_take(&x->proxy->buffers)) == NULL) {
-        tg_exchange_refuse(x, 503, "out of memory");
+        tg_exchange_refuse(x, 500, "out of memory");
         return TG_STEP_NEXT;
     }
     enum tg_rc rc = read_response_head(x, &fault);

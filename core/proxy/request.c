@@ -30,7 +30,7 @@ begin(struct tg_exchange *x)
 static enum tg_step
 out_of_memory(struct tg_exchange *x)
 {
-    tg_exchange_refuse(x, 503, "out of memory");
+    tg_exchange_refuse(x, 500, "out of memory");
     return TG_STEP_NEXT;
 }
 

@@ -23,6 +23,7 @@ struct tg_score {
     volatile uint64_t failed;
     volatile uint64_t lua_bytes;              /* of the current generation's VM */
     volatile uint64_t generations;            /* VMs alive */
+    volatile uint64_t log_lost;               /* lines of the error log and the access logs */
     volatile uint64_t pressure;               /* how short memory is: enum tg_pressure of proxy/ */
     volatile uint64_t limits[TG_LIMIT_COUNT]; /* how often each was reached */
 };

@@ -56,6 +56,7 @@ local specs = {
   defaults = {
     timeout = duration "60s", body_limit = t.size "10MiB",
   },
+  resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },
   limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }) },
   log = { level = t.enum { "debug", "info", "warn", "error", default = "info" } },
 }
@@ -66,7 +67,7 @@ local Collector = {}
 Collector.__index = Collector
 
 local named = { dict = true, upstream = true, consumer = true, route = true }
-local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "limits", "log" }
+local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "limits", "resolver", "log" }
 local later = { redis = true, admin = true, metrics = true, tracing = true }
 local MAX_FILES = 10000
 
@@ -532,6 +533,16 @@ local function read_once(cfg, word, item, report)
 end
 
 function readers.defaults(cfg, item, report) read_once(cfg, "defaults", item, report) end
+function readers.resolver(cfg, item, report)
+  read_once(cfg, "resolver", item, report)
+  for i, server in ipairs(cfg.resolver.servers or {}) do
+    local host = address.parse_authority(server)
+    if not host or not (address.is_ipv4(host) or address.is_ipv6(host)) then
+      report:found(item.at, { "resolver", "servers", "[" .. i .. "]" }, server, 'the address of a name server: "10.0.0.2", "[::1]:5353"')
+    end
+  end
+end
+
 function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
@@ -641,7 +652,7 @@ function readers.route(cfg, item, report)
 end
 
 -- The order in which words are judged: what others refer to comes first.
-local order = { "log", "limits", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
+local order = { "log", "limits", "resolver", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
 
 local function refuse_duplicates(items, word, report)
   local first = {}
@@ -665,7 +676,7 @@ function config.load(entry, source, report)
   report_open(collector)
   local cfg = {
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
-    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" }, limits = {},
+    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" }, limits = {}, resolver = { servers = {} },
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end

@@ -226,6 +226,9 @@ TG_ABI int tg_abi_random_id(void);
 TG_ABI int tg_abi_uuid(void);
 /* A quoted JSON string (RFC 8259, section 7), cut after 4 KiB; bytes that are no UTF-8 become U+FFFD. */
 TG_ABI int tg_abi_json_string(const char *p, size_t n);
+/* Of a well-formed text: -TG_EBUSY: a member stands twice in its object, -TG_ELIMIT: it has too many. vm.out is the
+ * name, vm.number which character of the text it begins at. */
+TG_ABI int tg_abi_json_check(const char *p, size_t n);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
 

@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <sys/random.h>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "vm/coroutine.h"
@@ -336,6 +337,18 @@ tg_abi_json_string(const char *text, size_t n)
     out[k++] = '"';
     tg_abi_vm.out = tg_slice_of(out, k);
     return TG_OK;
+}
+
+int
+tg_abi_json_check(const char *p, size_t n)
+{
+    struct tg_slice name = {NULL, 0};
+    const enum tg_rc rc = tg_json_check(p, n, &name);
+    if (rc != TG_OK) {
+        tg_abi_vm.out = name;
+        tg_abi_vm.number = name.p == NULL ? 0 : (double)(name.p - p) + 1;
+    }
+    return rc;
 }
 
 int

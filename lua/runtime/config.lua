@@ -1,6 +1,5 @@
 --- config: evaluates a configuration, in Lua or JSON, and judges every word of it.
 local address = require "runtime.address"
-local json = require "tidegate.json"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 
@@ -288,48 +287,12 @@ local function line_of(text, position)
   return newlines + 1
 end
 
--- What the decoder passes over: of two members of one name it keeps the last, and of two policies only one would be there.
--- The text is well-formed; a name is what comes before a colon.
-local function find_duplicate(text)
-  local objects, at = { {} }, 1
-  while true do
-    local first = text:find('[{}%[%]"]', at)
-    if not first then return nil end
-    local mark = text:sub(first, first)
-    at = first + 1
-    if mark == "{" or mark == "[" then
-      objects[#objects + 1] = {}
-    elseif mark ~= '"' then
-      objects[#objects] = nil
-    else
-      local stop = first
-      repeat
-        stop = text:find('[\\"]', stop + 1)
-        local escape = text:sub(stop, stop) == "\\"
-        if escape then stop = stop + 1 end
-      until not escape
-      at = stop + 1
-      if text:find("^%s*:", at) then
-        local name = text:sub(first + 1, stop - 1)
-        if name:find("\\", 1, true) then name = json.decode('["' .. name .. '"]')[1] end
-        if objects[#objects][name] then return name, first end
-        objects[#objects][name] = true
-      end
-    end
-  end
-end
-
 local function decode_json(collector, path, text)
   local value, err = collector.source:json(text)
   if type(value) ~= "table" then
     local message = err and tostring(err) or "the file must hold one object"
     local position = message:match "at character (%d+)$"
     collector.report:problem(position and path .. ":" .. line_of(text, tonumber(position)) or path, nil, message)
-    return nil
-  end
-  local name, first = find_duplicate(text)
-  if name then
-    collector.report:problem(path .. ":" .. line_of(text, first), { name }, "stands there twice in one object")
     return nil
   end
   return value

@@ -61,12 +61,22 @@ function json.quote(text)
   return to_string(vm.out.p, vm.out.n)
 end
 
---- decode(text) -> value | nil, err. At most 1 MiB and 32 levels.
+-- What cjson passes over, as a message; nil when there is nothing.
+local function find_problem(text)
+  local rc = C.tg_abi_json_check(text, #text)
+  if rc == 0 then return nil end
+  local what = rc == abi.EBUSY and "stands twice in its object" or rc == abi.ELIMIT and "is one of more than 10000" or abi.code(rc)
+  return ("the member %q %s, at character %d"):format(to_string(vm.out.p, vm.out.n), what, vm.number)
+end
+
+--- decode(text) -> value | nil, err. At most 1 MiB, 32 levels and 10,000 members an object; no member twice.
 function json.decode(text)
   if type(text) ~= "string" then error("json.decode needs a string, found a " .. type(text), 2) end
   if #text > MAX then return nil, failure.new("too_large", "JSON of more than 1 MiB", 400) end
   local ok, value = pcall(cjson.decode, text)
   if not ok then return nil, failure.new("decode", "malformed JSON: " .. tostring(value), 400) end
+  local problem = type(value) == "table" and find_problem(text)
+  if problem then return nil, failure.new("decode", "malformed JSON: " .. problem, 400) end
   return value
 end
 

@@ -21,6 +21,7 @@ struct tg_slice {
 
 /* Why Lua is entered: the value of tg_abi_vm.entry. */
 enum tg_abi_entry {
+    TG_ENTRY_DONE = 0,     /* set by Lua: what it was entered for is done */
     TG_ENTRY_REQUEST = 1,  /* head parsed: rewrite, route, authenticate, access, then handler or balance */
     TG_ENTRY_BALANCE = 2,  /* the attempt failed before anything was answered: choose another peer or give up */
     TG_ENTRY_RESPONSE = 3, /* a response head is ready */

@@ -67,8 +67,8 @@ hex_value(const char *p)
 {
     unsigned value = 0;
     for (int i = 0; i < 4; i++) {
-        const char c = tg_lower(p[i]);
-        value = value << 4 | (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10) % 16;
+        const unsigned char c = (unsigned char)tg_lower(p[i]);
+        value = value << 4 | (c <= '9' ? c - 48U : c - 87U) % 16;
     }
     return value;
 }
@@ -99,10 +99,14 @@ static char *
 unescape(char *out, const char **p, const char *end)
 {
     static const char letters[] = "b\bf\fn\nr\rt\t";
-    const char c = end - *p > 1 ? (*p)[1] : '\\';
+    const char c = **p == '\\' && end - *p > 1 ? (*p)[1] : **p;
     const char *letter = c == '\0' ? NULL : strchr(letters, c);
     if (c != 'u' || end - *p < 6) {
-        *out++ = letter != NULL && (letter - letters) % 2 == 0 ? letter[1] : c;
+        if (letter != NULL && (letter - letters) % 2 == 0) {
+            *out++ = letter[1];
+        } else {
+            *out++ = c;
+        }
         *p += end - *p > 1 ? 2 : 1;
         return out;
     }

@@ -45,6 +45,7 @@ tg_exchange_new(struct tg_downstream *down)
 void
 tg_exchange_free(struct tg_exchange *x)
 {
+    tg_deadline_remove(&x->log_deadline);
     if (x->generation != NULL) {
         x->proxy->policy->end(x);
     }

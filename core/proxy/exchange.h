@@ -89,6 +89,7 @@ struct tg_exchange {
     struct tg_upstream upstream;
     struct tg_upstream_head upstream_head;
     struct tg_buffer *response_buffer; /* while the response head is read */
+    struct tg_deadline log_deadline;   /* of the log phase, when the connection is another's */
     struct tg_slice reply;             /* body of a response of our own */
     unsigned tunnel_timeout;           /* milliseconds */
     struct tg_slice upgrade;           /* what the connection becomes when the peer agrees; in the request's head */

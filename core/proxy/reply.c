@@ -5,7 +5,7 @@
 #include "proxy/request.h"
 #include "proxy/tunnel.h"
 
-enum { DRAIN_MAX = 64 * 1024, DRAIN_TIME = 2000 };
+enum { DRAIN_MAX = 64 * 1024, DRAIN_TIME = 2000, LOG_TIME = 5000 /* milliseconds */ };
 
 /* Whether the rest of the request can be read away, so that the connection can be kept. */
 static bool
@@ -282,6 +282,17 @@ leave_connection(struct tg_exchange *x)
     }
 }
 
+/* Nobody waits for a log phase, so it must end by itself: it would hold its exchange and its generation. */
+static void
+on_log_expired(struct tg_deadline *deadline)
+{
+    struct tg_exchange *x = (struct tg_exchange *)((char *)deadline - offsetof(struct tg_exchange, log_deadline));
+    tg_log(TG_LOG_ERROR, "a log phase took longer than %d s and was ended", LOG_TIME / 1000);
+    x->proxy->policy->cancel(x);
+    tg_exchange_go(x, TG_STATE_END);
+    (void)tg_reply_end(x);
+}
+
 enum tg_step
 tg_reply_log(struct tg_exchange *x)
 {
@@ -293,6 +304,8 @@ tg_reply_log(struct tg_exchange *x)
         leave_connection(x);
     }
     if (!x->decided) {
+        x->log_deadline.expired = on_log_expired;
+        tg_deadline_set(x->proxy->loop, &x->log_deadline, LOG_TIME);
         return TG_STEP_WAIT;
     }
     tg_exchange_go(x, TG_STATE_END);

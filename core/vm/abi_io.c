@@ -5,11 +5,27 @@
 
 #include "vm/coroutine.h"
 
+enum { TASKS_MAX = 32 };
+
+/* SECURITY 1.2: so many of them for one exchange, beside the phase that runs. */
+static bool
+has_room(const struct tg_exchange *x)
+{
+    unsigned count = 0;
+    for (const struct tg_coroutine *co = x == NULL ? NULL : x->coroutines; co != NULL; co = co->next) {
+        count++;
+    }
+    return count <= TASKS_MAX;
+}
+
 int
 tg_abi_spawn(uint32_t task)
 {
     const struct tg_coroutine *parent = tg_host->running;
     struct tg_exchange *x = parent == NULL ? NULL : parent->exchange;
+    if (!has_room(x)) {
+        return TG_ELIMIT;
+    }
     struct tg_coroutine *co = parent == NULL ? NULL : tg_coroutine_take(parent->vm, x, TG_ENTRY_TASK);
     if (co == NULL) {
         return TG_ENOMEM;

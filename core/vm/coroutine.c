@@ -43,12 +43,14 @@ unlink_ready(struct tg_coroutine *co)
 static uint32_t
 find_index(struct tg_host *host)
 {
-    for (unsigned i = 1; i < host->coroutine_count; i++) {
-        if (host->coroutines[i] == NULL) {
-            return i;
+    const unsigned old = host->coroutine_count;
+    for (unsigned i = 1; i < old; i++) {
+        const unsigned index = 1 + (host->coroutine_next + i) % (old - 1);
+        if (host->coroutines[index] == NULL) {
+            host->coroutine_next = index;
+            return index;
         }
     }
-    const unsigned old = host->coroutine_count;
     const unsigned count = old == 0 ? 64 : old * 2;
     if (count > TG_COROUTINES_MAX) {
         return 0;
@@ -60,6 +62,7 @@ find_index(struct tg_host *host)
     memset(list + old, 0, (count - old) * sizeof(struct tg_coroutine *));
     host->coroutines = list;
     host->coroutine_count = count;
+    host->coroutine_next = old;
     return old == 0 ? 1 : old;
 }
 
@@ -193,7 +196,8 @@ tg_coroutine_resume(struct tg_coroutine *co)
     co->plugin = tg_abi_vm.mark[0];
     co->route = tg_abi_vm.mark[1];
     tg_abi_vm.mark[0] = 0;
-    if (status == LUA_YIELD && lua_gettop(co->L) == 0) {
+    if (status == LUA_YIELD && tg_abi_vm.entry == 0) {
+        lua_settop(co->L, 0);
         give(co);
         return TG_COROUTINE_DONE;
     }

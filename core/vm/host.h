@@ -34,6 +34,7 @@ struct tg_host {
     unsigned sink_count;
     struct tg_coroutine **coroutines; /* by index; NULL: free */
     unsigned coroutine_count;
+    unsigned coroutine_next;    /* where the search for a free index begins */
     struct tg_coroutine *ready; /* to be resumed */
     struct tg_coroutine **ready_last;
     struct tg_task ready_task;

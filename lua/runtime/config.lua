@@ -2,6 +2,7 @@
 local address = require "runtime.address"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
+local task = require "tidegate.task"
 
 local t = schema.t
 local config = { library = { tg = nil, t = nil } }
@@ -163,7 +164,7 @@ local function library_copy()
     tonumber = tonumber, select = select, unpack = unpack, next = next, setmetatable = setmetatable, rawget = rawget,
     rawset = rawset, rawequal = rawequal, os = { time = os.time, date = os.date }, _VERSION = _VERSION,
   }
-  for name, values in pairs { string = string, table = table, math = math, bit = bit, coroutine = coroutine } do
+  for name, values in pairs { string = string, table = table, math = math, bit = bit, coroutine = task.library } do
     env[name] = {}
     for key, value in pairs(values) do env[name][key] = value end
   end

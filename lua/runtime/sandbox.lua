@@ -27,6 +27,9 @@ function strings.rep(text, n)
   return string.rep(text, n)
 end
 
+-- A text's methods are these, too: ("x"):rep(2 ^ 30) would pass the cap by.
+getmetatable("").__index = strings
+
 local function load_text(text, name, _, env)
   if type(text) ~= "string" then error("load takes text only", 2) end
   if text:byte(1) == 27 then return nil, "bytecode is refused" end
@@ -42,7 +45,7 @@ base.table = frozen("table", pick("concat insert maxn remove sort", table))
 base.math = frozen("math", pick("abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10 max min"
   .. " modf pi pow rad random sin sinh sqrt tan tanh", math))
 base.bit = frozen("bit", bit)
-base.coroutine = frozen("coroutine", pick("create resume running status wrap yield isyieldable", coroutine))
+base.coroutine = frozen("coroutine", require("tidegate.task").library)
 base.os = frozen("os", pick("time date clock difftime", os))
 base.load = load_text
 base.tg = library

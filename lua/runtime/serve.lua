@@ -343,6 +343,7 @@ local ENTRY_REQUEST, ENTRY_RESPONSE, ENTRY_LOG, ENTRY_TASK =
   tonumber(abi.ENTRY_REQUEST), tonumber(abi.ENTRY_RESPONSE), tonumber(abi.ENTRY_LOG), tonumber(abi.ENTRY_TASK)
 
 local function main()
+  task.adopt()
   while true do
     local entry = vm.entry
     if entry == ENTRY_REQUEST then
@@ -356,6 +357,7 @@ local function main()
     else
       on_balance(vm.exchange)
     end
+    vm.entry = 0 -- the work is done: only here, since a plugin could yield, too
     yield()
   end
 end

@@ -3,7 +3,7 @@ local abi = require "abi"
 local failure = require "tidegate.failure"
 
 local C, vm = abi.C, abi.vm
-local yield = coroutine.yield
+local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
 local pcall, type, error, setmetatable, tostring, next, pairs = pcall, type, error, setmetatable, tostring, next, pairs
 
 local task = { context = nil, set_context = nil } -- ctx of the running coroutine; set by the runtime
@@ -15,15 +15,75 @@ local function need_worker()
   if abi.validating then error("no tasks while a configuration is loaded: move this into `start` or a phase", 3) end
 end
 
+local core = setmetatable({}, { __mode = "k" }) -- the threads that the core resumes
+local owner = setmetatable({}, { __mode = "k" }) -- thread of a plugin's own that waits -> serial of the core's coroutine it waits in
+local WAITING = {}
+
+--- Called by the main function of each coroutine that the core made.
+function task.adopt()
+  core[running()] = true
+end
+
+-- Gives way to the core, through all coroutines of a plugin's own that are in between: each is resumed by `pass` below.
+local function give_way()
+  local thread = running()
+  if core[thread] then
+    yield(true)
+    return
+  end
+  owner[thread] = vm.coroutine_serial
+  yield(WAITING)
+  owner[thread] = nil
+end
+
 --- Gives way until something wakes this coroutine; there may be false alarms.
 function task.wait()
-  yield(true)
+  give_way()
 end
+
+-- ---------------------------------------------------------------- coroutines of a plugin's own
+
+local pass
+
+local function resume_own(thread, ...)
+  if owner[thread] and owner[thread] ~= vm.coroutine_serial then
+    return false, "this coroutine waited for a request that has ended"
+  end
+  return pass(thread, resume(thread, ...))
+end
+
+function pass(thread, ok, first, ...)
+  if ok and first == WAITING then
+    task.wait()
+    return resume_own(thread)
+  end
+  return ok, first, ...
+end
+
+local function raise_or_return(ok, ...)
+  if ok then return ... end
+  error((...), 0)
+end
+
+--- What plugins see as `coroutine`: a wait inside of one of theirs suspends the exchange, not their protocol.
+task.library = {
+  create = create, running = running, status = coroutine.status, isyieldable = coroutine.isyieldable, resume = resume_own,
+  wrap = function(f)
+    local thread = create(f)
+    return function(...) return raise_or_return(resume_own(thread, ...)) end
+  end,
+  yield = function(...)
+    if core[running()] then error("there is nobody to yield to: this is no coroutine of your own", 2) end
+    return yield(...)
+  end,
+}
+
+-- ---------------------------------------------------------------- tasks
 
 --- wait_until(seconds): as wait, woken after that time at the latest.
 local function wait_until(moment)
   if moment then C.tg_abi_timer(math.max(0, moment - vm.monotonic)) end
-  yield(true)
+  give_way()
   if moment then C.tg_abi_timer_stop() end
 end
 
@@ -58,9 +118,10 @@ local function start(f, ...)
   last_id = last_id % 2 ^ 31 + 1
   local self = setmetatable({ f = f, args = { n = select("#", ...), ... }, id = last_id }, Task)
   waiting[last_id] = self
-  if C.tg_abi_spawn(last_id) ~= 0 then
+  local rc = C.tg_abi_spawn(last_id)
+  if rc ~= 0 then
     waiting[last_id] = nil
-    error(failure.new("memory", "too many tasks"), 0)
+    error(failure.new("busy", rc == abi.ELIMIT and "more than 32 tasks of one request" or "too many tasks"), 0)
   end
   return self
 end

@@ -21,7 +21,7 @@ LUA_FILES := $(shell find lua -name '*.lua' | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))
 SPECS := $(wildcard tests/unit/lua/*.spec.lua plugins/*.spec.lua)
 CHECKS := $(filter-out tests/check/test_%,$(wildcard tests/check/*.py))
-C_FILES := $(wildcard core/*.h core/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] tests/load/*.[ch])
+C_FILES := $(wildcard core/*.h core/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] tests/load/*.[ch] tests/conformance/*/*.[ch] tests/fault/*.[ch])
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes
 COMMON = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -fPIE -pthread -g -MMD -MP -Icore -I/usr/include/lua5.1 \

@@ -99,7 +99,8 @@ static char *
 unescape(char *out, const char **p, const char *end)
 {
     static const char letters[] = "b\bf\fn\nr\rt\t";
-    const char c = **p == '\\' && end - *p > 1 ? (*p)[1] : **p;
+    const char *at = **p == '\\' && end - *p > 1 ? *p + 1 : *p;
+    const char c = *at;
     const char *letter = c == '\0' ? NULL : strchr(letters, c);
     if (c != 'u' || end - *p < 6) {
         if (letter != NULL && (letter - letters) % 2 == 0) {

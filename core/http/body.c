@@ -1,6 +1,22 @@
 #include "http/body.h"
 
-enum { SIZE, GAP, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER };
+enum {
+    SIZE,
+    GAP,
+    NAME_START,
+    NAME,
+    NAME_GAP,
+    VALUE_START,
+    VALUE,
+    QUOTED,
+    ESCAPE,
+    QUOTED_END,
+    SIZE_LF,
+    DATA,
+    DATA_CR,
+    DATA_LF,
+    TRAILER
+};
 
 static const struct tg_h1_fault bad_chunk = {400, "malformed chunk", TG_LIMIT_NONE};
 static const struct tg_h1_fault long_extension = {400, "chunk extensions too long", TG_LIMIT_CHUNK_EXTENSIONS};
@@ -30,6 +46,53 @@ hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+static bool
+is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* RFC 9110, section 5.6.4: what may stand in a quoted string, or behind its backslash. */
+static bool
+is_quotable(char c)
+{
+    return ((unsigned char)c >= 0x20 || c == '\t') && c != 0x7f;
+}
+
+/* Behind a name or a value: the line's end, blanks that another extension must follow, or that extension. */
+static int
+behind(char c)
+{
+    return c == '\r' ? SIZE_LF : c == ';' ? NAME_START : is_blank(c) ? GAP : -1;
+}
+
+/* RFC 9112, section 7.1.1: *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ). -1: not that. */
+static int
+next_state(int state, char c)
+{
+    const bool token = tg_token_byte[(unsigned char)c] != 0;
+    switch (state) {
+    case GAP:
+        return c == ';' ? NAME_START : is_blank(c) ? GAP : -1;
+    case NAME_START:
+        return token ? NAME : is_blank(c) ? NAME_START : -1;
+    case NAME:
+        return token ? NAME : c == '=' ? VALUE_START : is_blank(c) ? NAME_GAP : behind(c);
+    case NAME_GAP:
+        return c == '=' ? VALUE_START : c == ';' ? NAME_START : is_blank(c) ? NAME_GAP : -1;
+    case VALUE_START:
+        return token ? VALUE : c == '"' ? QUOTED : is_blank(c) ? VALUE_START : -1;
+    case VALUE:
+        return token ? VALUE : behind(c);
+    case QUOTED:
+        return c == '"' ? QUOTED_END : c == '\\' ? ESCAPE : is_quotable(c) ? QUOTED : -1;
+    case ESCAPE:
+        return is_quotable(c) ? QUOTED : -1;
+    default:
+        return behind(c);
+    }
+}
+
 static const struct tg_h1_fault *
 count_extension(struct tg_body *body)
 {
@@ -38,43 +101,41 @@ count_extension(struct tg_body *body)
     return body->line > TG_CHUNK_EXTENSION_MAX || body->extensions > TG_CHUNK_EXTENSIONS_MAX ? &long_extension : NULL;
 }
 
+static const struct tg_h1_fault *
+take_size_byte(struct tg_body *body, char c)
+{
+    const int digit = hex_digit(c);
+    if (digit >= 0) {
+        if (++body->digits > 16 || body->left >> 60 != 0) {
+            return &bad_chunk;
+        }
+        body->left = body->left << 4 | (uint64_t)digit;
+        return NULL;
+    }
+    const int next = body->digits == 0 ? -1 : behind(c);
+    if (next < 0) {
+        return &bad_chunk;
+    }
+    body->state = (uint8_t)next;
+    return next == SIZE_LF ? NULL : count_extension(body);
+}
+
 /* A byte of a chunk's size line. */
 static const struct tg_h1_fault *
 take_line_byte(struct tg_body *body, char c)
 {
     if (body->state == SIZE) {
-        const int digit = hex_digit(c);
-        if (digit >= 0) {
-            if (++body->digits > 16 || body->left >> 60 != 0) {
-                return &bad_chunk;
-            }
-            body->left = body->left << 4 | (uint64_t)digit;
-            return NULL;
-        }
-        if (body->digits == 0) {
+        return take_size_byte(body, c);
+    }
+    if (body->state != SIZE_LF) {
+        const int next = next_state(body->state, c);
+        if (next < 0) {
             return &bad_chunk;
         }
-        body->state = c == '\r' ? EXTENSION : GAP;
+        body->state = (uint8_t)next;
+        return next == SIZE_LF ? NULL : count_extension(body);
     }
-    if (body->state == GAP) { /* blanks may stand before an extension, and nowhere else */
-        if (c == ';') {
-            body->state = EXTENSION;
-        } else if (c != ' ' && c != '\t') {
-            return &bad_chunk;
-        }
-        return count_extension(body);
-    }
-    if (body->state == EXTENSION) {
-        if (c == '\r') {
-            body->state = SIZE_LF;
-            return NULL;
-        }
-        if (((unsigned char)c < 0x20 && c != '\t') || c == 0x7f) {
-            return &bad_chunk;
-        }
-        return count_extension(body);
-    }
-    if (c != '\n') { /* SIZE_LF */
+    if (c != '\n') {
         return &bad_chunk;
     }
     body->state = body->left == 0 ? TRAILER : DATA;

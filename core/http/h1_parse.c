@@ -254,9 +254,10 @@ note_connection(struct tg_message *message, const struct tg_field *field)
         const struct tg_slice option = next_member(&p, end);
         if (tg_slice_is_text(option, "close", 5)) {
             message->keep_alive = false;
+            message->close = true;
             return;
         }
-        if (message->version_minor == 0 && tg_slice_is_text(option, "keep-alive", 10)) {
+        if (message->version_minor == 0 && !message->close && tg_slice_is_text(option, "keep-alive", 10)) {
             message->keep_alive = true;
         }
         message->upgrade |= message->version_minor == 1 && tg_slice_is_text(option, "upgrade", 7);

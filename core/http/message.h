@@ -38,6 +38,7 @@ struct tg_message {
     uint8_t version_minor;     /* 0 or 1 */
     bool keep_alive;           /* what this message says of its connection */
     bool expect_continue;      /* request */
+    bool close;                /* Connection has the option: it wins over keep-alive */
     bool upgrade;              /* Connection has the option */
     bool has_date;             /* response */
     bool has_length;           /* response: a Content-Length, also where none delimits the body (HEAD, 304) */

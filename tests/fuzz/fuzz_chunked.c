@@ -95,6 +95,93 @@ read_line_end(struct text *in)
     return WHOLE;
 }
 
+/* Skips bytes of a set that the caller may refuse to be none; MORE: the text ends within. */
+static enum verdict
+skip(struct text *in, bool (*is_in)(char c), bool needed)
+{
+    const char *first = in->p;
+    while (in->p < in->end && is_in(*in->p)) {
+        in->p++;
+    }
+    return in->p == in->end ? MORE : needed && in->p == first ? BROKEN : WHOLE;
+}
+
+static bool
+is_blank(char c)
+{
+    return is_one_of(c, " \t");
+}
+
+static bool
+is_token(char c)
+{
+    return is_one_of(c, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+}
+
+static enum verdict
+read_quoted(struct text *in)
+{
+    for (in->p++; in->p < in->end; in->p++) {
+        if (*in->p == '"') {
+            in->p++;
+            return WHOLE;
+        }
+        if (*in->p == '\\' && ++in->p == in->end) {
+            return MORE;
+        }
+        if (is_control(*in->p) && *in->p != '\t') {
+            return BROKEN;
+        }
+    }
+    return MORE;
+}
+
+/* BWS "=" BWS ( token / quoted-string ), or nothing. */
+static enum verdict
+read_value(struct text *in)
+{
+    const char *before = in->p;
+    enum verdict verdict = skip(in, is_blank, false);
+    if (verdict != WHOLE) {
+        return verdict;
+    }
+    if (*in->p != '=') {
+        in->p = before; /* blanks of what comes next */
+        return WHOLE;
+    }
+    in->p++;
+    verdict = skip(in, is_blank, false);
+    if (verdict != WHOLE) {
+        return verdict;
+    }
+    return *in->p == '"' ? read_quoted(in) : skip(in, is_token, true);
+}
+
+/* *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ) */
+static enum verdict
+read_extensions(struct text *in)
+{
+    enum verdict verdict = WHOLE;
+    while (verdict == WHOLE) {
+        const char *before = in->p;
+        verdict = skip(in, is_blank, false);
+        if (verdict == WHOLE && *in->p != ';') {
+            return in->p == before ? WHOLE : BROKEN;
+        }
+        if (verdict == WHOLE) {
+            in->p++;
+            verdict = skip(in, is_blank, false);
+        }
+        if (verdict == WHOLE) {
+            verdict = skip(in, is_token, true);
+        }
+        if (verdict == WHOLE) {
+            verdict = read_value(in);
+        }
+    }
+    return verdict;
+}
+
 /* chunk-size [ chunk-ext ] CRLF */
 static enum verdict
 read_size(struct text *in, uint64_t *size, unsigned *extensions)
@@ -114,23 +201,14 @@ read_size(struct text *in, uint64_t *size, unsigned *extensions)
     if (digits == 0 || !is_one_of(*in->p, "\r; \t")) {
         return BROKEN;
     }
-    /* chunk-ext begins with a semicolon; blanks may come before it, and nothing else. */
     const char *first = in->p;
-    bool begun = false;
-    while (in->p < in->end && *in->p != '\r') {
-        const char c = *in->p++;
-        begun = begun || c == ';';
-        if ((!begun || is_control(c)) && !is_one_of(c, " \t")) {
-            return BROKEN;
-        }
-        if (in->p - first > TG_CHUNK_EXTENSION_MAX || ++*extensions > TG_CHUNK_EXTENSIONS_MAX) {
-            return BROKEN;
-        }
-    }
-    if (in->p < in->end && in->p != first && !begun) {
+    const enum verdict verdict = read_extensions(in);
+    const size_t length = (size_t)(in->p - first);
+    *extensions += (unsigned)length;
+    if (verdict == BROKEN || length > TG_CHUNK_EXTENSION_MAX || *extensions > TG_CHUNK_EXTENSIONS_MAX) {
         return BROKEN;
     }
-    return read_line_end(in);
+    return verdict == MORE ? MORE : read_line_end(in);
 }
 
 static bool

@@ -26,6 +26,7 @@ static const char *const names[TG_LIMIT_COUNT] = {
     [TG_LIMIT_CLIENT_CONNECTIONS] = "client_connections",
     [TG_LIMIT_DESCRIPTORS] = "descriptors",
     [TG_LIMIT_MEMORY] = "memory",
+    [TG_LIMIT_LUA_MEMORY] = "lua_memory",
 };
 
 const char *

@@ -155,14 +155,14 @@ take_trusted(void *arg, struct tg_slice rest)
     return true;
 }
 
-/* "memory connections" */
+/* "memory connections lua_memory" */
 static bool
 take_limits(void *arg, struct tg_slice rest)
 {
     struct tg_manifest *manifest = arg;
     char text[64];
     (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
-    (void)sscanf(text, "%zu %u", &manifest->memory, &manifest->connections);
+    (void)sscanf(text, "%zu %u %zu", &manifest->memory, &manifest->connections, &manifest->lua_memory);
     return true;
 }
 

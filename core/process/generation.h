@@ -33,6 +33,7 @@ struct tg_manifest {
     struct tg_cidr_list trusted[TG_LISTENERS_MAX]; /* by listener, as `listens` */
     size_t memory;                                 /* bytes of a worker; 0: what the machine or its cgroup has */
     unsigned connections;                          /* of a worker; 0: by its descriptors */
+    size_t lua_memory;                             /* bytes of a worker's Lua state */
     char resolvers[512];                           /* "address:port,..."; empty: the system's */
     char log_level[8];
 };

@@ -21,6 +21,7 @@ enum {
     ORPHAN_TIME = 60 /* seconds */,
     BUFFERS_KEPT = 64,
     TRIM_EVERY = 1000 /* milliseconds */,
+    LUA_FULL_BEATS = 50,
     EXCHANGES_MAX = 1U << 20
 };
 
@@ -47,8 +48,9 @@ struct tg_worker {
     struct tg_proxy proxy;
     struct tg_proxy_counters counters;
     struct tg_cidr_list trusted[TG_LISTENERS_MAX];
-    size_t memory;    /* bytes that it may use */
-    uint64_t trimmed; /* milliseconds; when free memory was last given back */
+    size_t memory;     /* bytes that it may use */
+    unsigned lua_full; /* beats since the Lua state was too large also without its garbage; 0: it is not */
+    uint64_t trimmed;  /* milliseconds; when free memory was last given back */
     struct tg_host host;
     struct place places[TG_LISTENERS_MAX];
     struct tg_vm *prepared;
@@ -233,6 +235,7 @@ prepare(struct tg_worker *worker, const struct tg_channel_message *message, int 
     forget_prepared(worker);
     struct tg_generation *generation = tg_generation_open(fd, &err);
     if (generation != NULL) {
+        worker->host.lua_memory = generation->manifest->lua_memory;
         worker->prepared = tg_vm_new(&worker->host, generation->bytes, message->serial, generation->id, &err);
     }
     worker->prepared_generation = generation;
@@ -365,12 +368,41 @@ on_channel(evutil_socket_t channel, short what, void *arg)
     }
 }
 
+/*
+ * SECURITY 1.2: a Lua state that is too large is collected; when that does not help, new requests get 503, and a worker
+ * that does not shrink is replaced.
+ */
+static enum tg_pressure
+watch_lua(struct tg_worker *worker)
+{
+    const size_t max = worker->host.lua_memory;
+    if (tg_vm_bytes(worker->host.current) <= max) {
+        worker->lua_full = 0;
+        return TG_PRESSURE_NONE;
+    }
+    tg_proxy_limited(&worker->proxy, TG_LIMIT_LUA_MEMORY);
+    if (tg_vm_collect(worker->host.current) <= max) {
+        worker->lua_full = 0;
+        return TG_PRESSURE_NONE;
+    }
+    if (worker->lua_full++ == 0) {
+        tg_log(TG_LOG_ERROR, "Lua holds %zu MiB, more than lua_memory: new requests get 503",
+               tg_vm_bytes(worker->host.current) >> 20);
+    } else if (worker->lua_full == LUA_FULL_BEATS) {
+        tg_log(TG_LOG_ERROR, "Lua does not give its memory back: this worker is replaced");
+        begin_drain(worker);
+    }
+    return TG_PRESSURE_SHED;
+}
+
 /* SECURITY 2: what is done depends on how much is left; the worker goes back to normal by itself. */
 static void
 watch_memory(struct tg_worker *worker)
 {
     const enum tg_pressure before = worker->proxy.pressure;
-    const enum tg_pressure pressure = tg_memory_pressure(tg_memory_used(), worker->memory);
+    const enum tg_pressure lua = watch_lua(worker);
+    enum tg_pressure pressure = tg_memory_pressure(tg_memory_used(), worker->memory);
+    pressure = pressure < lua ? lua : pressure;
     const uint64_t now = tg_loop_now(worker->loop);
     worker->proxy.pressure = pressure;
     worker->start->score->pressure = pressure;
@@ -513,6 +545,7 @@ tg_worker_run(const struct tg_worker_start *start)
         tg_log(TG_LOG_ERROR, "cannot start: memory is short");
         return 1;
     }
+    worker->host.lua_memory = start->generation->manifest->lua_memory;
     struct tg_vm *vm =
         tg_vm_new(&worker->host, start->generation->bytes, start->generation->serial, start->generation->id, &err);
     if (vm == NULL) {

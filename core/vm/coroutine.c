@@ -85,9 +85,11 @@ coroutine_new(struct tg_vm *vm)
     }
     co->vm = vm;
     co->index = index;
+    tg_heap_reserve(&vm->heap, true);
     co->L = lua_newthread(vm->L);                        /* thread */
     co->ref = luaL_ref(vm->L, LUA_REGISTRYINDEX);        /* */
     lua_rawgeti(co->L, LUA_REGISTRYINDEX, vm->main_ref); /* on the new one: main */
+    tg_heap_reserve(&vm->heap, false);
     co->timer_set = event_assign(&co->timer, tg_loop_base(host->proxy->loop), -1, 0, on_timer, co) == 0;
     host->coroutines[index] = co;
     return co;

@@ -12,12 +12,14 @@
 #include <lua.h>
 
 #include "proxy/call.h"
+#include "vm/heap.h"
 #include "vm/host.h"
 
 /* One generation's Lua state; vm.c makes and ends it. */
 struct tg_vm {
     struct tg_host *host;
     lua_State *L;
+    struct tg_heap heap;
     struct tg_coroutine *pool;
     unsigned pooled;
     unsigned refs;

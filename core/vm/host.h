@@ -26,6 +26,7 @@ struct tg_host {
     struct tg_proxy *proxy; /* NULL in a process that only validates */
     struct tg_score *score;
     unsigned worker;
+    size_t lua_memory;      /* bytes at which a Lua state is collected; what is made next may have twice that */
     struct tg_vm *current;  /* what new exchanges begin on */
     struct tg_vm *building; /* whose set-up runs */
     struct tg_host_dict dicts[TG_HOST_DICTS];

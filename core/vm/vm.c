@@ -29,6 +29,7 @@ on_close_task(struct tg_task *task)
         tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
     }
+    tg_heap_release(&vm->heap, vm->L);
     lua_close(vm->L);
     if (vm->host->score != NULL) {
         vm->host->score->generations--;
@@ -75,9 +76,17 @@ tg_vm_unref(struct tg_vm *vm)
 }
 
 size_t
-tg_vm_bytes(const struct tg_vm *vm)
+tg_vm_bytes(struct tg_vm *vm)
 {
-    return (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+    tg_heap_settle(&vm->heap);
+    return vm->heap.bytes;
+}
+
+size_t
+tg_vm_collect(struct tg_vm *vm)
+{
+    (void)lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    return vm->heap.bytes;
 }
 
 /* runtime.boot's start(core) -> main, judge, wants_log */
@@ -128,11 +137,13 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
         tg_mem_free(vm);
         return NULL;
     }
+    tg_heap_bound(&vm->heap, vm->L, host->lua_memory * 2);
     struct tg_vm *building = host->building;
     host->building = vm;
     const bool ok = tg_load_module(vm->L, "runtime.boot", err) && start_runtime(vm, id, err);
     host->building = building;
     if (!ok) {
+        tg_heap_release(&vm->heap, vm->L);
         lua_close(vm->L);
         tg_mem_free(vm);
         return NULL;
@@ -205,8 +216,14 @@ run(struct tg_coroutine *co)
     case TG_COROUTINE_FAILED:
         break;
     }
+    struct tg_vm *vm = co->vm;
+    tg_heap_reserve(&vm->heap, true);
     const enum tg_rc rc = judge_error(co);
+    tg_heap_reserve(&vm->heap, false);
     tg_coroutine_drop(co);
+    if (vm->heap.bytes > vm->heap.max / 2) {
+        (void)tg_vm_collect(vm); /* what it held is garbage now: the next one shall not fail for it */
+    }
     return rc;
 }
 

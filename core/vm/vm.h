@@ -20,8 +20,10 @@ void tg_vm_ref(struct tg_vm *vm);
 void tg_vm_unref(struct tg_vm *vm);
 /* The generation is current from now on: its `start` hooks run. */
 void tg_vm_start(struct tg_vm *vm);
-/* Bytes of its Lua state. */
-size_t tg_vm_bytes(const struct tg_vm *vm);
+/* Bytes of its Lua state; to be asked for now and then. */
+size_t tg_vm_bytes(struct tg_vm *vm);
+/* Collects all garbage at once, for as long as that takes; returns what is left. */
+size_t tg_vm_collect(struct tg_vm *vm);
 
 /* The task of host->ready_task. */
 void tg_vm_run_ready(struct tg_task *task);

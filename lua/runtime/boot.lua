@@ -169,7 +169,7 @@ local underscores = { drop = 0, allow = 1, reject = 2 } -- enum tg_underscores
 
 -- What the master reads: a word and its values a line.
 local function manifest(cfg, uses, paths)
-  local lines = { "log " .. cfg.log.level, ("limits %d %d"):format(cfg.limits.memory or 0, cfg.limits.connections or 0) }
+  local lines = { "log " .. cfg.log.level, ("limits %d %d %d"):format(cfg.limits.memory or 0, cfg.limits.connections or 0, cfg.limits.lua_memory) }
   if #cfg.resolver.servers > 0 then lines[#lines + 1] = "resolver " .. table.concat(cfg.resolver.servers, ",") end
   for i, listen in ipairs(cfg.listen) do
     local words = { "listen", i, listen.address, listen.port }

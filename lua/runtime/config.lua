@@ -57,7 +57,8 @@ local specs = {
     timeout = duration "60s", body_limit = t.size "10MiB",
   },
   resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },
-  limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }) },
+  limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }),
+    lua_memory = t.size { default = "256MiB", min = 16777216, max = 2 ^ 40 } },
   log = { level = t.enum { "debug", "info", "warn", "error", default = "info" } },
 }
 
@@ -640,7 +641,7 @@ function config.load(entry, source, report)
   report_open(collector)
   local cfg = {
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
-    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" }, limits = {}, resolver = { servers = {} },
+    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" }, limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} },
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end

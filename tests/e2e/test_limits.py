@@ -269,3 +269,50 @@ route "go" { listen = "front", path = "/go", handler = function(ctx) return tg.r
         assert get(gw, "/go?to=/x").headers["Location"] == "/x"
         assert get(gw, "/go?to=https://good.example/x").status == 302
         assert get(gw, "/go?to=https://evil.example/").status == 500
+
+
+HOARD = """
+local hoarded = {}
+route "hoard" { listen = "front", path = "/hoard/{n}", handler = function(ctx)
+  for _ = 1, tonumber(ctx.req.params.n) do hoarded[#hoarded + 1] = ("x"):rep(1024 * 1024) .. #hoarded end
+  return tg.respond(200)
+end }
+route "endless" { listen = "front", path = "/endless", handler = function()
+  local list = {}
+  while true do list[#list + 1] = ("x"):rep(100000) .. #list end
+end }
+route "litter" { listen = "front", path = "/litter", handler = function()
+  for i = 1, 20 do local _ = ("x"):rep(1024 * 1024) .. i end
+  return tg.respond(200)
+end }
+"""
+
+
+def test_a_plugin_that_takes_memory_without_end_is_stopped():
+    config = CONFIG.replace("@OPTIONS@", "").replace("@GLOBAL@", 'limits { lua_memory = "32MiB" }') + HOARD
+    with Gateway(config, binary=RELEASE) as gw:
+        for _ in range(3):
+            assert get(gw, "/endless").status == 500
+            assert get(gw, "/own/x").status == 200
+        gw.wait_for("not enough memory", count=3)
+        for _ in range(20):
+            assert get(gw, "/litter").status == 200, "garbage is no hoard"
+        assert len(gw.workers()) == 1 and "is replaced" not in gw.log()
+
+
+def test_a_worker_whose_lua_does_not_shrink_is_replaced():
+    config = CONFIG.replace("@OPTIONS@", "").replace("@GLOBAL@", 'limits { lua_memory = "32MiB" }') + HOARD
+    with Gateway(config, binary=RELEASE) as gw:
+        worker = gw.workers()[0]
+        assert get(gw, "/hoard/40").status == 200
+        gw.wait_for("more than lua_memory")
+        answer = get(gw, "/own/x")
+        assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+        gw.wait_for("this worker is replaced", seconds=12)
+        for _ in range(100):
+            if gw.workers() and gw.workers()[0] != worker and get(gw, "/own/x").status == 200:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError(gw.log())
+        gw.log_path.write_text(gw.log().replace("[warn]", "[expected]"))

@@ -1,0 +1,60 @@
+#include "vm/heap.h"
+
+enum {
+    HURRY_STEP = 16,    /* parts of the maximum */
+    STEP_MULTIPLE = 200 /* percent: how much faster than the program the collector is */
+};
+
+static void *
+allocate(void *arg, void *p, size_t old_size, size_t new_size)
+{
+    struct tg_heap *heap = arg;
+    if (new_size > old_size && heap->bytes + (new_size - old_size) > heap->max) {
+        return NULL;
+    }
+    void *result = heap->allocate(heap->arg, p, old_size, new_size);
+    if (result != NULL || new_size == 0) {
+        heap->bytes += new_size;
+        heap->bytes -= old_size;
+    }
+    if (heap->bytes > heap->hurry) {
+        /* Both only set numbers: the collector's next step, where Lua takes one anyway, is then a whole collection. */
+        (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, 0);
+        (void)lua_gc(heap->L, LUA_GCRESTART, 0);
+        heap->hurry = heap->bytes + heap->max / HURRY_STEP;
+    }
+    return result;
+}
+
+void
+tg_heap_settle(struct tg_heap *heap)
+{
+    const size_t step = heap->max / HURRY_STEP;
+    heap->hurry = heap->bytes < step ? 2 * step : heap->bytes + step;
+    (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, STEP_MULTIPLE);
+}
+
+void
+tg_heap_reserve(struct tg_heap *heap, bool on)
+{
+    heap->max = on ? heap->max + TG_HEAP_RESERVE : heap->max - TG_HEAP_RESERVE;
+}
+
+void
+tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max)
+{
+    heap->allocate = lua_getallocf(L, &heap->arg);
+    heap->bytes = (size_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB, 0);
+    heap->L = L;
+    heap->max = max;
+    tg_heap_settle(heap);
+    lua_setallocf(L, allocate, heap);
+}
+
+void
+tg_heap_release(struct tg_heap *heap, lua_State *L)
+{
+    if (heap->allocate != NULL) {
+        lua_setallocf(L, heap->allocate, heap->arg);
+    }
+}

@@ -1,0 +1,38 @@
+/*
+ * heap.h - a maximum for the memory of a Lua state.
+ *
+ * Owns: nothing; embedded in struct tg_vm. Used by: vm.c. LuaJIT has no emergency collection: at the maximum an
+ * allocation fails, which raises "not enough memory" in the coroutine that wanted it, also when all else is garbage. So
+ * the maximum stands well above the size at which the worker collects.
+ */
+#ifndef TG_VM_HEAP_H
+#define TG_VM_HEAP_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { TG_HEAP_RESERVE = 1024 * 1024 }; /* bytes */
+
+struct tg_heap {
+    lua_Alloc allocate; /* LuaJIT's own */
+    void *arg;
+    lua_State *L;
+    size_t bytes;
+    size_t max;
+    size_t hurry; /* at so many bytes a collection begins, however long the collector would still wait */
+};
+
+/* From now on `L` has at most `max` bytes. */
+void tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max);
+/* To be called now and then: what was collected meanwhile may be taken again before a collection must begin. */
+void tg_heap_settle(struct tg_heap *heap);
+/*
+ * The core's own calls into Lua must not fail: an error that nobody catches ends the process. While `on` the maximum is
+ * TG_HEAP_RESERVE higher.
+ */
+void tg_heap_reserve(struct tg_heap *heap, bool on);
+/* Before lua_close: LuaJIT gives the memory of a state back as a whole only when the allocator is its own. */
+void tg_heap_release(struct tg_heap *heap, lua_State *L);
+
+#endif

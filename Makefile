@@ -143,7 +143,7 @@ unit: $(UNIT_TESTS) ## unit tests of the core, under the sanitizers
 
 e2e: all debug ## specs of the plugins and tests with other people's clients, against real gateways
 	$(if $(SPECS),$(BUILD)/debug/tidegate test $(SPECS))
-	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/check/test_*.py) tests/conformance tests/e2e
+	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/check/test_*.py) tests/conformance tests/e2e tests/fault
 
 bench: ## CPU per request beside nginx and HAProxy, as ratios
 	$(call install_packages,$(BENCH_PACKAGES))

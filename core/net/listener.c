@@ -53,8 +53,9 @@ static void
 pause_accepting(struct tg_listener *listener)
 {
     const struct timeval pause = {0, PAUSE * 1000L};
-    (void)event_del(listener->readable);
-    (void)event_add(listener->resume, &pause);
+    if (event_add(listener->resume, &pause) == 0) { /* otherwise a busy loop is better than an end */
+        (void)event_del(listener->readable);
+    }
 }
 
 /* EMFILE: without this the same connection would wake the loop for ever. */
@@ -113,8 +114,8 @@ on_resume(evutil_socket_t fd, short what, void *arg)
     struct tg_listener *listener = arg;
     (void)fd;
     (void)what;
-    if (!listener->paused) {
-        (void)event_add(listener->readable, NULL);
+    if (!listener->paused && event_add(listener->readable, NULL) < 0) {
+        pause_accepting(listener); /* the kernel is short of memory: once more */
     }
 }
 
@@ -127,8 +128,8 @@ tg_listener_pause(struct tg_listener *listener, bool pause)
     listener->paused = pause;
     if (pause) {
         (void)event_del(listener->readable);
-    } else {
-        (void)event_add(listener->readable, NULL);
+    } else if (event_add(listener->readable, NULL) < 0) {
+        pause_accepting(listener);
     }
 }
 

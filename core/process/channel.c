@@ -46,7 +46,8 @@ tg_channel_receive(int channel, struct tg_channel_message *message, int *fd)
         n = recvmsg(channel, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
-        return errno == EAGAIN ? TG_AGAIN : TG_ESYSTEM;
+        /* Short of memory the kernel keeps the message: it is asked for again in the next turn. */
+        return errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS ? TG_AGAIN : TG_ESYSTEM;
     }
     if (n == 0) {
         return TG_ECLOSED;

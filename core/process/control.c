@@ -12,19 +12,29 @@
 
 #include "base/mem.h"
 
-enum { LINE_MAX_BYTES = 256, EXIT_REFUSED = 1, EXIT_NOBODY = 3, ANSWER_TIME = 30 /* seconds */ };
+enum {
+    LINE_MAX_BYTES = 256,
+    EXIT_REFUSED = 1,
+    EXIT_NOBODY = 3,
+    ANSWER_TIME = 30 /* seconds */,
+    PAUSE = 100 /* milliseconds */
+};
 
 struct tg_control {
     int fd;
     char *path;
     struct tg_loop *loop;
     struct event *readable;
+    struct event *resume;
+    struct tg_control_client *clients;
     tg_control_cb command;
     void *arg;
 };
 
 struct tg_control_client {
     struct tg_control *control;
+    struct tg_control_client *next;
+    struct tg_control_client **link;
     int fd;
     struct event *readable;
     char line[LINE_MAX_BYTES];
@@ -46,6 +56,10 @@ client_free(struct tg_control_client *client)
 {
     if (client->readable != NULL) {
         event_free(client->readable);
+    }
+    *client->link = client->next;
+    if (client->next != NULL) {
+        client->next->link = client->link;
     }
     close(client->fd);
     tg_mem_free(client);
@@ -76,11 +90,29 @@ on_client(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
+on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    static const struct timeval pause = {0, PAUSE * 1000L};
+    struct tg_control *control = arg;
+    (void)fd;
+    (void)what;
+    if (event_add(control->readable, NULL) < 0) {
+        (void)event_add(control->resume, &pause);
+    }
+}
+
+static void
 on_connection(evutil_socket_t listener, short what, void *arg)
 {
+    static const struct timeval pause = {0, PAUSE * 1000L};
     struct tg_control *control = arg;
     (void)what;
     const int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    /* Without descriptors the connection stays where it is, and would wake the loop for ever. */
+    if (fd < 0 && errno != EAGAIN && errno != EINTR && event_add(control->resume, &pause) == 0) {
+        (void)event_del(control->readable);
+        return;
+    }
     struct tg_control_client *client = fd < 0 ? NULL : tg_mem_new(struct tg_control_client);
     if (client == NULL) {
         if (fd >= 0) {
@@ -88,7 +120,12 @@ on_connection(evutil_socket_t listener, short what, void *arg)
         }
         return;
     }
-    *client = (struct tg_control_client){.control = control, .fd = fd};
+    *client =
+        (struct tg_control_client){.control = control, .next = control->clients, .link = &control->clients, .fd = fd};
+    if (client->next != NULL) {
+        client->next->link = &client->next;
+    }
+    control->clients = client;
     client->readable = event_new(tg_loop_base(control->loop), fd, EV_READ | EV_PERSIST, on_client, client);
     if (client->readable == NULL || event_add(client->readable, NULL) < 0) {
         client_free(client);
@@ -152,7 +189,8 @@ tg_control_open(struct tg_loop *loop, const char *path, tg_control_cb command, v
         goto fail;
     }
     control->readable = event_new(tg_loop_base(loop), control->fd, EV_READ | EV_PERSIST, on_connection, control);
-    if (control->readable == NULL || event_add(control->readable, NULL) < 0) {
+    control->resume = event_new(tg_loop_base(loop), -1, 0, on_resume, control);
+    if (control->readable == NULL || control->resume == NULL || event_add(control->readable, NULL) < 0) {
         (void)tg_err_set(err, TG_ENOMEM, "memory is short");
         goto fail;
     }
@@ -174,6 +212,7 @@ tg_control_close(struct tg_control *control)
         return;
     }
     event_free(control->readable);
+    event_free(control->resume);
     close(control->fd);
     (void)unlink(control->path);
     tg_mem_free(control->path);
@@ -184,6 +223,10 @@ void
 tg_control_forget(struct tg_control *control)
 {
     close(control->fd);
+    /* A client waits for the end of its connection, which must not be held by a worker. */
+    for (const struct tg_control_client *client = control->clients; client != NULL; client = client->next) {
+        close(client->fd);
+    }
 }
 
 int

@@ -1,9 +1,11 @@
 #include "process/fleet.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 enum {
     QUICK = 10 * 1000, /* milliseconds: a worker that dies sooner counts as a quick death */
     QUICK_FREE = 5,    /* that many are replaced at once */
+    FORK_AGAIN = 1,    /* seconds */
     BACKOFF_MAX = 30   /* seconds */
 };
 
@@ -106,13 +109,24 @@ take_back(struct tg_slot *slot)
     slot->pauses = false;
 }
 
+/* What the kernel refuses now it may grant in a second; until then another worker accepts for this one. */
+static void
+fork_later(struct tg_slot *slot, const char *what)
+{
+    static const struct timeval pause = {FORK_AGAIN, 0};
+    tg_log(TG_LOG_ERROR, "worker %u: %s: %s; tried again in %d s", slot->number, what, strerror(errno), FORK_AGAIN);
+    slot->pauses = true;
+    (void)event_add(slot->restart, &pause);
+    lend(slot->fleet);
+}
+
 static void
 fork_worker(struct tg_slot *slot)
 {
     struct tg_fleet *fleet = slot->fleet;
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-        tg_log(TG_LOG_ERROR, "worker %u: no socket pair", slot->number);
+        fork_later(slot, "socket pair");
         return;
     }
     memset(&fleet->board->scores[slot->number], 0, sizeof fleet->board->scores[0]);
@@ -122,18 +136,19 @@ fork_worker(struct tg_slot *slot)
         close(ends[0]);
         run_child(slot, ends[1]);
     }
-    close(ends[1]);
     if (pid < 0) {
+        fork_later(slot, "fork");
         close(ends[0]);
-        tg_log(TG_LOG_ERROR, "worker %u: fork failed", slot->number);
+        close(ends[1]);
         return;
     }
+    close(ends[1]);
     slot->pid = pid;
     slot->channel = ends[0];
     slot->started = tg_loop_now(fleet->loop);
     slot->readable = event_new(tg_loop_base(fleet->loop), ends[0], EV_READ | EV_PERSIST, on_channel, slot);
-    if (slot->readable != NULL) {
-        (void)event_add(slot->readable, NULL);
+    if (slot->readable == NULL || event_add(slot->readable, NULL) < 0) {
+        (void)kill(pid, SIGKILL); /* one that cannot be heard is replaced */
     }
     take_back(slot);
     lend(fleet);
@@ -402,6 +417,18 @@ tg_fleet_send(struct tg_fleet *fleet, const struct tg_channel_message *message, 
         }
     }
     return reached;
+}
+
+void
+tg_fleet_insist(struct tg_fleet *fleet, const struct tg_channel_message *message)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        const struct tg_slot *slot = &fleet->slots[i];
+        if (slot->pid != 0 && tg_channel_send(slot->channel, message, -1) != TG_OK) {
+            tg_log(TG_LOG_ERROR, "worker %u (pid %d) does not listen to the master; it is killed", i, (int)slot->pid);
+            (void)kill(slot->pid, SIGKILL);
+        }
+    }
 }
 
 void

@@ -69,6 +69,8 @@ bool tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status);
 void tg_fleet_check(struct tg_fleet *fleet);
 /* Sends to all that run; returns how many it reached. `fd` -1: none. */
 unsigned tg_fleet_send(struct tg_fleet *fleet, const struct tg_channel_message *message, int fd);
+/* The same for what no worker may miss: one that cannot be reached is killed, and replaced by one that knows. */
+void tg_fleet_insist(struct tg_fleet *fleet, const struct tg_channel_message *message);
 void tg_fleet_signal(struct tg_fleet *fleet, int number);
 unsigned tg_fleet_running(const struct tg_fleet *fleet);
 

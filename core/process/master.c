@@ -123,7 +123,7 @@ commit(struct tg_master *master)
     char text[128];
     master->next = NULL;
     remember(master, generation);
-    (void)tg_fleet_send(&master->fleet, &message, -1);
+    tg_fleet_insist(&master->fleet, &message);
     tg_fleet_trim(&master->fleet, generation->manifest);
     master->last_error.text[0] = '\0';
     tg_log(TG_LOG_INFO, "generation %s is live", generation->id);
@@ -169,10 +169,16 @@ prepare(struct tg_master *master, struct tg_generation *generation)
     generation->serial = ++master->serials;
     master->next = generation;
     const struct tg_channel_message message = {.type = TG_CHANNEL_PREPARE, .serial = generation->serial};
+    bool all = true;
     for (unsigned i = 0; i < master->fleet.count; i++) {
         struct tg_slot *slot = &master->fleet.slots[i];
         slot->prepared = false;
         slot->asked = slot->pid != 0 && tg_channel_send(slot->channel, &message, generation->fd) == TG_OK;
+        all = all && slot->asked == (slot->pid != 0);
+    }
+    if (!all) {
+        abandon(master, "a worker could not be asked to build the generation");
+        return;
     }
     (void)event_add(master->overdue, &timeout);
     commit_when_ready(master);

@@ -157,6 +157,21 @@ apply_limits(struct tg_worker *worker, const struct tg_manifest *manifest)
         manifest->connections != 0 && manifest->connections < most ? manifest->connections : most;
 }
 
+/* A place whose connections nobody takes is tried again with each beat: the kernel still gives it its share. */
+static void
+listen_on_places(struct tg_worker *worker)
+{
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        struct place *place = &worker->places[i];
+        if (place->listener == NULL && place->fd >= 0) {
+            place->listener = tg_listener_new(worker->loop, place->fd, on_accepted, place);
+            if (place->listener == NULL) {
+                tg_log(TG_LOG_ERROR, "listener %u cannot accept: memory is short", i);
+            }
+        }
+    }
+}
+
 /* Makes the listeners those of the manifest. A place keeps its connections when only its limits change. */
 static void
 apply_listens(struct tg_worker *worker, struct tg_manifest *manifest, const struct tg_worker_listen *known)
@@ -185,10 +200,8 @@ apply_listens(struct tg_worker *worker, struct tg_manifest *manifest, const stru
         }
         *config = wanted->config;
         apply_trusted(worker, manifest, i, from);
-        if (place->listener == NULL && place->fd >= 0) {
-            place->listener = tg_listener_new(worker->loop, place->fd, on_accepted, place);
-        }
     }
+    listen_on_places(worker);
 }
 
 static void
@@ -248,9 +261,26 @@ prepare(struct tg_worker *worker, const struct tg_channel_message *message, int 
 }
 
 static void
-commit(struct tg_worker *worker, struct tg_worker_listen *known)
+begin_drain(struct tg_worker *worker)
 {
-    if (worker->prepared == NULL) {
+    if (worker->drain_until != 0) {
+        return;
+    }
+    worker->drain_until = tg_loop_now(worker->loop) + worker->start->drain_timeout * 1000ULL + 1;
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        close_place(&worker->places[i]);
+    }
+    tg_proxy_drain(&worker->proxy);
+}
+
+static void
+commit(struct tg_worker *worker, struct tg_worker_listen *known, uint64_t serial)
+{
+    /* One that was forked while the others prepared knows the old generation only: it gives way to one that does not.
+     */
+    if (worker->prepared == NULL || worker->prepared->serial != serial) {
+        tg_log(TG_LOG_ERROR, "a generation is committed that this worker has not prepared; it ends");
+        begin_drain(worker);
         return;
     }
     apply_listens(worker, worker->prepared_generation->manifest, known);
@@ -271,19 +301,6 @@ forget_staged(struct tg_worker *worker, struct tg_worker_listen *known)
             known[i].used = false;
         }
     }
-}
-
-static void
-begin_drain(struct tg_worker *worker)
-{
-    if (worker->drain_until != 0) {
-        return;
-    }
-    worker->drain_until = tg_loop_now(worker->loop) + worker->start->drain_timeout * 1000ULL + 1;
-    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
-        close_place(&worker->places[i]);
-    }
-    tg_proxy_drain(&worker->proxy);
 }
 
 /* A listening socket that comes with the next generation: which address it has stands in `text`. */
@@ -327,7 +344,7 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         prepare(worker, message, fd);
         return;
     case TG_CHANNEL_COMMIT:
-        commit(worker, known);
+        commit(worker, known, message->serial);
         break;
     case TG_CHANNEL_ABORT:
         forget_prepared(worker);
@@ -448,6 +465,7 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     }
     score->log_lost = lost;
     watch_memory(worker);
+    listen_on_places(worker);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {
         tg_sink_flush(worker->host.sinks[i]);
     }

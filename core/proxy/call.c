@@ -266,7 +266,9 @@ drive(struct tg_call *call)
         call->upstream.link->transport.readable = true; /* an answer may have come before the peer closed */
     }
     if (rc == TG_OK || rc == TG_ERESET) {
+        const bool failed = rc == TG_ERESET;
         rc = read_response(call);
+        rc = failed && rc == TG_AGAIN ? TG_ERESET : rc; /* to what could not be sent comes no answer any more */
     }
     if (call->buffer != NULL && (call->has_head || call->head.filled == 0)) {
         tg_buffer_give(&call->proxy->buffers, call->buffer);

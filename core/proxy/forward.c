@@ -264,7 +264,12 @@ send_more(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
     tg_request_waited_body(x);
-    if (!x->request_body.done && tg_request_continue(x) != TG_OK) {
+    const enum tg_rc rc = x->request_body.done ? TG_OK : tg_request_continue(x);
+    if (rc == TG_AGAIN) {
+        wait_for_upload(x, true);
+        return TG_STEP_WAIT;
+    }
+    if (rc != TG_OK) {
         tg_exchange_abort(x, TG_ERESET);
         return TG_STEP_NEXT;
     }
@@ -359,7 +364,8 @@ tg_forward_await(struct tg_exchange *x)
             tg_buffer_give(&x->proxy->buffers, x->response_buffer);
             x->response_buffer = NULL;
         }
-        return TG_STEP_WAIT;
+        /* To what could not be sent comes no answer any more. */
+        return x->upstream.link->transport.failed ? lost_connection(x, TG_ERESET) : TG_STEP_WAIT;
     }
     if (rc == TG_EPROTOCOL) {
         tg_log(TG_LOG_WARN, "upstream %s:%u: %s", x->upstream.peer->host, x->upstream.peer->port, fault->text);

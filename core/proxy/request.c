@@ -211,9 +211,12 @@ tg_request_continue(struct tg_exchange *x)
     }
     struct iovec v = {(void *)(uintptr_t)answer, sizeof answer - 1};
     size_t sent = 0;
-    x->continued = true;
     enum tg_rc rc = tg_transport_write(&x->down->transport, &v, 1, &sent);
-    /* Nothing else is unsent at this point: a send buffer without room for 25 bytes is a broken peer. */
+    if (rc == TG_AGAIN) { /* it has yet to read an earlier answer: once more when it has */
+        return rc;
+    }
+    x->continued = true;
+    /* A send buffer with room for some of 25 bytes is a broken peer. */
     return rc == TG_OK && sent == sizeof answer - 1 ? TG_OK : TG_ERESET;
 }
 

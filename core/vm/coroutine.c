@@ -145,7 +145,9 @@ tg_coroutine_drop(struct tg_coroutine *co)
     unlink_ready(co);
     unlink_from_exchange(co);
     vm->host->coroutines[co->index] = NULL;
+    tg_heap_reserve(&vm->heap, true);
     luaL_unref(vm->L, LUA_REGISTRYINDEX, co->ref);
+    tg_heap_reserve(&vm->heap, false);
     tg_mem_free(co);
 }
 

@@ -37,7 +37,15 @@ tg_heap_settle(struct tg_heap *heap)
 void
 tg_heap_reserve(struct tg_heap *heap, bool on)
 {
-    heap->max = on ? heap->max + TG_HEAP_RESERVE : heap->max - TG_HEAP_RESERVE;
+    heap->max = on ? heap->bound + heap->bound / 2 : heap->bound;
+}
+
+void
+tg_heap_collect(struct tg_heap *heap)
+{
+    tg_heap_reserve(heap, true);
+    (void)lua_gc(heap->L, LUA_GCCOLLECT, 0);
+    tg_heap_reserve(heap, false);
 }
 
 void
@@ -47,6 +55,7 @@ tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max)
     heap->bytes = (size_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB, 0);
     heap->L = L;
     heap->max = max;
+    heap->bound = max;
     tg_heap_settle(heap);
     lua_setallocf(L, allocate, heap);
 }

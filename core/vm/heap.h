@@ -12,14 +12,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { TG_HEAP_RESERVE = 1024 * 1024 }; /* bytes */
-
 struct tg_heap {
     lua_Alloc allocate; /* LuaJIT's own */
     void *arg;
     lua_State *L;
     size_t bytes;
-    size_t max;
+    size_t max; /* what holds at this time: `bound`, or more of it */
+    size_t bound;
     size_t hurry; /* at so many bytes a collection begins, however long the collector would still wait */
 };
 
@@ -29,9 +28,11 @@ void tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max);
 void tg_heap_settle(struct tg_heap *heap);
 /*
  * The core's own calls into Lua must not fail: an error that nobody catches ends the process. While `on` the maximum is
- * TG_HEAP_RESERVE higher.
+ * half as high again, since any of them may also resize LuaJIT's table of strings or the registry.
  */
 void tg_heap_reserve(struct tg_heap *heap, bool on);
+/* A whole collection. */
+void tg_heap_collect(struct tg_heap *heap);
 /* Before lua_close: LuaJIT gives the memory of a state back as a whole only when the allocator is its own. */
 void tg_heap_release(struct tg_heap *heap, lua_State *L);
 

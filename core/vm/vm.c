@@ -85,7 +85,7 @@ tg_vm_bytes(struct tg_vm *vm)
 size_t
 tg_vm_collect(struct tg_vm *vm)
 {
-    (void)lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    tg_heap_collect(&vm->heap);
     return vm->heap.bytes;
 }
 

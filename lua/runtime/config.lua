@@ -641,7 +641,8 @@ function config.load(entry, source, report)
   report_open(collector)
   local cfg = {
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
-    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" }, limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} },
+    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },
+    limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} },
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end

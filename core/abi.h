@@ -21,12 +21,15 @@ struct tg_slice {
 
 /* Why Lua is entered: the value of tg_abi_vm.entry. */
 enum tg_abi_entry {
-    TG_ENTRY_DONE = 0,     /* set by Lua: what it was entered for is done */
-    TG_ENTRY_REQUEST = 1,  /* head parsed: rewrite, route, authenticate, access, then handler or balance */
-    TG_ENTRY_BALANCE = 2,  /* the attempt failed before anything was answered: choose another peer or give up */
-    TG_ENTRY_RESPONSE = 3, /* a response head is ready */
-    TG_ENTRY_LOG = 4,      /* the exchange is over */
-    TG_ENTRY_TASK = 5      /* tg_abi_vm.task was spawned */
+    TG_ENTRY_DONE = 0,          /* set by Lua: what it was entered for is done */
+    TG_ENTRY_REQUEST = 1,       /* head parsed: rewrite, route, authenticate, access, then handler or balance */
+    TG_ENTRY_BALANCE = 2,       /* the attempt failed before anything was answered: choose another peer or give up */
+    TG_ENTRY_RESPONSE = 3,      /* a response head is ready */
+    TG_ENTRY_LOG = 4,           /* the exchange is over */
+    TG_ENTRY_TASK = 5,          /* tg_abi_vm.task was spawned */
+    TG_ENTRY_REQUEST_BODY = 6,  /* the request's body goes on: it is to be written */
+    TG_ENTRY_RESPONSE_BODY = 7, /* the response's */
+    TG_ENTRY_PARKED = 8         /* set by Lua: what it was entered for is done, and it waits for the next entry */
 };
 
 /* What the request and balance phases decided. */
@@ -98,6 +101,7 @@ struct tg_abi_exchange {
     uint8_t query_present;
     uint8_t path_doubts; /* bits: 1 an encoded slash or backslash, 2 no UTF-8; refused unless the route wants them */
     uint8_t aborted;     /* the client went away, or the response was cut */
+    uint8_t parked;      /* Lua's: an `around` has been entered and waits, or waited, for the response */
     uint8_t may_retry;   /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
 };
 
@@ -160,13 +164,24 @@ TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
 /* Begins a response of our own: drops the fields of an earlier one; fields are added afterwards. The body is copied. */
 TG_ABI int tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t body_len);
 
-/* Buffers the request's body up to `max` bytes: 0 and vm.out when it is whole, 1 when the coroutine must wait. */
-TG_ABI int tg_abi_request_body(struct tg_abi_exchange *x, size_t max);
-/* Replaces a body that was buffered, or that has not begun to flow. */
-TG_ABI int tg_abi_set_request_body(struct tg_abi_exchange *x, const char *p, size_t n);
+/*
+ * Bodies; `side` is TG_SIDE_REQUEST or TG_SIDE_RESPONSE. 1: the coroutine must wait. whole: the body, at most `max`
+ * bytes, into vm.out; it is kept and goes on. set: replaces it, copied. read: a piece into vm.out, valid until the next
+ * call, -TG_ENONE: there are no more; it no longer goes on by itself. open: what goes on will be written in the
+ * coroutine that is entered for it. write: 1, and the first vm.number bytes were taken.
+ */
+TG_ABI int tg_abi_body_whole(struct tg_abi_exchange *x, int side, size_t max);
+TG_ABI int tg_abi_body_set(struct tg_abi_exchange *x, int side, const char *p, size_t n);
+TG_ABI int tg_abi_body_read(struct tg_abi_exchange *x, int side);
+TG_ABI int tg_abi_body_open(struct tg_abi_exchange *x, int side);
+TG_ABI int tg_abi_body_write(struct tg_abi_exchange *x, int side, const char *p, size_t n);
 
-/* Coroutines: `entry` TASK with this id, of the running exchange; and the end of a wait. */
-TG_ABI int tg_abi_spawn(uint32_t task);
+/* What a task belongs to: the running exchange, nothing but its generation until it ends, or as long as that is the
+ * current one. */
+enum tg_abi_task_kind { TG_TASK_CHILD = 0, TG_TASK_BACKGROUND = 1, TG_TASK_SERVICE = 2 };
+
+/* Coroutines: `entry` TASK with this id; and the end of a wait. */
+TG_ABI int tg_abi_spawn(uint32_t task, int kind);
 TG_ABI void tg_abi_wake(uint32_t coroutine, uint32_t serial);
 TG_ABI void tg_abi_cancel(uint32_t coroutine, uint32_t serial);
 TG_ABI int tg_abi_timer(double seconds);

@@ -217,7 +217,7 @@ start_generation(struct tg_worker *worker, struct tg_vm *vm, const struct tg_gen
         }
     }
     tg_vm_start(vm);
-    tg_vm_unref(old);
+    tg_vm_retire(old, false);
 }
 
 static void
@@ -393,6 +393,9 @@ static enum tg_pressure
 watch_lua(struct tg_worker *worker)
 {
     const size_t max = worker->host.lua_memory;
+    if (worker->host.current == NULL) {
+        return TG_PRESSURE_NONE;
+    }
     if (tg_vm_bytes(worker->host.current) <= max) {
         worker->lua_full = 0;
         return TG_PRESSURE_NONE;
@@ -443,6 +446,21 @@ watch_memory(struct tg_worker *worker)
     }
 }
 
+/* When the last connection is gone, `stop` hooks and what runs in the background still have the rest of the time. */
+static void
+end_when_drained(struct tg_worker *worker)
+{
+    const bool overdue = tg_loop_now(worker->loop) >= worker->drain_until;
+    if (worker->counters.active == 0 && worker->host.current != NULL) {
+        struct tg_vm *last = worker->host.current;
+        worker->host.current = NULL;
+        tg_vm_retire(last, true);
+    }
+    if (overdue || (worker->host.current == NULL && worker->start->score->generations == 0)) {
+        tg_loop_stop(worker->loop);
+    }
+}
+
 static void
 on_beat(evutil_socket_t fd, short what, void *arg)
 {
@@ -455,7 +473,7 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     score->requests = worker->counters.requests;
     score->active = worker->counters.active;
     score->failed = worker->counters.failed;
-    score->lua_bytes = tg_vm_bytes(worker->host.current);
+    score->lua_bytes = worker->host.current == NULL ? 0 : tg_vm_bytes(worker->host.current);
     for (unsigned i = 0; i < TG_LIMIT_COUNT; i++) {
         score->limits[i] = worker->counters.limits[i];
     }
@@ -472,9 +490,8 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     if (worker->orphan_until != 0 && tg_loop_now(worker->loop) >= worker->orphan_until) {
         begin_drain(worker);
     }
-    if (worker->drain_until != 0 &&
-        (worker->counters.active == 0 || tg_loop_now(worker->loop) >= worker->drain_until)) {
-        tg_loop_stop(worker->loop);
+    if (worker->drain_until != 0) {
+        end_when_drained(worker);
     }
 }
 
@@ -532,6 +549,7 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
     host->worker = start->slot;
     host->ready_last = &host->ready;
     host->ready_task.run = tg_vm_run_ready;
+    host->release = tg_vm_unref;
     tg_host = host;
     tg_abi_vm.worker = start->slot;
     tg_abi_vm.mark = (uint32_t *)(uintptr_t)start->score->mark;

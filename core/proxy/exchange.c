@@ -4,6 +4,8 @@
 
 #include "http/h1_write.h"
 
+enum { COPY_MAX = 16 * 1024 /* bytes that go into the arena */ };
+
 struct tg_exchange *
 tg_exchange_new(struct tg_downstream *down)
 {
@@ -42,6 +44,15 @@ tg_exchange_new(struct tg_downstream *down)
     return x;
 }
 
+static void
+drop_body(struct tg_exchange_body *body)
+{
+    if (body->heap) {
+        tg_mem_free(body->p);
+    }
+    *body = (struct tg_exchange_body){0};
+}
+
 void
 tg_exchange_free(struct tg_exchange *x)
 {
@@ -58,10 +69,8 @@ tg_exchange_free(struct tg_exchange *x)
     }
     tg_body_fini(&x->request_body);
     tg_body_fini(&x->response_body);
-    if (!x->buffered.replaced) {
-        tg_mem_free(x->buffered.p);
-    }
-    x->buffered.p = NULL;
+    drop_body(&x->buffered);
+    drop_body(&x->answer);
     tg_arena_reset(&x->arena);
     x->abi.serial++;
     x->down = NULL;
@@ -87,16 +96,64 @@ tg_exchange_feed(struct tg_exchange *x, struct tg_slice left)
     return TG_OK;
 }
 
-void
-tg_exchange_respond(struct tg_exchange *x, unsigned status, struct tg_slice body)
+enum tg_rc
+tg_exchange_make(struct tg_exchange *x, struct tg_exchange_body *body, struct tg_slice data)
 {
+    const bool heap = data.n > COPY_MAX;
+    if (data.n > TG_EXCHANGE_BODY_MAX) {
+        return TG_ELIMIT;
+    }
+    char *copy = heap ? tg_mem_alloc(data.n) : tg_arena_copy(&x->arena, data.p, data.n);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    if (heap) {
+        memcpy(copy, data.p, data.n);
+    }
+    drop_body(body);
+    *body = (struct tg_exchange_body){.p = copy, .n = data.n, .whole = true, .replaced = true, .heap = heap};
+    return TG_OK;
+}
+
+enum tg_rc
+tg_exchange_keep(struct tg_exchange_body *body, struct tg_slice data)
+{
+    if (body->n + data.n > body->max) {
+        return TG_ELIMIT;
+    }
+    if (body->n + data.n > body->capacity) {
+        size_t capacity = body->capacity == 0 ? 4096 : body->capacity;
+        while (capacity < body->n + data.n) {
+            capacity *= 2;
+        }
+        char *p = tg_mem_resize(body->p, capacity);
+        if (p == NULL) {
+            return TG_ENOMEM;
+        }
+        body->p = p;
+        body->heap = true;
+        body->capacity = capacity;
+    }
+    if (data.n > 0) {
+        memcpy(body->p + body->n, data.p, data.n);
+    }
+    body->n += data.n;
+    return TG_OK;
+}
+
+void
+tg_exchange_respond(struct tg_exchange *x, unsigned status)
+{
+    tg_relay_fini(&x->back);
+    tg_buffer_give(&x->proxy->buffers, x->response_buffer);
+    x->response_buffer = NULL;
     tg_message_init(&x->response, &x->arena);
     x->response.status = (uint16_t)status;
-    x->response.has_length = true;
-    x->response.framing = TG_FRAMING_LENGTH;
-    x->response.content_length = body.n;
     x->response.keep_alive = true;
-    x->reply = body;
+    drop_body(&x->answer);
+    x->answer.whole = true;
+    x->answer.replaced = true;
+    x->flow[TG_SIDE_RESPONSE] = (struct tg_flow){0};
     x->local = true;
     x->abi.status = (uint16_t)status;
 }
@@ -107,18 +164,19 @@ tg_exchange_fail(struct tg_exchange *x, unsigned status, const char *reason)
     char body[256];
     const int n = snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"}\n",
                            tg_h1_reason(status), status, reason);
-    char *copy = n > 0 && (size_t)n < sizeof body ? tg_arena_copy(&x->arena, body, (size_t)n) : NULL;
     tg_upstream_release(&x->upstream, false);
     if (x->generation != NULL) {
         x->proxy->policy->cancel(x);
     }
-    tg_exchange_respond(x, status, tg_slice_of(copy == NULL ? "" : copy, copy == NULL ? 0 : (size_t)n));
-    if (tg_message_add(&x->response, TG_SLICE("Content-Type"), TG_SLICE("application/problem+json")) != TG_OK) {
-        x->reply.n = 0; /* memory is short: the status alone must do */
-        x->response.content_length = 0;
+    tg_exchange_respond(x, status);
+    /* When memory is short the status alone must do. */
+    const struct tg_slice text = tg_slice_of(body, n > 0 && (size_t)n < sizeof body ? (size_t)n : 0);
+    if (tg_message_add(&x->response, TG_SLICE("Content-Type"), TG_SLICE("application/problem+json")) == TG_OK &&
+        tg_exchange_make(x, &x->answer, text) != TG_OK) {
+        x->response.count = 0;
     }
     if (status == 503 && tg_message_add(&x->response, TG_SLICE("Retry-After"), TG_SLICE("1")) != TG_OK) {
-        x->response.count = 0; /* as above */
+        x->response.count = 0;
     }
     x->abi.source = TG_SOURCE_GATEWAY;
     if (status >= 500) {

@@ -34,18 +34,38 @@ enum tg_step {
     TG_STEP_GONE  /* the exchange must not be touched again */
 };
 
-enum { TG_EXCHANGE_INPUT = 4096, TG_EXCHANGE_BLOCK = 4096, TG_EXCHANGE_ARENA_MAX = 1024 * 1024 };
+enum {
+    TG_EXCHANGE_INPUT = 4096,
+    TG_EXCHANGE_BLOCK = 4096,
+    TG_EXCHANGE_ARENA_MAX = 1024 * 1024,
+    TG_EXCHANGE_BODY_MAX = 64 * 1024 * 1024 /* bytes of a body that a policy makes as a whole */
+};
 
-/* A body that a policy reads as a whole. */
+/* A body as a whole: one that a policy reads, or has made. */
 struct tg_exchange_body {
-    char *p; /* heap */
+    char *p;
     size_t n;
     size_t capacity;
     size_t max;
     bool wanted;   /* a policy waits for it */
     int8_t failed; /* enum tg_rc: reading it went wrong, part of it is lost */
     bool whole;
-    bool replaced; /* by a policy: p is in the arena */
+    bool replaced; /* by a policy */
+    bool heap;     /* p is ours; else it is borrowed */
+};
+
+/* A body that a policy reads or writes piece by piece. */
+struct tg_flow {
+    bool reads;            /* the policy reads it: it does not go on by itself */
+    bool writes;           /* what goes on is written by the policy */
+    bool sourced;          /* its relay knows where the body comes from */
+    bool hungry;           /* the policy waits for a piece */
+    bool full;             /* the policy waits for room */
+    bool ended;            /* the policy has written all */
+    int8_t failed;         /* enum tg_rc: how reading or writing ended */
+    uint8_t rounds;        /* pieces in this turn */
+    size_t at;             /* bytes read of a body that is there as a whole */
+    struct tg_slice piece; /* the next one */
 };
 
 struct tg_exchange {
@@ -83,14 +103,15 @@ struct tg_exchange {
     size_t rest_len;
     struct tg_body request_body;
     struct tg_body response_body;
-    struct tg_exchange_body buffered;
-    struct tg_relay up;   /* client to peer */
-    struct tg_relay back; /* peer to client */
+    struct tg_exchange_body buffered; /* of the request */
+    struct tg_exchange_body answer;   /* of the response */
+    struct tg_flow flow[2];           /* by enum tg_abi_side */
+    struct tg_relay up;               /* client to peer */
+    struct tg_relay back;             /* peer to client */
     struct tg_upstream upstream;
     struct tg_upstream_head upstream_head;
     struct tg_buffer *response_buffer; /* while the response head is read */
     struct tg_deadline log_deadline;   /* of the log phase, when the connection is another's */
-    struct tg_slice reply;             /* body of a response of our own */
     unsigned tunnel_timeout;           /* milliseconds */
     struct tg_slice upgrade;           /* what the connection becomes when the peer agrees; in the request's head */
     struct tg_slice unsent;            /* rest of a 103, which goes before the response */
@@ -115,8 +136,14 @@ void tg_exchange_refuse(struct tg_exchange *exchange, unsigned status, const cha
 void tg_exchange_abort(struct tg_exchange *exchange, enum tg_rc rc);
 /* A limit was reached: see tg_proxy_limited. TG_LIMIT_NONE is allowed. */
 void tg_exchange_limited(struct tg_exchange *exchange, enum tg_limit limit);
-/* Begins a response of our own with an empty head. The body is borrowed. */
-void tg_exchange_respond(struct tg_exchange *exchange, unsigned status, struct tg_slice body);
+/* Begins a response of our own with an empty head and body; what was made for an earlier one is dropped. */
+void tg_exchange_respond(struct tg_exchange *exchange, unsigned status);
+
+/* Makes a copy of `data` the body. TG_ELIMIT: it is larger than TG_EXCHANGE_BODY_MAX. TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_exchange_make(struct tg_exchange *exchange, struct tg_exchange_body *body,
+                                          struct tg_slice data);
+/* Adds a piece to a body that is read. TG_ELIMIT: it is larger than body->max. TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_exchange_keep(struct tg_exchange_body *body, struct tg_slice data);
 
 /* Goes to another state; its policy has not been entered yet. */
 static inline void

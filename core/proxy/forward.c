@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "http/h1_write.h"
 #include "proxy/request.h"
+#include "proxy/stream.h"
 
 enum { HINTS_MAX = 8 }; /* SECURITY 1.1 */
 
@@ -36,7 +37,9 @@ request_frame(const struct tg_exchange *x)
 {
     struct tg_h1_frame frame = {
         .framing = x->request.framing, .length = x->request.content_length, .upgrade = x->upgrade};
-    if (x->buffered.whole) {
+    if (x->flow[TG_SIDE_REQUEST].writes) {
+        frame.framing = TG_FRAMING_CHUNKED;
+    } else if (x->buffered.whole) {
         const bool none = x->buffered.n == 0 && x->request.framing == TG_FRAMING_NONE;
         frame.framing = none ? TG_FRAMING_NONE : TG_FRAMING_LENGTH;
         frame.length = x->buffered.n;
@@ -84,7 +87,8 @@ begin_sending(struct tg_exchange *x)
     up->body = &x->request_body;
     up->limit = x->abi.body_limit;
     up->chunked = frame.framing == TG_FRAMING_CHUNKED;
-    if (x->buffered.whole) {
+    const bool writes = x->flow[TG_SIDE_REQUEST].writes;
+    if (x->buffered.whole && !writes) {
         /* The body is there, decoded: it is relayed as one of known length. */
         tg_body_fini(&x->request_body);
         tg_body_init(&x->request_body, TG_FRAMING_LENGTH, x->buffered.n);
@@ -98,6 +102,9 @@ begin_sending(struct tg_exchange *x)
     x->upstream_head = (struct tg_upstream_head){.hints = x->request.version_minor == 1, .upgrade = x->upgrade};
     x->sent = false;
     tg_exchange_go(x, TG_STATE_AWAIT);
+    if (writes) {
+        tg_stream_begin(x, TG_SIDE_REQUEST);
+    }
     tg_downstream_again(x->down);
     return TG_STEP_WAIT;
 }
@@ -199,7 +206,7 @@ may_repeat(const struct tg_exchange *x)
     const bool replayable = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
                             (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
     return x->upstream_head.filled == 0 && x->upstream_head.interim == 0 && replayable &&
-           (!x->up.started || is_idempotent(x->abi.method));
+           !x->flow[TG_SIDE_REQUEST].writes && (!x->up.started || is_idempotent(x->abi.method));
 }
 
 /* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet.
@@ -237,8 +244,12 @@ upload_failed(struct tg_exchange *x, enum tg_relay_result result, const struct t
     case TG_RELAY_NO_MEMORY:
         tg_exchange_refuse(x, 500, "out of memory");
         return TG_STEP_NEXT;
-    default: /* the client is gone */
-        tg_exchange_abort(x, TG_ERESET);
+    default:
+        if (x->flow[TG_SIDE_REQUEST].failed == TG_ESCRIPT) {
+            tg_exchange_refuse(x, 500, "a policy failed");
+        } else { /* the client is gone */
+            tg_exchange_abort(x, TG_ERESET);
+        }
         return TG_STEP_NEXT;
     }
 }
@@ -249,6 +260,7 @@ wait_for_upload(struct tg_exchange *x, bool for_client)
 {
     const bool renew = x->up.progress || !x->entered;
     x->entered = true;
+    x->up.progress = false;
     if (for_client && renew) {
         tg_request_wait_body(x);
     } else if (for_client) {
@@ -263,8 +275,10 @@ static enum tg_step
 send_more(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
+    struct tg_flow *flow = &x->flow[TG_SIDE_REQUEST];
     tg_request_waited_body(x);
-    const enum tg_rc rc = x->request_body.done ? TG_OK : tg_request_continue(x);
+    const bool unread = x->request_body.done || (flow->writes && !flow->reads);
+    const enum tg_rc rc = unread ? TG_OK : tg_request_continue(x);
     if (rc == TG_AGAIN) {
         wait_for_upload(x, true);
         return TG_STEP_WAIT;
@@ -273,12 +287,13 @@ send_more(struct tg_exchange *x)
         tg_exchange_abort(x, TG_ERESET);
         return TG_STEP_NEXT;
     }
-    const enum tg_relay_result result = tg_relay_step(&x->up, &fault);
+    const enum tg_relay_result result =
+        flow->writes ? tg_stream_step(x, TG_SIDE_REQUEST, &fault) : tg_relay_step(&x->up, &fault);
     x->abi.bytes_in = x->request_body.total;
     switch (result) {
     case TG_RELAY_DONE:
         x->sent = true;
-        if (!x->buffered.whole) {
+        if (!x->buffered.whole || flow->writes) {
             x->rest = x->up.raw;
             x->rest_len = x->up.raw_len;
         }
@@ -292,6 +307,7 @@ send_more(struct tg_exchange *x)
         tg_downstream_again(x->down);
         return TG_STEP_WAIT;
     case TG_RELAY_WAIT_TO:
+    case TG_RELAY_WAIT_POLICY:
         wait_for_upload(x, false);
         return TG_STEP_WAIT;
     case TG_RELAY_TO_FAILED:

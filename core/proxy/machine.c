@@ -4,6 +4,7 @@
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 #include "proxy/request.h"
+#include "proxy/stream.h"
 #include "proxy/tunnel.h"
 
 static void
@@ -17,7 +18,7 @@ head_expired(struct tg_exchange *x)
 static void
 request_expired(struct tg_exchange *x)
 {
-    if (x->buffered.wanted) {
+    if (x->buffered.wanted || x->flow[TG_SIDE_REQUEST].hungry) {
         tg_exchange_limited(x, tg_request_body_limit(x));
         tg_exchange_refuse(x, 408, "the request body did not come in time");
     } else {
@@ -122,6 +123,13 @@ tg_machine_policy_done(struct tg_exchange *x, enum tg_rc rc)
 {
     x->decided = true;
     x->outcome = (int8_t)rc;
+    tg_machine_drive(x);
+}
+
+void
+tg_machine_body_done(struct tg_exchange *x, enum tg_abi_side side, enum tg_rc rc)
+{
+    tg_stream_end(x, side, rc);
     tg_machine_drive(x);
 }
 

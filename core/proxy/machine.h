@@ -13,6 +13,8 @@ extern const struct tg_downstream_hooks tg_machine_hooks;
 
 /* The phases that policy->enter has answered TG_AGAIN for are through, with `rc`. May free the exchange. */
 void tg_machine_policy_done(struct tg_exchange *exchange, enum tg_rc rc);
+/* The same for a body that the policy reads or writes. */
+void tg_machine_body_done(struct tg_exchange *exchange, enum tg_abi_side side, enum tg_rc rc);
 /* Goes on with an exchange that waits. May free it. */
 void tg_machine_drive(struct tg_exchange *exchange);
 

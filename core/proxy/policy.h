@@ -2,7 +2,7 @@
  * policy.h - what the proxy asks of the policies above it: a struct of functions that vm/ passes in.
  *
  * Owns: nothing. Order of calls for one exchange: begin, then enter for REQUEST, perhaps BALANCE (again and again),
- * RESPONSE and LOG, then end. Does not know Lua.
+ * RESPONSE and LOG, then end; and for a body that a policy writes, once it may flow. Does not know Lua.
  */
 #ifndef TG_PROXY_POLICY_H
 #define TG_PROXY_POLICY_H
@@ -16,11 +16,12 @@ struct tg_policy {
     /* Binds the exchange to the current generation, which lives until `end`. Sets abi.wants and abi.route. */
     void (*begin)(struct tg_exchange *exchange);
     /*
-     * TG_OK: the phases are through. TG_AGAIN: they wait; tg_exchange_policy_done will be called, not from inside.
+     * TG_OK: the phases are through. TG_AGAIN: they wait; tg_machine_policy_done, or tg_machine_body_done, will be
+     * called, not from inside.
      * TG_ESCRIPT: a policy raised, and it was logged.
      */
     enum tg_rc (*enter)(struct tg_exchange *exchange, enum tg_abi_entry entry);
-    /* The request's body that a policy waited for has come, or failed to (`rc`). */
+    /* The body that a policy waited for has come, or failed to (`rc`), or there is room for what it writes. */
     void (*body_ready)(struct tg_exchange *exchange, enum tg_rc rc);
     /* Ends what still runs for the exchange: coroutines, calls, timers. None of them is heard of again. */
     void (*cancel)(struct tg_exchange *exchange);

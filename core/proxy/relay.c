@@ -1,22 +1,38 @@
 #include "proxy/relay.h"
 
-enum { ROUNDS_A_TURN = 16 }; /* reads of a whole buffer before others get their turn */
+enum {
+    ROUNDS_A_TURN = 16, /* reads of a whole buffer before others get their turn */
+    CHUNK_FRAME = 20    /* bytes at most around the data of a chunk */
+};
 
 void
-tg_relay_start(struct tg_relay *relay, struct tg_slice head, char *raw, size_t raw_len, struct tg_buffer *buffer)
+tg_relay_source(struct tg_relay *relay, char *raw, size_t raw_len, struct tg_buffer *buffer)
 {
     relay->buffer = buffer;
     relay->raw = raw;
     relay->raw_len = raw_len;
+    relay->bulk = false;
+}
+
+void
+tg_relay_begin(struct tg_relay *relay, struct tg_slice head)
+{
     relay->out_first = 0;
     relay->out_end = 0;
     relay->data_out = false;
     relay->ended = false;
     relay->started = false;
-    relay->bulk = false;
+    relay->put = 0;
     if (head.n > 0) {
         relay->out[relay->out_end++] = (struct iovec){(void *)(uintptr_t)head.p, head.n};
     }
+}
+
+void
+tg_relay_start(struct tg_relay *relay, struct tg_slice head, char *raw, size_t raw_len, struct tg_buffer *buffer)
+{
+    tg_relay_source(relay, raw, raw_len, buffer);
+    tg_relay_begin(relay, head);
 }
 
 void
@@ -26,6 +42,11 @@ tg_relay_fini(struct tg_relay *relay)
         tg_buffer_give(relay->pool, relay->buffer);
         relay->buffer = NULL;
     }
+    if (relay->made != NULL) {
+        tg_buffer_give(relay->pool, relay->made);
+        relay->made = NULL;
+    }
+    relay->made_len = 0;
     relay->raw_len = 0;
     relay->out_first = relay->out_end = 0;
 }
@@ -42,24 +63,24 @@ append(struct tg_relay *relay, const char *p, size_t n)
     relay->out[relay->out_end++] = (struct iovec){(void *)(uintptr_t)p, n};
 }
 
-/* Decodes what was read and appends it, framed, to what is to be written. */
+/* Decodes a piece of what was read. */
 static enum tg_relay_result
-decode(struct tg_relay *relay, const struct tg_h1_fault **fault)
+decode(struct tg_relay *relay, struct tg_slice *data, const struct tg_h1_fault **fault)
 {
-    struct tg_slice data = {0};
     size_t used = 0;
-    enum tg_rc rc = tg_body_decode(relay->body, relay->raw, relay->raw_len, &data, &used, fault);
+    enum tg_rc rc = tg_body_decode(relay->body, relay->raw, relay->raw_len, data, &used, fault);
     if (rc != TG_OK) {
         return rc == TG_ENOMEM ? TG_RELAY_NO_MEMORY : TG_RELAY_MALFORMED;
     }
     relay->raw += used;
     relay->raw_len -= used;
-    if (relay->body->total > relay->limit) {
-        return TG_RELAY_TOO_LARGE;
-    }
-    if (data.n == 0) {
-        return TG_RELAY_DONE;
-    }
+    return relay->body->total > relay->limit ? TG_RELAY_TOO_LARGE : TG_RELAY_DONE;
+}
+
+/* Appends it, framed, to what is to be written. */
+static void
+frame(struct tg_relay *relay, struct tg_slice data)
+{
     relay->data_out = true;
     if (relay->chunked) {
         append(relay, relay->chunk_line, tg_body_chunk_line(relay->chunk_line, data.n));
@@ -68,11 +89,10 @@ decode(struct tg_relay *relay, const struct tg_h1_fault **fault)
     } else {
         append(relay, data.p, data.n);
     }
-    return TG_RELAY_DONE;
 }
 
-static void
-end_message(struct tg_relay *relay)
+void
+tg_relay_finish(struct tg_relay *relay)
 {
     relay->ended = true;
     if (relay->chunked) {
@@ -80,9 +100,8 @@ end_message(struct tg_relay *relay)
     }
 }
 
-/* Writes all of `out`: TG_RELAY_DONE, WAIT_TO or TO_FAILED. */
-static enum tg_relay_result
-flush(struct tg_relay *relay)
+enum tg_relay_result
+tg_relay_flush(struct tg_relay *relay)
 {
     while (relay->out_first < relay->out_end) {
         size_t sent = 0;
@@ -109,6 +128,11 @@ flush(struct tg_relay *relay)
     }
     relay->out_first = relay->out_end = 0;
     relay->data_out = false;
+    if (relay->made != NULL) {
+        tg_buffer_give(relay->pool, relay->made);
+        relay->made = NULL;
+        relay->made_len = 0;
+    }
     return TG_RELAY_DONE;
 }
 
@@ -146,13 +170,17 @@ tg_relay_step(struct tg_relay *relay, const struct tg_h1_fault **fault)
     for (unsigned round = 0;; round++) {
         enum tg_relay_result result = TG_RELAY_DONE;
         if (!relay->data_out && relay->raw_len > 0 && !relay->body->done) {
-            result = decode(relay, fault);
+            struct tg_slice data = {0};
+            result = decode(relay, &data, fault);
+            if (result == TG_RELAY_DONE && data.n > 0) {
+                frame(relay, data);
+            }
         }
         if (result == TG_RELAY_DONE && relay->body->done && !relay->ended) {
-            end_message(relay);
+            tg_relay_finish(relay);
         }
         if (result == TG_RELAY_DONE) {
-            result = flush(relay);
+            result = tg_relay_flush(relay);
         }
         if (result != TG_RELAY_DONE || relay->ended) {
             return result;
@@ -168,4 +196,58 @@ tg_relay_step(struct tg_relay *relay, const struct tg_h1_fault **fault)
             return result;
         }
     }
+}
+
+enum tg_relay_result
+tg_relay_pull(struct tg_relay *relay, struct tg_slice *data, const struct tg_h1_fault **fault)
+{
+    for (;;) {
+        *data = (struct tg_slice){0};
+        if (relay->raw_len > 0 && !relay->body->done) {
+            const enum tg_relay_result result = decode(relay, data, fault);
+            if (result != TG_RELAY_DONE || data->n > 0) {
+                return result;
+            }
+        }
+        if (relay->body->done) {
+            return TG_RELAY_DONE;
+        }
+        if (relay->raw_len == 0) {
+            const enum tg_relay_result result = fill(relay);
+            if (result != TG_RELAY_DONE) {
+                return result;
+            }
+        }
+    }
+}
+
+enum tg_rc
+tg_relay_put(struct tg_relay *relay, struct tg_slice data, size_t *taken)
+{
+    const size_t around = relay->chunked ? CHUNK_FRAME : 0;
+    if (relay->made == NULL && (relay->made = tg_buffer_take(relay->pool)) == NULL) {
+        return TG_ENOMEM;
+    }
+    if (relay->made_len + around >= TG_BUFFER_WINDOW) {
+        return TG_AGAIN;
+    }
+    const size_t room = TG_BUFFER_WINDOW - relay->made_len - around;
+    const size_t n = data.n < room ? data.n : room;
+    char *begin = relay->made->data + relay->made_len;
+    char *end = begin;
+    if (relay->chunked) {
+        end += tg_body_chunk_line(end, n);
+    }
+    memcpy(end, data.p, n);
+    end += n;
+    if (relay->chunked) {
+        memcpy(end, "\r\n", 2);
+        end += 2;
+    }
+    relay->made_len += (size_t)(end - begin);
+    relay->put += n;
+    relay->progress = true;
+    append(relay, begin, (size_t)(end - begin));
+    *taken = n;
+    return TG_OK;
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "http/h1_write.h"
 #include "proxy/request.h"
+#include "proxy/stream.h"
 #include "proxy/tunnel.h"
 
 enum { DRAIN_MAX = 64 * 1024, DRAIN_TIME = 2000, LOG_TIME = 5000 /* milliseconds */ };
@@ -15,19 +16,12 @@ is_drainable(const struct tg_exchange *x)
                                     (!x->request.expect_continue || x->continued));
 }
 
-/* RFC 9112, section 6.3: HEAD, 204 and 304 have no body, whatever their fields say. */
-static bool
-is_bodyless(const struct tg_exchange *x)
-{
-    return x->to_head || x->response.status == 204 || x->response.status == 304;
-}
-
 static struct tg_h1_frame
 settle_frame(struct tg_exchange *x)
 {
     const struct tg_message *response = &x->response;
     struct tg_h1_frame frame = {.framing = TG_FRAMING_NONE, .length = response->content_length};
-    if (is_bodyless(x)) {
+    if (tg_stream_is_bodyless(x)) {
         if (response->has_length && response->status != 204) {
             frame.framing = TG_FRAMING_LENGTH;
         }
@@ -54,13 +48,34 @@ settle_frame(struct tg_exchange *x)
     return frame;
 }
 
-/* Drops the upstream's answer for one of our own. */
+/* Drops the upstream's answer, or what is left of it. */
 static void
-replace_response(struct tg_exchange *x)
+drop_upstream(struct tg_exchange *x)
 {
+    tg_relay_fini(&x->back);
     tg_upstream_release(&x->upstream, false);
     tg_buffer_give(&x->proxy->buffers, x->response_buffer);
     x->response_buffer = NULL;
+}
+
+/* A body that a policy has made, or will, is framed as such; the upstream's goes nowhere. */
+static enum tg_rc
+settle_body(struct tg_exchange *x)
+{
+    const struct tg_flow *flow = &x->flow[TG_SIDE_RESPONSE];
+    if (!flow->writes && !x->answer.whole) {
+        return TG_OK;
+    }
+    if (x->response_buffer != NULL && tg_stream_source(x) != TG_OK) {
+        return TG_ENOMEM;
+    }
+    if (x->answer.whole && x->upstream.peer != NULL) {
+        drop_upstream(x);
+    }
+    x->response.has_length = !flow->writes;
+    x->response.framing = flow->writes ? TG_FRAMING_CHUNKED : TG_FRAMING_LENGTH;
+    x->response.content_length = x->answer.n;
+    return TG_OK;
 }
 
 /*
@@ -72,7 +87,8 @@ move_head(struct tg_exchange *x, struct tg_slice *head)
 {
     struct tg_buffer *buffer = x->response_buffer;
     const size_t begin = x->upstream_head.scan.pos;
-    if (!x->local && (x->abi.wants & TG_WANT_LOG) != 0 && tg_message_move(&x->response, buffer->data, begin) != TG_OK) {
+    if (buffer != NULL && (x->abi.wants & TG_WANT_LOG) != 0 &&
+        tg_message_move(&x->response, buffer->data, begin) != TG_OK) {
         return TG_ENOMEM;
     }
     if (x->unsent.n > 0) { /* the rest of early hints goes first */
@@ -85,7 +101,7 @@ move_head(struct tg_exchange *x, struct tg_slice *head)
         *head = tg_slice_of(joined, x->unsent.n + head->n);
         x->unsent.n = 0;
     }
-    if (!x->local && head->n <= sizeof buffer->headroom) {
+    if (buffer != NULL && head->n <= sizeof buffer->headroom) {
         char *place = (char *)buffer + offsetof(struct tg_buffer, data) + begin - head->n;
         memcpy(place, head->p, head->n);
         head->p = place;
@@ -93,11 +109,41 @@ move_head(struct tg_exchange *x, struct tg_slice *head)
     return TG_OK;
 }
 
+/* Where the body comes from; its relay begins with the head. */
+static void
+start_relay(struct tg_exchange *x, struct tg_slice head)
+{
+    struct tg_relay *back = &x->back;
+    struct tg_flow *flow = &x->flow[TG_SIDE_RESPONSE];
+    if (flow->writes || x->answer.whole) {
+        flow->writes = flow->writes && !tg_stream_is_bodyless(x);
+        if (x->answer.whole) {
+            const bool none = flow->writes || tg_stream_is_bodyless(x);
+            tg_body_fini(&x->response_body);
+            tg_body_init(&x->response_body, none ? TG_FRAMING_NONE : TG_FRAMING_LENGTH, x->answer.n);
+            back->from = NULL;
+            tg_relay_source(back, x->answer.p, none ? 0 : x->answer.n, NULL);
+        }
+        tg_relay_begin(back, head);
+        return;
+    }
+    struct tg_buffer *buffer = x->response_buffer;
+    const size_t begin = x->upstream_head.scan.pos;
+    tg_body_init(&x->response_body, x->response.framing, x->response.content_length);
+    back->from = &x->upstream.link->transport;
+    x->response_buffer = NULL;
+    tg_relay_start(back, head, buffer->data + begin, x->upstream_head.filled - begin, buffer);
+}
+
 static enum tg_step
 begin_reply(struct tg_exchange *x)
 {
     struct tg_slice head;
     struct tg_relay *back = &x->back;
+    if (settle_body(x) != TG_OK) {
+        tg_exchange_abort(x, TG_ENOMEM);
+        return TG_STEP_NEXT;
+    }
     const struct tg_h1_frame frame = settle_frame(x);
     const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
     if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK || move_head(x, &head) != TG_OK) {
@@ -113,22 +159,23 @@ begin_reply(struct tg_exchange *x)
         tg_exchange_go(x, TG_STATE_TUNNEL);
         return TG_STEP_NEXT;
     }
-    if (x->local) {
-        tg_body_init(&x->response_body, is_bodyless(x) ? TG_FRAMING_NONE : TG_FRAMING_LENGTH, x->reply.n);
-        back->from = NULL;
-        tg_relay_start(back, head, (char *)(uintptr_t)x->reply.p, x->reply.n, NULL);
-    } else {
-        struct tg_buffer *buffer = x->response_buffer;
-        const size_t begin = x->upstream_head.scan.pos;
-        tg_body_init(&x->response_body, x->response.framing, x->response.content_length);
-        back->from = &x->upstream.link->transport;
-        x->response_buffer = NULL;
-        tg_relay_start(back, head, buffer->data + begin, x->upstream_head.filled - begin, buffer);
-    }
+    start_relay(x, head);
     x->abi.status = x->response.status;
     x->proxy->counters->requests++;
     tg_exchange_go(x, TG_STATE_RELAY);
+    if (x->flow[TG_SIDE_RESPONSE].writes) {
+        tg_stream_begin(x, TG_SIDE_RESPONSE);
+    }
     return TG_STEP_NEXT;
+}
+
+/* The policy that read the body away has not put another in its place. */
+static bool
+is_body_lost(const struct tg_exchange *x)
+{
+    const struct tg_flow *flow = &x->flow[TG_SIDE_RESPONSE];
+    const bool lost = flow->reads || flow->failed != TG_OK;
+    return lost && !flow->writes && !x->answer.whole && !tg_stream_is_bodyless(x);
 }
 
 enum tg_step
@@ -139,24 +186,31 @@ tg_reply_phases(struct tg_exchange *x)
         x->abi.verdict = TG_VERDICT_NONE;
         enum tg_rc rc = x->proxy->policy->enter(x, TG_ENTRY_RESPONSE);
         if (rc == TG_AGAIN) {
-            tg_exchange_deadline(x, x->abi.total_timeout);
+            if (!x->flow[TG_SIDE_RESPONSE].hungry) {
+                tg_exchange_deadline(x, x->abi.total_timeout);
+            }
             return TG_STEP_WAIT;
         }
         x->decided = true;
         x->outcome = (int8_t)rc;
     }
     if (x->entered && !x->decided) {
+        tg_stream_pump(x);
         return TG_STEP_WAIT;
     }
+    if (x->entered && x->outcome == TG_OK && is_body_lost(x)) {
+        tg_log(TG_LOG_ERROR, "a policy has read the response's body away and set no other");
+        x->outcome = TG_ESCRIPT;
+    }
     if (x->entered && x->outcome != TG_OK) {
-        replace_response(x);
+        drop_upstream(x);
         x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE; /* what raised is not asked about its own error */
         tg_exchange_fail(x, 500, "a policy failed");
         return TG_STEP_NEXT;
     }
     if (x->local && x->upstream.peer != NULL) {
         x->abi.source = TG_SOURCE_LUA;
-        replace_response(x);
+        drop_upstream(x);
     }
     return begin_reply(x);
 }
@@ -165,8 +219,8 @@ tg_reply_phases(struct tg_exchange *x)
 static void
 finish_upstream(struct tg_exchange *x)
 {
-    const bool clean = x->back.raw_len == 0 && x->response.keep_alive && x->sent && x->request_body.done &&
-                       x->up.out_first == x->up.out_end && !x->local;
+    const bool clean = x->back.raw_len == 0 && x->response_body.done && x->response.keep_alive && x->sent &&
+                       x->request_body.done && x->up.out_first == x->up.out_end && !x->local;
     tg_relay_fini(&x->back);
     tg_upstream_release(&x->upstream, clean);
 }
@@ -183,7 +237,11 @@ cut(struct tg_exchange *x, const char *why)
         return TG_STEP_NEXT;
     }
     tg_relay_fini(&x->back);
-    tg_exchange_fail(x, 502, "the upstream sent an invalid response");
+    if (x->flow[TG_SIDE_RESPONSE].failed == TG_ESCRIPT) {
+        tg_exchange_fail(x, 500, "a policy failed");
+    } else {
+        tg_exchange_fail(x, 502, "the upstream sent an invalid response");
+    }
     return TG_STEP_NEXT;
 }
 
@@ -191,23 +249,28 @@ enum tg_step
 tg_reply_relay(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
-    const enum tg_relay_result result = tg_relay_step(&x->back, &fault);
-    x->abi.bytes_out = x->response_body.total;
+    const bool stream = x->flow[TG_SIDE_RESPONSE].writes;
+    const enum tg_relay_result result =
+        stream ? tg_stream_step(x, TG_SIDE_RESPONSE, &fault) : tg_relay_step(&x->back, &fault);
+    x->abi.bytes_out = stream ? x->back.put : x->response_body.total;
     switch (result) {
     case TG_RELAY_DONE:
         finish_upstream(x);
         tg_exchange_go(x, x->request_body.done || !x->keep ? TG_STATE_LOG : TG_STATE_DRAIN);
         return TG_STEP_NEXT;
     case TG_RELAY_WAIT_FROM:
+    case TG_RELAY_WAIT_POLICY:
         if (x->back.progress || !x->entered) {
             tg_exchange_deadline(x, x->abi.idle_timeout);
         }
+        x->back.progress = false;
         x->entered = true;
         return TG_STEP_WAIT;
     case TG_RELAY_WAIT_TO:
         if (x->back.progress || !x->entered) {
             tg_exchange_deadline(x, tg_downstream_config(x->down)->send_timeout);
         }
+        x->back.progress = false;
         x->entered = true;
         return TG_STEP_WAIT;
     case TG_RELAY_YIELD:
@@ -221,6 +284,7 @@ tg_reply_relay(struct tg_exchange *x)
     case TG_RELAY_NO_MEMORY:
         return cut(x, "out of memory");
     case TG_RELAY_TOO_LARGE:
+        return cut(x, "the response is too large");
     case TG_RELAY_TO_FAILED:
         break;
     }

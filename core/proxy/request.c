@@ -296,28 +296,19 @@ decode_rest(struct tg_exchange *x, struct tg_slice *data)
     return rc;
 }
 
-static enum tg_rc
-keep_data(struct tg_exchange_body *body, struct tg_slice data)
+enum tg_rc
+tg_request_piece(struct tg_exchange *x, struct tg_slice *data)
 {
-    if (body->n + data.n > body->max) {
-        return TG_ELIMIT;
-    }
-    if (body->n + data.n > body->capacity) {
-        size_t capacity = body->capacity == 0 ? 4096 : body->capacity;
-        while (capacity < body->n + data.n) {
-            capacity *= 2;
+    *data = (struct tg_slice){0};
+    while (!x->request_body.done && data->n == 0) {
+        enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
+        if (rc == TG_OK) {
+            rc = decode_rest(x, data);
         }
-        char *p = tg_mem_resize(body->p, capacity);
-        if (p == NULL) {
-            return TG_ENOMEM;
+        if (rc != TG_OK) {
+            return rc;
         }
-        body->p = p;
-        body->capacity = capacity;
     }
-    if (data.n > 0) {
-        memcpy(body->p + body->n, data.p, data.n);
-    }
-    body->n += data.n;
     return TG_OK;
 }
 
@@ -326,13 +317,10 @@ buffer_body(struct tg_exchange *x)
 {
     tg_request_waited_body(x);
     while (!x->request_body.done) {
-        struct tg_slice data = {0};
-        enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
+        struct tg_slice data;
+        enum tg_rc rc = tg_request_piece(x, &data);
         if (rc == TG_OK) {
-            rc = decode_rest(x, &data);
-        }
-        if (rc == TG_OK) {
-            rc = keep_data(&x->buffered, data);
+            rc = tg_exchange_keep(&x->buffered, data);
         }
         if (rc != TG_OK) {
             return rc;
@@ -352,7 +340,7 @@ tg_request_want_body(struct tg_exchange *x, size_t max)
     if (x->buffered.failed != TG_OK) {
         return (enum tg_rc)x->buffered.failed;
     }
-    if (x->state != TG_STATE_REQUEST || x->down == NULL) {
+    if (x->state != TG_STATE_REQUEST || x->down == NULL || x->flow[TG_SIDE_REQUEST].reads) {
         return TG_EINVAL;
     }
     if (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length > max) {
@@ -374,11 +362,8 @@ tg_request_discard(struct tg_exchange *x)
 {
     size_t budget = DISCARD_MAX;
     while (!x->request_body.done) {
-        struct tg_slice data = {0};
-        enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
-        if (rc == TG_OK) {
-            rc = decode_rest(x, &data);
-        }
+        struct tg_slice data;
+        const enum tg_rc rc = tg_request_piece(x, &data);
         if (rc != TG_OK) {
             return rc;
         }
@@ -390,17 +375,24 @@ tg_request_discard(struct tg_exchange *x)
     return TG_OK;
 }
 
-/* A policy waits for the body: goes on reading it. */
+/* A policy waits for the body, or for a piece of it: goes on reading it. */
 static void
-pump_wanted_body(struct tg_exchange *x)
+pump_body(struct tg_exchange *x)
 {
-    enum tg_rc rc = buffer_body(x);
+    struct tg_flow *flow = &x->flow[TG_SIDE_REQUEST];
+    tg_request_waited_body(x);
+    const enum tg_rc rc = flow->hungry ? tg_request_piece(x, &flow->piece) : buffer_body(x);
     if (rc == TG_AGAIN) {
         tg_request_wait_body(x);
         return;
     }
+    if (flow->hungry) {
+        flow->failed = (int8_t)rc;
+    } else {
+        x->buffered.failed = (int8_t)rc;
+    }
+    flow->hungry = false;
     x->buffered.wanted = false;
-    x->buffered.failed = (int8_t)rc;
     x->proxy->policy->body_ready(x, rc);
 }
 
@@ -417,6 +409,11 @@ act_on_verdict(struct tg_exchange *x)
         tg_exchange_go(x, TG_STATE_RESPONSE);
         break;
     case TG_VERDICT_PROXY:
+        if (x->flow[TG_SIDE_REQUEST].reads && !x->flow[TG_SIDE_REQUEST].writes && !x->buffered.replaced) {
+            tg_log(TG_LOG_ERROR, "a policy has read the request's body away and set no other");
+            tg_exchange_fail(x, 500, "a policy failed");
+            break;
+        }
         if (x->buffered.failed != TG_OK && !x->buffered.replaced) {
             tg_exchange_limited(x, TG_LIMIT_BODY);
             tg_exchange_refuse(x, 413, "request body too large to be judged");
@@ -442,7 +439,7 @@ tg_request_phases(struct tg_exchange *x)
         x->entered = true;
         enum tg_rc rc = x->proxy->policy->enter(x, TG_ENTRY_REQUEST);
         if (rc == TG_AGAIN) {
-            if (!x->buffered.wanted) {
+            if (!x->buffered.wanted && !x->flow[TG_SIDE_REQUEST].hungry) {
                 tg_exchange_deadline(x, x->abi.total_timeout);
             }
             return TG_STEP_WAIT;
@@ -450,8 +447,8 @@ tg_request_phases(struct tg_exchange *x)
         x->decided = true;
         x->outcome = (int8_t)rc;
     }
-    if (x->buffered.wanted) {
-        pump_wanted_body(x);
+    if (x->buffered.wanted || x->flow[TG_SIDE_REQUEST].hungry) {
+        pump_body(x);
     }
     return x->decided ? act_on_verdict(x) : TG_STEP_WAIT;
 }

@@ -19,6 +19,9 @@ enum tg_step tg_request_phases(struct tg_exchange *exchange);
  */
 TG_MUST_CHECK enum tg_rc tg_request_want_body(struct tg_exchange *exchange, size_t max);
 
+/* The next piece of the body, valid until the next call; none: its end. TG_AGAIN, or an error as of want_body. */
+TG_MUST_CHECK enum tg_rc tg_request_piece(struct tg_exchange *exchange, struct tg_slice *data);
+
 /* A wait for the request's body begins, with its deadline; and ends. */
 void tg_request_wait_body(struct tg_exchange *exchange);
 void tg_request_waited_body(struct tg_exchange *exchange);

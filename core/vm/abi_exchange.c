@@ -315,54 +315,16 @@ int
 tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t body_len)
 {
     struct tg_exchange *exchange = exchange_of(x);
-    const char *copy = "";
     if (status < 200 || status > 599) {
         return TG_EINVAL;
     }
     if (exchange->state >= TG_STATE_RELAY) {
         return TG_ESTALE;
     }
-    if (body_len > 0 && body_len <= TG_EXCHANGE_ARENA_MAX / 2) {
-        copy = tg_arena_copy(&exchange->arena, body, body_len);
-    } else if (body_len > 0) {
-        return TG_ELIMIT;
-    }
-    if (copy == NULL) {
-        return TG_ENOMEM;
-    }
-    tg_exchange_respond(exchange, (unsigned)status, tg_slice_of(copy, body_len));
-    x->verdict = TG_VERDICT_RESPOND;
-    return TG_OK;
-}
-
-int
-tg_abi_request_body(struct tg_abi_exchange *x, size_t max)
-{
-    struct tg_exchange *exchange = exchange_of(x);
-    const enum tg_rc rc = tg_request_want_body(exchange, max);
+    tg_exchange_respond(exchange, (unsigned)status);
+    const enum tg_rc rc = tg_exchange_make(exchange, &exchange->answer, tg_slice_of(body, body_len));
     if (rc == TG_OK) {
-        put_out(exchange->buffered.p, exchange->buffered.n);
+        x->verdict = TG_VERDICT_RESPOND;
     }
     return rc;
-}
-
-int
-tg_abi_set_request_body(struct tg_abi_exchange *x, const char *p, size_t n)
-{
-    struct tg_exchange *exchange = exchange_of(x);
-    if (exchange->state != TG_STATE_REQUEST || n > TG_EXCHANGE_ARENA_MAX / 2) {
-        return TG_EINVAL;
-    }
-    char *copy = tg_arena_copy(&exchange->arena, p, n);
-    if (copy == NULL) {
-        return TG_ENOMEM;
-    }
-    if (!exchange->buffered.replaced) {
-        tg_mem_free(exchange->buffered.p);
-    }
-    exchange->buffered.p = copy;
-    exchange->buffered.n = n;
-    exchange->buffered.replaced = true;
-    exchange->buffered.whole = true;
-    return TG_OK;
 }

@@ -1,5 +1,5 @@
 /*
- * The border, part two: coroutines, timers, peers and calls. Contracts are in abi.h.
+ * The border, part three: coroutines, timers, peers and calls. Contracts are in abi.h.
  */
 #include <event2/event.h>
 
@@ -19,10 +19,10 @@ has_room(const struct tg_exchange *x)
 }
 
 int
-tg_abi_spawn(uint32_t task)
+tg_abi_spawn(uint32_t task, int kind)
 {
     const struct tg_coroutine *parent = tg_host->running;
-    struct tg_exchange *x = parent == NULL ? NULL : parent->exchange;
+    struct tg_exchange *x = parent == NULL || kind != TG_TASK_CHILD ? NULL : parent->exchange;
     if (!has_room(x)) {
         return TG_ELIMIT;
     }
@@ -32,6 +32,9 @@ tg_abi_spawn(uint32_t task)
     }
     co->task = task;
     co->plugin = tg_abi_vm.mark[0];
+    co->service = kind == TG_TASK_SERVICE || (kind == TG_TASK_CHILD && parent->service);
+    co->holds = kind == TG_TASK_BACKGROUND || (kind == TG_TASK_CHILD && parent->holds);
+    parent->vm->refs += co->holds;
     tg_coroutine_ready(co);
     return TG_OK;
 }

@@ -111,6 +111,9 @@ tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *x, uint32_t entry)
     co->exchange = x;
     co->waiting = false;
     co->phase = false;
+    co->parked = false;
+    co->holds = false;
+    co->service = false;
     co->plugin = 0;
     co->route = 0;
     co->next = NULL;
@@ -140,6 +143,7 @@ void
 tg_coroutine_drop(struct tg_coroutine *co)
 {
     struct tg_vm *vm = co->vm;
+    const bool holds = co->holds;
     TG_ASSERT(vm->host->running != co);
     free_calls(co);
     unlink_ready(co);
@@ -149,13 +153,33 @@ tg_coroutine_drop(struct tg_coroutine *co)
     luaL_unref(vm->L, LUA_REGISTRYINDEX, co->ref);
     tg_heap_reserve(&vm->heap, false);
     tg_mem_free(co);
+    if (holds) {
+        vm->host->release(vm);
+    }
 }
 
 void
-tg_coroutine_drop_all(struct tg_exchange *x)
+tg_coroutine_drop_all(struct tg_exchange *x, bool parked)
 {
-    while (x->coroutines != NULL) {
-        tg_coroutine_drop(x->coroutines);
+    struct tg_coroutine *co = x->coroutines;
+    while (co != NULL) {
+        struct tg_coroutine *next = co->next;
+        if (parked || !co->parked) {
+            tg_coroutine_drop(co);
+        }
+        co = next;
+    }
+}
+
+void
+tg_coroutine_drop_services(struct tg_vm *vm)
+{
+    const struct tg_host *host = vm->host;
+    for (unsigned i = 0; i < host->coroutine_count; i++) {
+        struct tg_coroutine *co = host->coroutines[i];
+        if (co != NULL && co->vm == vm && co->serial != 0 && co->service && co != host->running) {
+            tg_coroutine_drop(co);
+        }
     }
 }
 
@@ -166,7 +190,7 @@ give(struct tg_coroutine *co)
     free_calls(co);
     unlink_ready(co);
     unlink_from_exchange(co);
-    if (vm->pooled >= POOL_MAX) {
+    if (vm->pooled >= POOL_MAX || co->holds) {
         tg_coroutine_drop(co);
         return;
     }
@@ -204,6 +228,12 @@ tg_coroutine_resume(struct tg_coroutine *co)
         lua_settop(co->L, 0);
         give(co);
         return TG_COROUTINE_DONE;
+    }
+    if (status == LUA_YIELD && tg_abi_vm.entry == TG_ENTRY_PARKED) {
+        lua_settop(co->L, 0);
+        co->parked = true;
+        co->phase = false;
+        return TG_COROUTINE_PARKED;
     }
     if (status == LUA_YIELD) {
         lua_settop(co->L, 0);

@@ -27,6 +27,9 @@ struct tg_vm {
     int main_ref;    /* the function that coroutines run */
     int error_ref;   /* what judges an error value */
     uint8_t wants;   /* TG_WANT_LOG: of exchanges that never reach a route */
+    bool wants_stop; /* there is something to be done at the generation's end, */
+    bool has_stop;   /* and yet to be done, for it was current once; */
+    bool shutdown;   /* its end is the worker's, too */
     uint8_t closing; /* steps done */
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
@@ -52,21 +55,27 @@ struct tg_coroutine {
     bool is_ready;
     bool waiting; /* has yielded to wait */
     bool phase;   /* the exchange waits for its end */
+    bool parked;  /* it waits for the exchange's next phase */
+    bool holds;   /* of no exchange: its generation lives until it has ended */
+    bool service; /* of no exchange: it ends when its generation is no longer the current one */
     bool timer_set;
 };
 
-enum tg_coroutine_result { TG_COROUTINE_DONE, TG_COROUTINE_WAITS, TG_COROUTINE_FAILED };
+enum tg_coroutine_result { TG_COROUTINE_DONE, TG_COROUTINE_PARKED, TG_COROUTINE_WAITS, TG_COROUTINE_FAILED };
 
 /* One of the pool, or a new one; NULL when there are too many or memory is short. */
 struct tg_coroutine *tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *exchange, uint32_t entry);
 /*
- * Runs it. DONE: it has gone back to the pool. FAILED: the error value is on top of its stack; it must be dropped.
+ * Runs it. DONE: it has gone back to the pool. PARKED: it is through with the phase, and kept for the next. FAILED: the
+ * error value is on top of its stack; it must be dropped.
  */
 enum tg_coroutine_result tg_coroutine_resume(struct tg_coroutine *coroutine);
 /* Ends it, wherever it waits; its calls end with it. */
 void tg_coroutine_drop(struct tg_coroutine *coroutine);
-/* Ends all of an exchange. */
-void tg_coroutine_drop_all(struct tg_exchange *exchange);
+/* Ends all of an exchange; `parked`: also the one that waits for its next phase. */
+void tg_coroutine_drop_all(struct tg_exchange *exchange, bool parked);
+/* Ends the services of a generation. */
+void tg_coroutine_drop_services(struct tg_vm *vm);
 /* Will be resumed at the end of this turn, unless it is queued already. */
 void tg_coroutine_ready(struct tg_coroutine *coroutine);
 /* The one with this index and serial, or NULL. */

@@ -39,6 +39,7 @@ struct tg_host {
     struct tg_coroutine *ready; /* to be resumed */
     struct tg_coroutine **ready_last;
     struct tg_task ready_task;
+    void (*release)(struct tg_vm *vm); /* a coroutine that held it has ended */
     struct tg_coroutine *running;
     uint32_t mark[2]; /* where score is not shared */
 };

@@ -63,10 +63,39 @@ tg_vm_ref(struct tg_vm *vm)
     vm->refs++;
 }
 
+/* The runtime's own tasks. */
+enum { TASK_START = 0, TASK_STOP = 1, TASK_SHUTDOWN = 2 };
+
+/* In a coroutine that holds the generation. */
+static bool
+begin_stop(struct tg_vm *vm)
+{
+    vm->has_stop = false;
+    struct tg_coroutine *co = tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
+    if (co == NULL) {
+        return false;
+    }
+    co->task = vm->shutdown ? TASK_SHUTDOWN : TASK_STOP;
+    co->holds = true;
+    vm->refs = 1;
+    tg_coroutine_ready(co);
+    return true;
+}
+
+void
+tg_vm_retire(struct tg_vm *vm, bool shutdown)
+{
+    if (vm != NULL) {
+        vm->shutdown = shutdown;
+        tg_coroutine_drop_services(vm);
+        tg_vm_unref(vm);
+    }
+}
+
 void
 tg_vm_unref(struct tg_vm *vm)
 {
-    if (vm == NULL || --vm->refs > 0) {
+    if (vm == NULL || --vm->refs > 0 || (vm->has_stop && begin_stop(vm))) {
         return;
     }
     drop_roots(vm);
@@ -89,7 +118,7 @@ tg_vm_collect(struct tg_vm *vm)
     return vm->heap.bytes;
 }
 
-/* runtime.boot's start(core) -> main, judge, wants_log */
+/* runtime.boot's start(core) -> main, judge, wants_log, wants_stop */
 static bool
 start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
 {
@@ -104,11 +133,12 @@ start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
     lua_setfield(L, -2, "worker");                     /* boot start core */
     lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* boot start core files */
     lua_setfield(L, -2, "files");                      /* boot start core */
-    if (!tg_load_call(L, 1, 3, err)) {                 /* boot main judge wants */
+    if (!tg_load_call(L, 1, 4, err)) {                 /* boot main judge log stop */
         return false;
     }
-    vm->wants = lua_toboolean(L, -1) ? TG_WANT_LOG : 0;
-    lua_pop(L, 1);                                  /* boot main judge */
+    vm->wants_stop = lua_toboolean(L, -1) != 0;
+    vm->wants = lua_toboolean(L, -2) ? TG_WANT_LOG : 0;
+    lua_pop(L, 2);                                  /* boot main judge */
     vm->error_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* boot main */
     vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
     lua_settop(L, 0);
@@ -172,8 +202,10 @@ tg_vm_start(struct tg_vm *vm)
     vm->collect_task.run = on_settle_task;
     tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
     struct tg_coroutine *co = tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
+    vm->has_stop = vm->wants_stop;
     if (co != NULL) {
-        co->task = 0; /* the runtime's own: `start` of the plugins */
+        co->task = TASK_START;
+        co->service = true;
         tg_coroutine_ready(co);
     }
 }
@@ -210,6 +242,7 @@ run(struct tg_coroutine *co)
 {
     switch (tg_coroutine_resume(co)) {
     case TG_COROUTINE_DONE:
+    case TG_COROUTINE_PARKED:
         return TG_OK;
     case TG_COROUTINE_WAITS:
         return TG_AGAIN;
@@ -232,8 +265,14 @@ resume_ready(struct tg_coroutine *co)
 {
     struct tg_exchange *x = co->exchange;
     const bool phase = co->phase;
+    const uint32_t entry = co->entry;
     const enum tg_rc rc = run(co);
-    if (phase && rc != TG_AGAIN) {
+    if (!phase || rc == TG_AGAIN) {
+        return;
+    }
+    if (entry == TG_ENTRY_REQUEST_BODY || entry == TG_ENTRY_RESPONSE_BODY) {
+        tg_machine_body_done(x, entry == TG_ENTRY_REQUEST_BODY ? TG_SIDE_REQUEST : TG_SIDE_RESPONSE, rc);
+    } else {
         tg_machine_policy_done(x, rc);
     }
 }
@@ -305,6 +344,17 @@ strip_identity(const struct tg_vm *vm, struct tg_message *request)
     request->count = kept;
 }
 
+/* The one that waits inside `around` for the response. */
+static struct tg_coroutine *
+parked_of(const struct tg_exchange *x)
+{
+    struct tg_coroutine *co = x->coroutines;
+    while (co != NULL && !co->parked) {
+        co = co->next;
+    }
+    return co;
+}
+
 static enum tg_rc
 enter(struct tg_exchange *x, enum tg_abi_entry entry)
 {
@@ -312,7 +362,13 @@ enter(struct tg_exchange *x, enum tg_abi_entry entry)
     if (entry == TG_ENTRY_REQUEST && vm->strip_count > 0) {
         strip_identity(vm, &x->request);
     }
-    struct tg_coroutine *co = tg_coroutine_take(vm, x, entry);
+    struct tg_coroutine *co = entry == TG_ENTRY_RESPONSE ? parked_of(x) : NULL;
+    if (co != NULL) {
+        co->parked = false;
+        co->entry = entry;
+    } else {
+        co = tg_coroutine_take(vm, x, entry);
+    }
     if (co == NULL) {
         tg_log(TG_LOG_ERROR, "no coroutine: memory is short, or too many wait");
         return TG_ESCRIPT;
@@ -338,13 +394,13 @@ body_ready(struct tg_exchange *x, enum tg_rc rc)
 static void
 cancel(struct tg_exchange *x)
 {
-    tg_coroutine_drop_all(x);
+    tg_coroutine_drop_all(x, false);
 }
 
 static void
 end(struct tg_exchange *x)
 {
-    tg_coroutine_drop_all(x);
+    tg_coroutine_drop_all(x, true);
     tg_vm_unref(x->generation);
     x->generation = NULL;
 }

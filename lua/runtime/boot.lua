@@ -277,7 +277,7 @@ local function log_traces()
   if path then require("jit.v").start(path) end
 end
 
---- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged
+--- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks
 function boot.start(core)
   log_traces()
   local source = setmetatable({ files = core.files }, BundleSource)

@@ -2,8 +2,7 @@
 -- Numbered slots hold the pointer and the serial of the exchange (and what was made on demand); a view that is kept too
 -- long raises. Slots, since a table with an array part alone is one allocation and never grows; `false` is an empty slot.
 local abi = require "abi"
-local json = require "tidegate.json"
-local failure = require "tidegate.failure"
+local body = require "runtime.body"
 local query_string = require "tidegate.query"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
@@ -14,7 +13,7 @@ local exchange = {}
 
 -- Slots: 1 the exchange, 2 its serial; of a message 3 the side; the rest as named below.
 local HEADERS, PARAMS, CLIENT, ORIGINAL, QUERY, COOKIES = 4, 5, 6, 7, 8, 9 -- of a message
-local ROUTE, CONSUMER, UPSTREAM, REQ, RES, VARS, ID, PEERS, CREDENTIAL, CTX_PARAMS = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 -- of ctx
+local ROUTE, CONSUMER, UPSTREAM, REQ, RES, VARS, ID, PEERS, CREDENTIAL, CTX_PARAMS, LEVEL = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 -- of ctx
 
 -- The names of the known methods: to make a string of a method's bytes for each request would show.
 local methods = {}
@@ -129,49 +128,7 @@ local function save_cookies(req, values)
   req.headers["Cookie"] = value ~= "" and value or nil
 end
 
--- ---------------------------------------------------------------- bodies
-
-local MAX_BODY = 1024 * 1024
-
---- text(max = 1 MiB) -> string | nil, err. Keeps the body for forwarding.
-local function body_text(self, max)
-  local x = live(self)
-  max = max or MAX_BODY
-  local rc = C.tg_abi_request_body(x, max)
-  while rc == abi.AGAIN do
-    exchange.wait()
-    rc = C.tg_abi_request_body(x, max)
-  end
-  if rc == 0 then return to_string(vm.out.p, vm.out.n) end
-  if rc == abi.ELIMIT then
-    return nil, failure.new("too_large", "the request body is larger than " .. max .. " bytes", 413)
-  end
-  return nil, failure.new(abi.code(rc), "the request body could not be read: " .. abi.code(rc), 400)
-end
-
-local function body_json(self, max)
-  local body, err = body_text(self, max)
-  if not body then return nil, err end
-  return json.decode(body)
-end
-
-local function body_form(self, max)
-  local body, err = body_text(self, max)
-  if not body then return nil, err end
-  return query_string.parse(body):map()
-end
-
---- set_body(string or table): a table is sent as JSON.
-local function set_body(self, value)
-  local x = live(self)
-  if type(value) == "table" then
-    value = json.encode(value)
-    self.headers["Content-Type"] = "application/json"
-  elseif type(value) ~= "string" then
-    error("set_body needs a string or a table, found a " .. type(value), 2)
-  end
-  if C.tg_abi_set_request_body(x, value, #value) ~= 0 then error("the request has gone out already", 2) end
-end
+-- ---------------------------------------------------------------- methods
 
 local function add_header(self, name, value)
   local x = live(self)
@@ -227,16 +184,15 @@ local get = {
   end,
 }
 local kept = { headers = HEADERS, client = CLIENT, original = ORIGINAL, query = QUERY, cookies = COOKIES }
-local request_methods = {
-  text = body_text, json = body_json, form = body_form, set_body = set_body, add_header = add_header,
-}
+local methods_of_messages = { add_header = add_header }
+for name, f in pairs(body.methods) do methods_of_messages[name] = f end
 
 local Request = { __metatable = false }
 function Request.__index(self, key)
   local slot = kept[key]
   if slot and self[slot] then return self[slot] end
   local getter = get[key]
-  if not getter then return request_methods[key] end
+  if not getter then return methods_of_messages[key] end
   local value = getter(self, live(self))
   if slot then self[slot] = value end
   return value
@@ -270,7 +226,6 @@ end
 -- ---------------------------------------------------------------- response
 
 local sources = { [0] = "gateway", [1] = "upstream", [2] = "plugin", [3] = "gateway" }
-local response_methods = { add_header = add_header }
 
 local Response = { __metatable = false }
 function Response.__index(self, key)
@@ -281,7 +236,7 @@ function Response.__index(self, key)
     return fields
   end
   if key == "source" then return sources[live(self).source] end
-  return response_methods[key]
+  return methods_of_messages[key]
 end
 function Response.__newindex(self, key, value)
   if key ~= "status" then error("res." .. tostring(key) .. " cannot be assigned", 2) end
@@ -290,7 +245,7 @@ end
 
 -- ---------------------------------------------------------------- ctx
 
-exchange.ROUTE, exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS = ROUTE, CONSUMER, UPSTREAM, PEERS
+exchange.ROUTE, exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL = ROUTE, CONSUMER, UPSTREAM, PEERS, LEVEL
 
 local ctx_get = {
   req = function(self)
@@ -377,7 +332,10 @@ local function remaining(self)
   return math.max(0, tonumber(x.total_timeout) / 1000 - (vm.now - x.started))
 end
 
-local ctx_methods = { authenticate = authenticate, remaining = remaining }
+--- next() -> ctx.res: in `around`, runs all that it wraps.
+local function next_level(self) return exchange.next(self) end
+
+local ctx_methods = { authenticate = authenticate, remaining = remaining, next = next_level }
 
 local Ctx = { __metatable = false }
 function Ctx.__index(self, key)
@@ -403,7 +361,7 @@ end
 function exchange.new(x, route, params)
   return setmetatable({
     x, x.serial, route or false, false, route and route.upstream or false, false, false, false, false, false, false,
-    params or false,
+    params or false, false,
   }, Ctx)
 end
 

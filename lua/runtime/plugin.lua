@@ -7,7 +7,8 @@ local plugin = {}
 plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "response", "log" }
 
 local fields = {
-  api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function",
+  api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
+  around = "function",
   challenge = "any", identity_headers = "table", example = "string",
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
@@ -39,7 +40,7 @@ local function check_shape(value, at, name, report)
   local before = report:count()
   for key, found in pairs(value) do
     local kind = fields[key]
-    if key == "around" or key == "certificate" or key == "stop" then
+    if key == "certificate" then
       report:problem(at, path, ("%q is not available in this version"):format(key))
     elseif not kind then
       local known = {}

@@ -1,5 +1,7 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
+local body = require "runtime.body"
+local branch = require "tidegate.branch"
 local chain = require "runtime.chain"
 local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
@@ -13,10 +15,11 @@ local upstreams = require "runtime.upstreams"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band = coroutine.yield, bit.band
-local CONSUMER, UPSTREAM, PEERS = exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS
+local CONSUMER, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
 
 local serve = {}
 local live = {} -- slot -> ctx of an exchange between its phases
+local deferred = {} -- slot -> { serial, entries of tg.defer }
 local generation_id, all_uses, routes, routers
 local names = {} -- route index -> name
 
@@ -41,6 +44,20 @@ local function concat(a, b)
   return list
 end
 
+-- The uses up to the first that has `around`, that one, and in `inner` all that it wraps: nil when there is none.
+local function levels(uses)
+  for i, use in ipairs(uses) do
+    if use.plugin.around then
+      local outer = { unpack(uses, 1, i) }
+      return {
+        access = chain.build(outer, "access"), response = chain.build(outer, "response", true),
+        around = chain.build({ use }, "around"), when = use.when, label = use.label, inner = levels({ unpack(uses, i + 1) }),
+      }
+    end
+  end
+  return { access = chain.build(uses, "access"), response = chain.build(uses, "response", true) }
+end
+
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
 local function phases(uses)
   local p = {
@@ -51,7 +68,9 @@ local function phases(uses)
     log = chain.build(uses, "log"),
     challenge = challenges(uses),
   }
-  p.any = (p.authenticate or p.access or p.response or p.balance or p.log) ~= nil
+  local level = levels(uses)
+  p.level = level.around and level or nil
+  p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level) ~= nil
   return p
 end
 
@@ -76,7 +95,7 @@ local function build_route(conf, shared, global)
   local p = shared
   if #conf.use > 0 then p = phases(concat(global, conf.use)) end
   local up = conf.to and upstreams.by_name[conf.to] or nil
-  local wants = (p.response and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
+  local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, p.any or conf.handler ~= nil, up or false,
@@ -144,9 +163,13 @@ end
 
 -- Makes `r` the response of the exchange.
 local function apply(x, r)
-  local body = r.body
-  local rc = C.tg_abi_respond(x, r.status, body, #body)
+  local text = r.body
+  local writes = type(text) == "function"
+  if writes then text = "" end
+  body.drop(x)
+  local rc = C.tg_abi_respond(x, r.status, text, #text)
   if rc ~= 0 then error("the response cannot be sent: " .. abi.code(rc), 0) end
+  if writes then body.produce(x, abi.RESPONSE, r.body) end
   if r.content_type then set_header(x, "Content-Type", r.content_type) end
   local headers = r.headers
   if headers then
@@ -203,25 +226,99 @@ local function unauthorized(route)
   return response.problem(401, "authentication is needed", nil, { ["WWW-Authenticate"] = route.phases.challenge })
 end
 
+local function run_handler(ctx, route)
+  vm.mark[0] = route.handler_mark
+  local r = route.handler(ctx, route.handler_conf, route.handler_state)
+  if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
+  return r
+end
+
+local function authenticate(ctx, route, p)
+  local r = p.authenticate(ctx)
+  if r then return r end
+  if not ctx[CONSUMER] and not route.optional then return unauthorized(route) end
+end
+
 -- authenticate, access and handler; a response ends it.
 local function run_phases(ctx, route)
   local p = route.phases
   if p.authenticate then
-    local r = p.authenticate(ctx)
+    local r = authenticate(ctx, route, p)
     if r then return r end
-    if not ctx[CONSUMER] and not route.optional then return unauthorized(route) end
   end
   if p.access then
     local r = p.access(ctx)
     if r then return r end
   end
-  if route.handler then
-    vm.mark[0] = route.handler_mark
-    local r = route.handler(ctx, route.handler_conf, route.handler_state)
-    if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
-    return r
-  end
+  if route.handler then return run_handler(ctx, route) end
   return nil
+end
+
+-- ---------------------------------------------------------------- around
+
+-- Lets the core go on, and waits for its next entry: the response is there.
+local function park()
+  vm.entry = abi.ENTRY_PARKED
+  task.park()
+end
+
+-- What a plugin that wraps others gets when they raise: the response that was thrown, or what fits the error.
+local function caught(ok, r)
+  if ok then return r end
+  if response.is(r) then return r end
+  if failure.is(r) and r.status >= 400 then return response.problem(r.status, r.status < 500 and r.message or nil) end
+  error(r, 0)
+end
+
+local function pass(ctx) ctx:next() end
+
+-- One level, from its access phases to its response phases; when it returns, the response of the exchange is there.
+local function run_level(ctx, x, route, level)
+  local r
+  local frame = { level = level, route = route, used = false, before = ctx[LEVEL] }
+  if level.access then r = caught(pcall(level.access, ctx)) end
+  if not r and level.around then
+    ctx[LEVEL] = frame
+    local skip = level.when and not level.when(ctx)
+    r = caught(pcall(skip and pass or level.around, ctx))
+    ctx[LEVEL] = frame.before
+    if not r and not frame.used then
+      error(level.label .. ": around must call ctx:next() or return a response", 0)
+    end
+  elseif not r and route.handler then
+    r = caught(pcall(run_handler, ctx, route))
+  end
+  if r then apply(x, r) end
+  if x.parked == 0 then
+    if not r then choose_peer(x, route, ctx) end
+    x.parked = 1
+    park()
+  end
+  if level.response then
+    r = caught(pcall(level.response, ctx))
+    if r then apply(x, r) end
+  end
+end
+
+--- ctx:next() -> ctx.res: all later plugins, and what answers.
+local function next_level(ctx)
+  local x = exchange.live(ctx)
+  local frame = ctx[LEVEL]
+  if not frame then error("ctx:next() is for `around`", 2) end
+  if frame.used then error("ctx:next() can be called once", 2) end
+  frame.used = true
+  run_level(ctx, x, frame.route, frame.level.inner)
+  ctx[LEVEL] = frame
+  return ctx.res
+end
+
+local function on_wrapped_request(x, ctx, route, level)
+  local p = route.phases
+  if p.authenticate then
+    local r = authenticate(ctx, route, p)
+    if r then return apply(x, r) end
+  end
+  run_level(ctx, x, route, level)
 end
 
 local function strip_path(x, prefix)
@@ -247,6 +344,7 @@ local function begin_route(x, route)
   vm.mark[1] = route[INDEX]
   x.wants = route[WANTS]
   x.total_timeout = route[TIMEOUT]
+  x.idle_timeout = 60000 -- of a body that we make; an upstream has its own
   x.body_limit = route[BODY_LIMIT]
   if route[STRIP] then strip_path(x, route[STRIP]) end
   if route[UPGRADE] then allow_upgrade(x, route) end
@@ -284,6 +382,7 @@ local function on_request(x)
   local ctx = early or exchange.new(x, route, params)
   if early then exchange.enter_route(ctx, route, params) end
   live[x.slot] = ctx
+  if route.phases.level then return on_wrapped_request(x, ctx, route, route.phases.level) end
   local r = run_phases(ctx, route)
   if r then return apply(x, r) end
   choose_peer(x, route, ctx)
@@ -318,29 +417,51 @@ local function on_log(x)
   local route = routes[x.route]
   local p = route and route.phases or serve.shared
   if p.log then p.log(ctx_of(x)) end
+  local list = deferred[x.slot]
+  if list then
+    deferred[x.slot] = nil
+    if list.serial == x.serial then task.run_deferred(list) end
+  end
   live[x.slot] = nil
+end
+
+-- What tg.defer keeps until the exchange is over.
+local function defer_to_exchange(entry)
+  local x = vm.exchange
+  if x == nil then return end
+  local list = deferred[x.slot]
+  if not list or list.serial ~= x.serial then
+    list = { serial = x.serial }
+    deferred[x.slot] = list
+  end
+  list[#list + 1] = entry
+  x.wants = bit.bor(x.wants, abi.WANT_LOG)
 end
 
 -- ---------------------------------------------------------------- coroutines
 
-local function run_start_hooks()
+local function run_hooks(phase, why)
   for _, use in ipairs(all_uses) do
-    local start = use.plugin.start
-    if start then
+    local hook = use.plugin[phase]
+    if hook then
       vm.mark[0] = use.index
-      local ok, err = pcall(start, use.conf, use.state)
+      local ok, err = pcall(hook, use.conf, use.state, why)
       if not ok then chain.report(use, err) end
     end
   end
 end
 
+-- The core's own tasks: 0 the generation is current, 1 it is drained, 2 so is the worker.
 local function on_task(id)
-  if id == 0 then return run_start_hooks() end
+  if id == 0 then return run_hooks "start" end
+  if id == 1 then return run_hooks("stop", "reload") end
+  if id == 2 then return run_hooks("stop", "shutdown") end
   task.run(id)
 end
 
-local ENTRY_REQUEST, ENTRY_RESPONSE, ENTRY_LOG, ENTRY_TASK =
-  tonumber(abi.ENTRY_REQUEST), tonumber(abi.ENTRY_RESPONSE), tonumber(abi.ENTRY_LOG), tonumber(abi.ENTRY_TASK)
+local ENTRY_REQUEST, ENTRY_RESPONSE, ENTRY_LOG, ENTRY_TASK, ENTRY_REQUEST_BODY, ENTRY_RESPONSE_BODY =
+  tonumber(abi.ENTRY_REQUEST), tonumber(abi.ENTRY_RESPONSE), tonumber(abi.ENTRY_LOG), tonumber(abi.ENTRY_TASK),
+  tonumber(abi.ENTRY_REQUEST_BODY), tonumber(abi.ENTRY_RESPONSE_BODY)
 
 local function main()
   task.adopt()
@@ -354,6 +475,10 @@ local function main()
       on_log(vm.exchange)
     elseif entry == ENTRY_TASK then
       on_task(vm.task)
+    elseif entry == ENTRY_RESPONSE_BODY then
+      body.flow(vm.exchange, abi.RESPONSE)
+    elseif entry == ENTRY_REQUEST_BODY then
+      body.flow(vm.exchange, abi.REQUEST)
     else
       on_balance(vm.exchange)
     end
@@ -390,13 +515,23 @@ local function judge(value, traceback, entry, mark)
   return false
 end
 
---- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged
+local function has_stop(uses)
+  for _, use in ipairs(uses) do
+    if use.plugin.stop then return true end
+  end
+  return false
+end
+
+--- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged, whether there are `stop` hooks
 function serve.start(server, _, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
   consumers.exchange_of = exchange.live
-  exchange.wait = task.wait
+  exchange.next = next_level
+  task.defer_to_exchange = defer_to_exchange
+  task.report = function(text) log.error(text) end
+  branch.fetch = upstreams.fetch
   exchange.upstream_of = function(name) return upstreams.by_name[name] end
   exchange.peer_of = upstreams.peer
   log.context = function() return describe(vm.mark[0]) end
@@ -405,7 +540,7 @@ function serve.start(server, _, uses, id)
   for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
     package.loaded["runtime." .. name] = nil
   end
-  return main, judge, server.shared.log ~= nil
+  return main, judge, server.shared.log ~= nil, has_stop(uses)
 end
 
 return serve

@@ -2,7 +2,6 @@
 local abi = require "abi"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
-local task = require "tidegate.task"
 
 local C = abi.C
 
@@ -108,7 +107,7 @@ function upstreams.get(name)
 end
 
 -- A branch of fetch_all given as a table: decoded JSON.
-function task.fetch(request)
+function upstreams.fetch(request)
   local up = upstreams.by_name[request.upstream]
   if not up then return nil, failure.new("error", 'there is no upstream "' .. tostring(request.upstream) .. '"') end
   return up:get_json(request.path, request)

@@ -1,8 +1,10 @@
 --- tg: the public library, the one global that plugins see beside `t`.
 local abi = require "abi"
+local branch = require "tidegate.branch"
 local response = require "tidegate.response"
 local task = require "tidegate.task"
 local time = require "tidegate.time"
+local timer = require "tidegate.timer"
 
 local C = abi.C
 local json = require "tidegate.json"
@@ -12,9 +14,16 @@ local tg = {
   problem = response.problem,
   redirect = response.redirect,
   http = require "tidegate.http",
-  fetch_all = task.fetch_all,
+  fetch_all = branch.fetch_all,
+  as_completed = branch.as_completed,
+  first = branch.first,
   spawn = task.spawn,
   sleep = task.sleep,
+  within = task.within,
+  defer = task.defer,
+  background = task.background,
+  every = timer.every,
+  after = timer.after,
   json = json,
   null = json.null,
   log = require "tidegate.log",

@@ -16,18 +16,28 @@ local function check_status(status, level)
   end
 end
 
---- respond(status, body?, headers?) -> response. A table as body is sent as JSON.
+-- A result whose body is still coming is passed on as it comes.
+local function pass_on(result)
+  return function(write)
+    for piece in result:chunks() do write(piece) end
+  end
+end
+
+--- respond(status, body?, headers?) -> response. A table as body is sent as JSON; a function(write) writes it while it goes out, and
+-- may wait; a streamed result is passed on.
 function response.respond(status, body, headers)
   check_status(status, 2)
   local kind = type(body)
   local content_type
-  if kind == "table" then
+  if kind == "table" and body.is_stream then
+    body = pass_on(body)
+  elseif kind == "table" then
     body = json.encode(body)
     content_type = "application/json"
   elseif kind == "number" then
     body = tostring(body)
-  elseif body ~= nil and kind ~= "string" then
-    error("the body of a response is a string or a table, found a " .. kind, 2)
+  elseif body ~= nil and kind ~= "string" and kind ~= "function" then
+    error("the body of a response is a string, a table or a function, found a " .. kind, 2)
   end
   return setmetatable({ status = status, body = body or "", headers = headers, content_type = content_type }, Response)
 end

@@ -1,19 +1,20 @@
---- task: tg.spawn, tg.sleep, tg.within's base and tg.fetch_all: work beside the running coroutine.
+--- task: work beside the running coroutine: tg.spawn, sleep, within, defer, background; and what waiting is made of.
 local abi = require "abi"
 local failure = require "tidegate.failure"
 
 local C, vm = abi.C, abi.vm
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
-local pcall, type, error, setmetatable, tostring, next, pairs = pcall, type, error, setmetatable, tostring, next, pairs
+local pcall, type, error, setmetatable, tostring, pairs = pcall, type, error, setmetatable, tostring, pairs
 
-local task = { context = nil, set_context = nil } -- ctx of the running coroutine; set by the runtime
+local task = { defer_to_exchange = nil, report = nil } -- set by the runtime
 local waiting = {} -- id -> task that was spawned and has not begun
 local last_id = 0
-local MAX_CHILDREN = 32 -- SECURITY 1.2: subrequests a request
+local BACKGROUND_MAX, BACKGROUND_TIME = 256, 30 -- of a worker at once; seconds
 
-local function need_worker()
+function task.need_worker()
   if abi.validating then error("no tasks while a configuration is loaded: move this into `start` or a phase", 3) end
 end
+local need_worker = task.need_worker
 
 local core = setmetatable({}, { __mode = "k" }) -- the threads that the core resumes
 local owner = setmetatable({}, { __mode = "k" }) -- thread of a plugin's own that waits -> serial of the core's coroutine it waits in
@@ -39,6 +40,12 @@ end
 --- Gives way until something wakes this coroutine; there may be false alarms.
 function task.wait()
   give_way()
+end
+
+--- Gives the phase back to the core, and goes on with its next one. Through coroutines of a plugin's own there is no way.
+function task.park()
+  if not core[running()] then error("ctx:next() cannot be called inside a coroutine of your own", 3) end
+  yield(true)
 end
 
 -- ---------------------------------------------------------------- coroutines of a plugin's own
@@ -80,12 +87,13 @@ task.library = {
 
 -- ---------------------------------------------------------------- tasks
 
---- wait_until(seconds): as wait, woken after that time at the latest.
-local function wait_until(moment)
+--- wait_until(moment?): as wait, woken at that moment (vm.monotonic) at the latest.
+function task.wait_until(moment)
   if moment then C.tg_abi_timer(math.max(0, moment - vm.monotonic)) end
   give_way()
   if moment then C.tg_abi_timer_stop() end
 end
+local wait_until = task.wait_until
 
 --- sleep(seconds)
 function task.sleep(seconds)
@@ -97,12 +105,34 @@ end
 
 local Task = {}
 Task.__index = Task
+local running_tasks = {} -- index of a coroutine -> the task in it
+
+--- current() -> the task that runs in this coroutine | nil: a phase
+function task.current()
+  local self = running_tasks[vm.coroutine]
+  return self and self.serial == vm.coroutine_serial and self or nil
+end
+
+local function run_deferred(list)
+  for i = #list, 1, -1 do
+    local entry = list[i]
+    if not entry.done then
+      entry.done = true
+      local ok, err = pcall(entry.f)
+      if not ok then task.report("defer: " .. tostring(err)) end
+    end
+  end
+end
+task.run_deferred = run_deferred
 
 local function finish(self, ok, ...)
   self.done, self.ok = true, ok
   self.n = select("#", ...)
   for i = 1, self.n do self[i] = (select(i, ...)) end
+  running_tasks[self.coroutine] = nil
+  if self.deferred then run_deferred(self.deferred) end
   if self.waiter then C.tg_abi_wake(self.waiter, self.waiter_serial) end
+  if not ok and self.report then task.report(self.report .. ": " .. tostring((...))) end
 end
 
 --- Runs the task `id`; called by the main function of a fresh coroutine.
@@ -111,32 +141,46 @@ function task.run(id)
   waiting[id] = nil
   if not self then return end
   self.coroutine, self.serial = vm.coroutine, vm.coroutine_serial
+  running_tasks[vm.coroutine] = self
   finish(self, pcall(self.f, unpack(self.args, 1, self.args.n)))
 end
 
-local function start(f, ...)
+--- start(kind, f, ...) -> task
+function task.start(kind, f, ...)
   last_id = last_id % 2 ^ 31 + 1
+  if last_id < 16 then last_id = 16 end -- below are the runtime's own
   local self = setmetatable({ f = f, args = { n = select("#", ...), ... }, id = last_id }, Task)
   waiting[last_id] = self
-  local rc = C.tg_abi_spawn(last_id)
+  local rc = C.tg_abi_spawn(last_id, kind)
   if rc ~= 0 then
     waiting[last_id] = nil
     error(failure.new("busy", rc == abi.ELIMIT and "more than 32 tasks of one request" or "too many tasks"), 0)
   end
+  local parent = kind == abi.TASK_CHILD and task.current()
+  if parent then
+    local children = parent.children
+    if not children then
+      children = setmetatable({}, { __mode = "v" })
+      parent.children = children
+    end
+    children[#children + 1] = self
+  end
   return self
 end
+local start = task.start
 
 --- spawn(f, ...) -> task. It ends with the exchange at the latest.
 function task.spawn(f, ...)
   need_worker()
   if type(f) ~= "function" then error("spawn needs a function", 2) end
-  return start(f, ...)
+  return start(abi.TASK_CHILD, f, ...)
 end
 
 local function to_failure(value)
   if failure.is(value) then return value end
   return failure.new("error", tostring(value))
 end
+task.to_failure = to_failure
 
 --- task:join() -> what f returned | nil, err when it raised
 function Task:join()
@@ -148,137 +192,70 @@ function Task:join()
   return unpack(self, 1, self.n)
 end
 
---- task:cancel(): it and the calls it waits for end at once.
+--- task:cancel(): it, its own tasks and the calls they wait for end at once; what they have deferred runs.
 function Task:cancel()
   if self.done then return end
   waiting[self.id] = nil
-  if self.coroutine then C.tg_abi_cancel(self.coroutine, self.serial) end
   self.done, self.ok, self.n = true, false, 1
   self[1] = failure.new("cancelled", "the task was cancelled")
-end
-
--- ---------------------------------------------------------------- fetch_all
-
--- A branch in one form: function f(r), timeout, fallback, optional.
-local function to_branch(name, branch)
-  if type(branch) == "function" then return { f = branch } end
-  if type(branch) ~= "table" then error(("branch %q is no function and no table"):format(name), 3) end
-  if type(branch[1]) == "function" then
-    return {
-      f = branch[1], timeout = branch.timeout, fallback = branch.fallback, has_fallback = branch.fallback ~= nil,
-      optional = branch.optional,
-    }
+  for _, child in pairs(self.children or {}) do child:cancel() end
+  if self.coroutine then
+    C.tg_abi_cancel(self.coroutine, self.serial)
+    running_tasks[self.coroutine] = nil
   end
-  if branch.upstream then
-    return {
-      f = function() return task.fetch(branch) end,
-      timeout = branch.timeout, fallback = branch.fallback, has_fallback = branch.fallback ~= nil, optional = branch.optional,
-    }
-  end
-  error(("branch %q needs a function or an upstream"):format(name), 3)
+  if self.waiter then C.tg_abi_wake(self.waiter, self.waiter_serial) end
+  if self.deferred then start(abi.TASK_CHILD, run_deferred, self.deferred) end
 end
 
--- results.other inside a branch waits for that branch; a cycle raises with its names.
-local function new_results(state, own)
-  return setmetatable({}, {
-    __index = function(_, name)
-      local branch = state.branches[name]
-      if not branch then error(("there is no branch %q"):format(tostring(name)), 2) end
-      local chain, at = own, name
-      while at do
-        if at == own then error("branches wait for each other: " .. chain .. " -> " .. name, 2) end
-        at = state.branches[at].waits_for
-      end
-      state.branches[own].waits_for = name
-      while not branch.settled do
-        branch.waiters[#branch.waiters + 1] = { vm.coroutine, vm.coroutine_serial }
-        task.wait()
-      end
-      state.branches[own].waits_for = nil
-      if branch.err and branch.value == nil then error(branch.err, 0) end
-      return branch.value
-    end,
-  })
-end
-
-local function settle(state, name, value, err)
-  local branch = state.branches[name]
-  if branch.settled then return end
-  branch.settled = true
-  state.open = state.open - 1
-  if err then
-    state.errors[name] = err
-    branch.err = err
-    if branch.has_fallback then
-      value = branch.fallback
-      if type(value) == "function" then value = value(err) end
-    elseif not branch.optional then
-      state.failed = state.failed or err
-    end
-  end
-  branch.value = value
-  state.data[name] = value
-  for _, waiter in pairs(branch.waiters) do C.tg_abi_wake(waiter[1], waiter[2]) end
-  C.tg_abi_wake(state.parent, state.parent_serial)
-end
-
-local function run_branch(state, name, branch)
-  local ok, value, err = pcall(branch.f, new_results(state, name))
-  if not ok then
-    settle(state, name, nil, to_failure(value))
-  elseif value == nil and err ~= nil then
-    settle(state, name, nil, to_failure(err))
-  else
-    settle(state, name, value)
-  end
-end
-
-local function next_deadline(state, till)
-  local at = till
-  for _, branch in pairs(state.branches) do
-    if not branch.settled and branch.till and (not at or branch.till < at) then at = branch.till end
-  end
-  return at
-end
-
--- Ends the branches whose time is up, or all.
-local function expire(state, all)
-  for name, branch in pairs(state.branches) do
-    if not branch.settled and (all or branch.till and vm.monotonic >= branch.till) then
-      branch.task:cancel()
-      settle(state, name, nil, failure.new("timeout", ("branch %q took too long"):format(name)))
-    end
-  end
-end
-
---- fetch_all(branches, { timeout? }) -> data, errors | nil, err when a branch that is needed failed
-function task.fetch_all(branches, options)
+--- within(seconds, f, ...) -> what f returns | nil, err (`timeout`): then f and all that it began end. Raises what f raises.
+function task.within(seconds, f, ...)
   need_worker()
-  local state = {
-    branches = {}, data = {}, errors = {}, open = 0, parent = vm.coroutine, parent_serial = vm.coroutine_serial,
-  }
-  for name, branch in pairs(branches) do
-    state.branches[name] = to_branch(name, branch)
-    state.branches[name].waiters = {}
-    state.open = state.open + 1
+  if type(seconds) ~= "number" or seconds < 0 then error("within needs seconds >= 0", 2) end
+  if type(f) ~= "function" then error("within needs a function", 2) end
+  local child = start(abi.TASK_CHILD, f, ...)
+  local till = vm.monotonic + seconds
+  child.waiter, child.waiter_serial = vm.coroutine, vm.coroutine_serial
+  while not child.done and vm.monotonic < till do wait_until(till) end
+  if not child.done then
+    child:cancel()
+    return nil, failure.new("timeout", ("it took longer than %g s"):format(seconds))
   end
-  if state.open > MAX_CHILDREN then error("fetch_all takes at most " .. MAX_CHILDREN .. " branches", 2) end
-  local till = options and options.timeout and vm.monotonic + options.timeout
-  for name, branch in next, state.branches do
-    branch.till = branch.timeout and vm.monotonic + branch.timeout
-    branch.task = start(run_branch, state, name, branch)
+  if not child.ok then error(child[1], 0) end
+  return unpack(child, 1, child.n)
+end
+
+--- defer(f): runs at the end of the task or of the exchange, last first, also after an error, a timeout or a client that went away.
+function task.defer(f)
+  need_worker()
+  if type(f) ~= "function" then error("defer needs a function", 2) end
+  local self = task.current()
+  local entry = { f = f, done = false }
+  if self then
+    self.deferred = self.deferred or {}
+    self.deferred[#self.deferred + 1] = entry
   end
-  while state.open > 0 and not state.failed do
-    wait_until(next_deadline(state, till))
-    expire(state, till and vm.monotonic >= till)
+  task.defer_to_exchange(entry)
+end
+
+local background = 0
+
+local function in_background(f, ...)
+  local ok, err = pcall(task.within, BACKGROUND_TIME, f, ...)
+  background = background - 1
+  if not ok then error(err, 0) end
+end
+
+--- background(name, f, ...): goes on after the exchange, for 30 s at most; a reload waits for it. Raises `busy` when 256 of them run.
+function task.background(name, f, ...)
+  need_worker()
+  if type(name) ~= "string" or type(f) ~= "function" then error("background needs a name and a function", 2) end
+  if background >= BACKGROUND_MAX then
+    error(failure.new("busy", ("more than %d tasks in the background"):format(BACKGROUND_MAX)), 0)
   end
-  if state.failed then
-    for _, branch in pairs(state.branches) do
-      if not branch.settled then branch.task:cancel() end
-    end
-    return nil, state.failed
-  end
-  return state.data, state.errors
+  background = background + 1
+  local self = start(abi.TASK_BACKGROUND, in_background, f, ...)
+  self.report = "background " .. name
+  return self
 end
 
 return task

@@ -457,6 +457,7 @@ def test_an_upstream_that_does_not_read_is_left_although_the_client_drips():
             else:
                 waited += 1
                 time.sleep(0.005)
+        client.send(b"a" * 300000)  # more than what the kernel may still find room for
         client.socket.settimeout(0.2)
         start = time.monotonic()
         while not client.data and time.monotonic() - start < 5:

@@ -28,7 +28,7 @@ describe("a plugin file", function()
     refuses("return { acces = function() end }", 'acces\n    unknown field; did you mean "access"?')
     refuses("return { access = 5 }", "expected  a function")
     refuses("return { api = 2 }", "p › api\n    found     2\n    expected  1")
-    refuses("return { around = function() end }", "not available in this version")
+    refuses("return { certificate = function() end }", "not available in this version")
   end)
 
   it("is named with its line when it cannot be read or raises", function()

@@ -38,6 +38,13 @@ tg_pool_fini(struct tg_pool *pool)
     }
 }
 
+void
+tg_pool_renew(struct tg_pool *pool)
+{
+    pool->epoch++;
+    tg_pool_fini(pool);
+}
+
 /* An idle connection has nothing to say: what comes is its end, or bytes that belong to no request. */
 static void
 on_idle_event(struct tg_transport *transport)
@@ -81,7 +88,8 @@ tg_pool_link_new(struct tg_pool *pool, int fd, tg_transport_cb ready, void *owne
         (void)evutil_closesocket(fd);
         return NULL;
     }
-    *link = (struct tg_pool_link){.pool = pool, .owner = owner, .requests = 1, .idle = {.expired = on_idle_expired}};
+    *link = (struct tg_pool_link){
+        .pool = pool, .owner = owner, .requests = 1, .epoch = pool->epoch, .idle = {.expired = on_idle_expired}};
     if (tg_transport_open(&link->transport, pool->loop, fd, ready) != TG_OK) {
         tg_mem_free(link);
         return NULL;
@@ -94,7 +102,8 @@ tg_pool_give(struct tg_pool_link *link)
 {
     struct tg_pool *pool = link->pool;
     const struct tg_transport *transport = &link->transport;
-    if (pool->idle_count >= pool->limits.idle_max || transport->ended || transport->failed || transport->readable ||
+    if (link->epoch != pool->epoch || pool->idle_count >= pool->limits.idle_max || transport->ended ||
+        transport->failed || transport->readable ||
         (pool->limits.requests != 0 && link->requests >= pool->limits.requests)) {
         tg_pool_link_close(link);
         return;

@@ -21,6 +21,7 @@ struct tg_pool {
     struct tg_pool_limits limits;
     struct tg_pool_link *idle;
     unsigned idle_count;
+    unsigned epoch; /* connections of an earlier one are not kept */
 };
 
 /* A connection to the peer. While it is taken, `ready` of its transport is the taker's. */
@@ -32,6 +33,7 @@ struct tg_pool_link {
     struct tg_deadline idle;
     void *owner;
     unsigned requests;
+    unsigned epoch;
 };
 
 void tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits);
@@ -40,6 +42,9 @@ void tg_pool_fini(struct tg_pool *pool);
 
 /* An idle connection on which nothing has arrived, or NULL. */
 struct tg_pool_link *tg_pool_take(struct tg_pool *pool, tg_transport_cb ready, void *owner);
+
+/* The peer has other addresses: idle connections are closed, taken ones will be when they are given back. */
+void tg_pool_renew(struct tg_pool *pool);
 
 /* A taken link around the connecting `fd`, which is the link's then; NULL: memory is short, the descriptor is closed.
  */

@@ -36,6 +36,17 @@ tg_peers_fini(struct tg_peers *peers)
     *peers = (struct tg_peers){0};
 }
 
+static bool
+is_among(const struct tg_address *address, const struct tg_address *list, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (list[i].len == address->len && memcmp(&list[i].sa, &address->sa, address->len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum tg_rc
 keep_addresses(struct tg_peer *peer, const struct tg_address *addresses, unsigned count)
 {
@@ -44,6 +55,13 @@ keep_addresses(struct tg_peer *peer, const struct tg_address *addresses, unsigne
         return TG_ENOMEM;
     }
     memcpy(copy, addresses, count * sizeof *copy);
+    bool gone = false;
+    for (unsigned i = 0; i < peer->count; i++) {
+        gone = gone || !is_among(&peer->addresses[i], copy, count);
+    }
+    if (gone) {
+        tg_pool_renew(&peer->pool);
+    }
     tg_mem_free(peer->addresses);
     peer->addresses = copy;
     peer->count = count;
@@ -189,6 +207,14 @@ tg_peer_resolve(struct tg_peers *peers, struct tg_peer *peer, struct tg_peer_wai
     wait->next = peer->waiting;
     peer->waiting = wait;
     return TG_AGAIN;
+}
+
+void
+tg_peer_refresh(struct tg_peers *peers, struct tg_peer *peer)
+{
+    if (tg_loop_now(peers->loop) >= peer->fresh_until) {
+        (void)start_lookup(peers, peer); /* without memory the next request asks */
+    }
 }
 
 void

@@ -56,6 +56,8 @@ TG_MUST_CHECK enum tg_rc tg_peers_intern(struct tg_peers *peers, struct tg_slice
  * Answers of the name service are kept for their time to live, and for 5 minutes more when it fails (SECURITY 2).
  */
 TG_MUST_CHECK enum tg_rc tg_peer_resolve(struct tg_peers *peers, struct tg_peer *peer, struct tg_peer_wait *wait);
+/* A kept connection is used: whether its address is still right is asked in time, and nobody waits for the answer. */
+void tg_peer_refresh(struct tg_peers *peers, struct tg_peer *peer);
 void tg_peer_wait_cancel(struct tg_peer_wait *wait);
 
 #endif

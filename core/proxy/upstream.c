@@ -105,6 +105,7 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
     upstream->tried = 0;
     upstream->rc = TG_OK;
     peer->in_flight++;
+    tg_peer_refresh(upstream->peers, peer);
     upstream->link = fresh ? NULL : tg_pool_take(&peer->pool, on_ready, upstream);
     upstream->reused = upstream->link != NULL;
     if (upstream->reused) {

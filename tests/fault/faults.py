@@ -21,26 +21,31 @@ from origin import OK, body_of  # noqa: E402
  MMAP) = range(17)
 ANYWHERE, INTERNET, LOCAL, FILES = range(4)
 SHORT = 0
-HEAD, RULE = struct.Struct("IIII"), struct.Struct("IIiIIIIIII")
+HEAD, RULE = struct.Struct("IIIi"), struct.Struct("IIiIIIIIII")
 
 
 class Plan:
     """What fails, in which process: shared with the shim. Nothing fails before `arm`."""
 
     def __init__(self, path):
-        self.path = path
+        self.path, self.skew = path, 0
         path.write_bytes(bytes(HEAD.size + 8 * RULE.size))
         with open(path, "r+b") as file:
             self.shared = mmap.mmap(file.fileno(), 0)
 
     def arm(self, function, error, pid=0, where=ANYWHERE, first=1, chance=1000, times=0, seed=1):
         RULE.pack_into(self.shared, HEAD.size, 1 << function, where, error, first, chance, times, seed, 0, 0, 0)
-        HEAD.pack_into(self.shared, 0, 1, pid, 1, 0)
+        HEAD.pack_into(self.shared, 0, 1, pid, 1, self.skew)
 
     def disarm(self):
         """How many calls were asked about, and how many of them have failed."""
-        HEAD.pack_into(self.shared, 0, 0, 0, 0, 0)
+        HEAD.pack_into(self.shared, 0, 0, 0, 0, self.skew)
         return self.counts()
+
+    def jump(self, seconds):
+        """The wall clock is so many seconds ahead from now on."""
+        self.skew = seconds
+        self.disarm()
 
     def counts(self):
         return RULE.unpack_from(self.shared, HEAD.size)[7:9]

@@ -1,5 +1,5 @@
 /*
- * shim.c - preloaded into a gateway: system calls and allocations that fail by a plan.
+ * shim.c - preloaded into a gateway: system calls and allocations that fail by a plan, a wall clock that jumps.
  *
  * FAULT_PLAN names a file that holds a struct plan. It is mapped and shared with the test, which arms and disarms it
  * with a store while the gateway runs, says for which process it is meant, and reads how often each rule was asked and
@@ -19,7 +19,9 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The order is known to faults.py. */
@@ -62,7 +64,7 @@ struct plan {
     _Atomic uint32_t armed;
     _Atomic uint32_t pid; /* of the only process that is meant; 0: all */
     uint32_t count;
-    uint32_t reserved;
+    _Atomic int32_t skew; /* seconds that the wall clock is ahead, armed or not */
     struct rule rules[8];
 };
 
@@ -396,3 +398,34 @@ mmap(void *place, size_t size, int protection, int flags, int fd, off_t offset)
 }
 
 void *mmap64(void *place, size_t size, int protection, int flags, int fd, off_t offset) __attribute__((alias("mmap")));
+
+int
+clock_gettime(clockid_t clock, struct timespec *time)
+{
+    const int rc = (int)syscall(SYS_clock_gettime, clock, time);
+    if (rc == 0 && plan != NULL && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
+        time->tv_sec += plan->skew;
+    }
+    return rc;
+}
+
+int
+gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    struct timespec time;
+    (void)zone;
+    const int rc = clock_gettime(CLOCK_REALTIME, &time);
+    *now = (struct timeval){time.tv_sec, time.tv_nsec / 1000};
+    return rc;
+}
+
+time_t
+time(time_t *out)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    if (out != NULL) {
+        *out = now.tv_sec;
+    }
+    return now.tv_sec;
+}

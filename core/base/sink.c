@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,10 +31,14 @@ struct tg_sink {
     char *path;
 };
 
+/* A fifo that nobody reads would hold whoever opens it for writing alone. */
 static int
 open_path(const char *path)
 {
-    return strcmp(path, "-") == 0 ? dup(STDOUT_FILENO) : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    struct stat st;
+    const bool fifo = stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+    const int mode = fifo ? O_RDWR : O_WRONLY;
+    return strcmp(path, "-") == 0 ? dup(STDOUT_FILENO) : open(path, mode | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 }
 
 /* Errors once a minute: a full disk must not fill the error log as well. */

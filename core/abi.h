@@ -125,9 +125,19 @@ struct tg_abi_vm {
 
 extern TG_ABI struct tg_abi_vm tg_abi_vm;
 
+/* What has become of a call: tg_abi_call.state; negative: enum tg_rc of its failure. */
+enum tg_abi_call_state { TG_CALL_DONE = 0, TG_CALL_RUNS = 1, TG_CALL_HEAD = 2 /* the body may be read */ };
+
+/* Bits of how a call goes. */
+enum tg_abi_call_flag {
+    TG_CALL_TO_HEAD = 1, /* the method is HEAD */
+    TG_CALL_STREAMS = 2, /* the response's body is read in pieces */
+    TG_CALL_UPLOADS = 4  /* the request's body is written in pieces, chunked */
+};
+
 /* One call to an upstream made by Lua. Owned by the coroutine that started it; freed with it at the latest. */
 struct tg_abi_call {
-    int32_t state; /* 1 running, 0 done, negative: enum tg_rc of the failure */
+    int32_t state;
     uint16_t status;
     uint16_t field_count;
     struct tg_slice body;
@@ -190,12 +200,24 @@ TG_ABI void tg_abi_timer_stop(void);
 /* Peers: interned per worker, so that pools outlive generations; a generation holds what it has asked for. */
 TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout,
                        uint32_t requests);
+/* One that a plugin names by a URL: it is never connected to a private address, whatever its name resolves to. */
+TG_ABI int tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port);
 TG_ABI uint32_t tg_abi_peer_in_flight(uint32_t peer);
 
 /* Calls. `head` is the whole request head up to the empty line, made of checked parts. Times in milliseconds. */
 TG_ABI struct tg_abi_call *tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *body,
                                              size_t body_len, uint32_t connect_timeout, uint32_t timeout,
-                                             size_t max_body, int is_head);
+                                             size_t max_body, uint32_t flags);
+/* A call that streams has a handle, which may be let go whenever nobody uses it: the call itself ends with its owner.
+ */
+TG_ABI void tg_abi_call_let_go(struct tg_abi_call *call);
+/* From the coroutine that owns it to the exchange, and from there to the running one: for one call at a time. */
+TG_ABI int tg_abi_call_hand_over(struct tg_abi_call *call);
+TG_ABI int tg_abi_call_take_over(struct tg_abi_call *call);
+/* As tg_abi_body_read and tg_abi_body_write. The owner is woken when it may try again. */
+TG_ABI int tg_abi_call_read(struct tg_abi_call *call);
+TG_ABI int tg_abi_call_write(struct tg_abi_call *call, const char *p, size_t n);
+TG_ABI void tg_abi_call_finish(struct tg_abi_call *call);
 TG_ABI int tg_abi_call_field(struct tg_abi_call *call, uint32_t index, struct tg_slice *name);
 TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
 

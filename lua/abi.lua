@@ -19,6 +19,8 @@ local abi = {
   ENTRY_REQUEST = C.TG_ENTRY_REQUEST, ENTRY_BALANCE = C.TG_ENTRY_BALANCE, ENTRY_RESPONSE = C.TG_ENTRY_RESPONSE,
   ENTRY_LOG = C.TG_ENTRY_LOG, ENTRY_TASK = C.TG_ENTRY_TASK, ENTRY_REQUEST_BODY = C.TG_ENTRY_REQUEST_BODY,
   ENTRY_RESPONSE_BODY = C.TG_ENTRY_RESPONSE_BODY, ENTRY_PARKED = C.TG_ENTRY_PARKED,
+  CALL_RUNS = C.TG_CALL_RUNS, CALL_HEAD = C.TG_CALL_HEAD, CALL_TO_HEAD = C.TG_CALL_TO_HEAD, CALL_STREAMS = C.TG_CALL_STREAMS,
+  CALL_UPLOADS = C.TG_CALL_UPLOADS,
   TASK_CHILD = C.TG_TASK_CHILD, TASK_BACKGROUND = C.TG_TASK_BACKGROUND, TASK_SERVICE = C.TG_TASK_SERVICE,
   VERDICT_NONE = C.TG_VERDICT_NONE, VERDICT_PROXY = C.TG_VERDICT_PROXY, VERDICT_RESPOND = C.TG_VERDICT_RESPOND,
   WANT_RESPONSE = C.TG_WANT_RESPONSE, WANT_LOG = C.TG_WANT_LOG,
@@ -40,10 +42,15 @@ function abi.map()
   return ffi.gc(map, C.tg_abi_map_free)
 end
 
+--- A call that streams: its handle is let go when nobody holds it any more.
+function abi.held_call(call)
+  return ffi.gc(call, C.tg_abi_call_let_go)
+end
+
 local codes = {
   [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
   [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",
-  [-14] = "busy", [-15] = "stale",
+  [-14] = "busy", [-15] = "stale", [-16] = "denied",
 }
 
 --- The lasting name of an enum tg_rc; `code` of errors.

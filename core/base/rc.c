@@ -43,6 +43,8 @@ tg_rc_name(enum tg_rc rc)
         return "busy";
     case TG_ESTALE:
         return "stale";
+    case TG_EDENIED:
+        return "denied";
     }
     return "unknown";
 }

@@ -77,3 +77,46 @@ tg_address_port(const struct tg_address *address)
     }
     return 0;
 }
+
+static bool
+is_private_v4(const unsigned char *a)
+{
+    static const struct {
+        unsigned char bytes[4];
+        unsigned char bits;
+    } networks[] = {{{0}, 8},         {{10}, 8},       {{100, 64}, 10},      {{127}, 8},
+                    {{169, 254}, 16}, {{172, 16}, 12}, {{192, 0, 0}, 24},    {{192, 0, 2}, 24},
+                    {{192, 168}, 16}, {{198, 18}, 15}, {{198, 51, 100}, 24}, {{203, 0, 113}, 24},
+                    {{224}, 3}};
+    const uint32_t address = ((uint32_t)a[0] << 24) | ((uint32_t)a[1] << 16) | ((uint32_t)a[2] << 8) | a[3];
+    for (size_t i = 0; i < sizeof networks / sizeof networks[0]; i++) {
+        const unsigned char *n = networks[i].bytes;
+        const uint32_t network = ((uint32_t)n[0] << 24) | ((uint32_t)n[1] << 16) | ((uint32_t)n[2] << 8) | n[3];
+        if (((address ^ network) >> (32 - networks[i].bits)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+tg_address_is_private(const struct tg_address *address)
+{
+    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    static const unsigned char translated[12] = {0, 0x64, 0xff, 0x9b};
+    if (address->sa.ss_family == AF_INET) {
+        return is_private_v4((const unsigned char *)&((const struct sockaddr_in *)&address->sa)->sin_addr);
+    }
+    if (address->sa.ss_family != AF_INET6) {
+        return true;
+    }
+    const unsigned char *a = ((const struct sockaddr_in6 *)&address->sa)->sin6_addr.s6_addr;
+    if (memcmp(a, mapped, sizeof mapped) == 0 || memcmp(a, translated, sizeof translated) == 0) {
+        return is_private_v4(a + 12);
+    }
+    if (a[0] == 0x20 && a[1] == 0x02) {
+        return is_private_v4(a + 2);
+    }
+    /* What is given out of 2000::/3 is the Internet; all else is local, reserved or multicast. */
+    return (a[0] & 0xe0) != 0x20 || (a[0] == 0x20 && a[1] == 0x01 && a[2] == 0x0d && a[3] == 0xb8);
+}

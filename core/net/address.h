@@ -21,6 +21,11 @@ struct tg_address {
 TG_MUST_CHECK enum tg_rc tg_address_parse(struct tg_address *address, const char *text, unsigned port);
 /* Text of the address without its port, NUL-terminated; returns its length. */
 size_t tg_address_text(const struct tg_address *address, char *out);
+/*
+ * Whether it is not one of the open Internet: this host, private, shared, link-local, benchmarking, multicast and
+ * reserved ones (RFC 6890), also where IPv6 only wraps them (RFC 4291, RFC 6052, RFC 3056). Other families are private.
+ */
+bool tg_address_is_private(const struct tg_address *address);
 unsigned tg_address_port(const struct tg_address *address);
 
 #endif

@@ -16,22 +16,40 @@ tell(struct tg_task *task)
 static void
 finish(struct tg_call *call, enum tg_rc rc)
 {
-    if (call->abi.state != 1) {
+    if (call->abi.state <= 0) {
         return;
     }
-    const bool clean = rc == TG_OK && call->response.keep_alive && call->sent == call->request_len;
+    const bool clean = rc == TG_OK && call->response.keep_alive && call->sent == call->request_len &&
+                       (!call->uploads || call->up.ended) && call->back.raw_len == 0;
+    tg_relay_fini(&call->back);
+    tg_relay_fini(&call->up);
     tg_upstream_release(&call->upstream, clean);
     tg_deadline_remove(&call->connect_deadline);
     if (call->timer_set) {
         (void)event_del(&call->timer);
     }
     if (rc == TG_OK) {
-        call->abi.status = call->response.status;
-        call->abi.field_count = (uint16_t)call->response.count;
         call->abi.body.p = call->data;
     }
     call->abi.state = rc;
     tg_task_queue(call->proxy->loop, &call->task);
+}
+
+static void
+wake(struct tg_call *call)
+{
+    if (call->waits) {
+        call->waits = false;
+        tg_task_queue(call->proxy->loop, &call->task);
+    }
+}
+
+/* From now on for the time between two pieces. */
+static void
+set_timer(struct tg_call *call)
+{
+    const struct timeval timeout = {call->timeout / 1000, call->timeout % 1000 * 1000L};
+    (void)event_add(&call->timer, &timeout);
 }
 
 static void
@@ -77,17 +95,23 @@ tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call
     if (call == NULL) {
         return NULL;
     }
-    *call = (struct tg_call){.abi = {.state = 1},
+    *call = (struct tg_call){.abi = {.state = TG_CALL_RUNS},
                              .proxy = proxy,
                              .peer = peer,
                              .connect_deadline = {.expired = on_connect_expired},
                              .task = {.run = tell},
                              .done = done,
                              .owner = owner,
+                             .holders = 1,
                              .request_len = request->head.n + request->body.n,
                              .max_body = request->max_body,
                              .connect_timeout = request->connect_timeout,
-                             .to_head = request->to_head};
+                             .timeout = request->timeout,
+                             .to_head = request->to_head,
+                             .streams = request->streams,
+                             .uploads = request->uploads,
+                             .back = {.pool = &proxy->buffers},
+                             .up = {.pool = &proxy->buffers, .chunked = true}};
     call->repeatable = request->head.n > 4 && (memcmp(request->head.p, "GET ", 4) == 0 || request->to_head);
     tg_arena_init(&call->arena, call->block, sizeof call->block, CALL_ARENA_MAX);
     tg_message_init(&call->response, &call->arena);
@@ -101,11 +125,27 @@ tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call
     if (request->body.n > 0) {
         memcpy(call->request + request->head.n, request->body.p, request->body.n);
     }
-    const struct timeval timeout = {request->timeout / 1000, request->timeout % 1000 * 1000L};
-    call->timer_set = event_assign(&call->timer, tg_loop_base(proxy->loop), -1, 0, on_timeout, call) == 0 &&
-                      event_add(&call->timer, &timeout) == 0;
+    call->timer_set = event_assign(&call->timer, tg_loop_base(proxy->loop), -1, 0, on_timeout, call) == 0;
+    if (call->timer_set) {
+        set_timer(call);
+    }
     open_upstream(call, false);
     return call;
+}
+
+void
+tg_call_hold(struct tg_call *call)
+{
+    call->holders++;
+}
+
+void
+tg_call_let_go(struct tg_call *call)
+{
+    if (--call->holders == 0) {
+        tg_arena_fini(&call->arena);
+        tg_mem_free(call);
+    }
 }
 
 void
@@ -122,12 +162,16 @@ tg_call_free(struct tg_call *call)
     }
     if (call->buffer != NULL) {
         tg_buffer_give(&call->proxy->buffers, call->buffer);
+        call->buffer = NULL;
     }
+    tg_relay_fini(&call->back);
+    tg_relay_fini(&call->up);
     tg_body_fini(&call->body);
-    tg_arena_fini(&call->arena);
     tg_mem_free(call->request);
     tg_mem_free(call->data);
-    tg_mem_free(call);
+    call->abi.state = TG_ECANCELLED;
+    call->owner = NULL;
+    tg_call_let_go(call);
 }
 
 /* TG_OK: all is sent. */
@@ -143,7 +187,15 @@ send_request(struct tg_call *call)
         }
         call->sent += sent;
     }
-    return TG_OK;
+    if (!call->uploads) {
+        return TG_OK;
+    }
+    call->up.to = &call->upstream.link->transport;
+    const enum tg_relay_result result = tg_relay_flush(&call->up);
+    if (result == TG_RELAY_DONE && !call->up.ended) {
+        wake(call);
+    }
+    return result == TG_RELAY_TO_FAILED ? TG_ERESET : TG_OK;
 }
 
 static enum tg_rc
@@ -207,6 +259,21 @@ keep_fields(struct tg_call *call)
     return TG_OK;
 }
 
+/* The head is there: the body waits for its reader. */
+static void
+begin_stream(struct tg_call *call)
+{
+    call->back.from = &call->upstream.link->transport;
+    call->back.body = &call->body;
+    call->back.limit = UINT64_MAX;
+    tg_relay_source(&call->back, call->buffer->data + call->head.scan.pos, call->head.filled - call->head.scan.pos,
+                    call->buffer);
+    call->buffer = NULL;
+    call->abi.state = TG_CALL_HEAD;
+    call->waits = false;
+    tg_task_queue(call->proxy->loop, &call->task);
+}
+
 static enum tg_rc
 read_response(struct tg_call *call)
 {
@@ -225,7 +292,13 @@ read_response(struct tg_call *call)
             return rc;
         }
         call->has_head = true;
+        call->abi.status = call->response.status;
+        call->abi.field_count = (uint16_t)call->response.count;
         tg_body_init(&call->body, call->response.framing, call->response.content_length);
+        if (call->streams) {
+            begin_stream(call);
+            return TG_AGAIN;
+        }
         rc = take_body(call, call->buffer->data + call->head.scan.pos, call->head.filled - call->head.scan.pos);
         if (rc != TG_AGAIN) {
             return rc;
@@ -250,7 +323,10 @@ read_response(struct tg_call *call)
 static void
 drive(struct tg_call *call)
 {
-    if (call->abi.state != 1) {
+    if (call->abi.state == TG_CALL_HEAD) {
+        wake(call); /* it reads */
+    }
+    if (call->abi.state != TG_CALL_RUNS) {
         return;
     }
     if (call->upstream.state == TG_UPSTREAM_CLOSED) {
@@ -278,11 +354,79 @@ drive(struct tg_call *call)
         return;
     }
     const bool lost = rc == TG_ECLOSED || rc == TG_ERESET;
-    if (lost && call->upstream.reused && call->repeatable && !call->has_head && call->head.filled == 0 &&
-        call->head.interim == 0) {
+    if (lost && call->upstream.reused && call->repeatable && !call->uploads && !call->has_head &&
+        call->head.filled == 0 && call->head.interim == 0) {
         tg_upstream_release(&call->upstream, false);
         open_upstream(call, true); /* the pool's connection had been closed just before */
         return;
     }
     finish(call, lost ? TG_ERESET : rc);
+}
+
+enum tg_rc
+tg_call_read(struct tg_call *call, struct tg_slice *data)
+{
+    const struct tg_h1_fault *fault = NULL;
+    enum tg_rc rc = TG_OK;
+    *data = (struct tg_slice){0};
+    if (call->abi.state != TG_CALL_HEAD) {
+        return call->abi.state == TG_OK ? TG_OK : call->abi.state < 0 ? (enum tg_rc)call->abi.state : TG_EINVAL;
+    }
+    switch (tg_relay_pull(&call->back, data, &fault)) {
+    case TG_RELAY_DONE:
+        break;
+    case TG_RELAY_WAIT_FROM:
+        call->waits = true;
+        set_timer(call);
+        return TG_AGAIN;
+    case TG_RELAY_MALFORMED:
+        rc = TG_EPROTOCOL;
+        break;
+    case TG_RELAY_NO_MEMORY:
+        rc = TG_ENOMEM;
+        break;
+    default:
+        rc = TG_ERESET;
+    }
+    (void)event_del(&call->timer); /* the reader takes its time */
+    if (rc != TG_OK || data->n == 0) {
+        finish(call, rc);
+    }
+    return rc;
+}
+
+enum tg_rc
+tg_call_write(struct tg_call *call, struct tg_slice data, size_t *taken)
+{
+    *taken = 0;
+    if (!call->uploads || call->written) {
+        return TG_EINVAL;
+    }
+    if (call->abi.state != TG_CALL_RUNS) {
+        return call->abi.state < 0 ? (enum tg_rc)call->abi.state : TG_ENONE;
+    }
+    if (data.n == 0) {
+        return TG_OK;
+    }
+    enum tg_rc rc = tg_relay_put(&call->up, data, taken);
+    if (rc == TG_AGAIN && call->up.to != NULL && tg_relay_flush(&call->up) == TG_RELAY_DONE) {
+        rc = tg_relay_put(&call->up, data, taken);
+    }
+    call->waits = rc == TG_AGAIN;
+    set_timer(call);
+    return rc;
+}
+
+void
+tg_call_finish(struct tg_call *call)
+{
+    if (!call->uploads || call->written || call->abi.state != TG_CALL_RUNS) {
+        return;
+    }
+    call->written = true;
+    tg_relay_finish(&call->up);
+    set_timer(call);
+    if (call->up.to != NULL && tg_relay_flush(&call->up) == TG_RELAY_TO_FAILED) {
+        call->upstream.link->transport.readable = true; /* perhaps there is an answer */
+    }
 }

@@ -75,6 +75,7 @@ struct tg_exchange {
     struct tg_downstream *down; /* NULL: the connection is gone, or has gone on to the next request */
     void *generation;           /* of the policy's */
     void *coroutines;           /* of the policy's */
+    void *calls;                /* of the policy's: on the way from one coroutine to another */
     uint8_t state;
     bool entered;         /* the policy was entered for this state, */
     bool decided;         /* and is through with it, */

@@ -96,19 +96,20 @@ fail:
     return NULL;
 }
 
-enum tg_rc
-tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct tg_pool_limits *limits,
-                unsigned *index)
+static enum tg_rc
+intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct tg_pool_limits *limits, bool guarded,
+       unsigned *index)
 {
     for (unsigned i = 0; i < peers->count; i++) {
         struct tg_peer *peer = peers->list[i];
-        if (peer->port == port && strlen(peer->host) == host.n && tg_slice_same_text(peer->host, host.p, host.n)) {
+        if (peer->port == port && peer->guarded == guarded && strlen(peer->host) == host.n &&
+            tg_slice_same_text(peer->host, host.p, host.n)) {
             peer->pool.limits = *limits;
             *index = i;
             return TG_OK;
         }
     }
-    if (peers->count == TG_PEERS_MAX) {
+    if (peers->count == TG_PEERS_MAX || (guarded && peers->guarded == TG_PEERS_GUARDED)) {
         return TG_ELIMIT;
     }
     if (peers->count == peers->capacity) {
@@ -124,9 +125,25 @@ tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port, con
     if (peer == NULL) {
         return TG_ENOMEM;
     }
+    peer->guarded = guarded;
+    peers->guarded += guarded;
     *index = peers->count;
     peers->list[peers->count++] = peer;
     return TG_OK;
+}
+
+enum tg_rc
+tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct tg_pool_limits *limits,
+                unsigned *index)
+{
+    return intern(peers, host, port, limits, false, index);
+}
+
+enum tg_rc
+tg_peers_intern_guarded(struct tg_peers *peers, struct tg_slice host, unsigned port,
+                        const struct tg_pool_limits *limits, unsigned *index)
+{
+    return intern(peers, host, port, limits, true, index);
 }
 
 struct lookup {

@@ -12,7 +12,7 @@
 #include "net/pool.h"
 #include "net/resolver.h"
 
-enum { TG_PEERS_MAX = 65536 };
+enum { TG_PEERS_MAX = 65536, TG_PEERS_GUARDED = 4096 };
 
 struct tg_peer {
     struct tg_pool pool;
@@ -24,6 +24,7 @@ struct tg_peer {
     uint64_t fresh_until;  /* milliseconds; UINT64_MAX for a literal */
     uint64_t usable_until; /* a name that no longer resolves keeps its last addresses until then */
     bool resolving;
+    bool guarded; /* named by a plugin at run time: private addresses are not connected to */
     struct tg_address *addresses;
     struct tg_peer_wait *waiting;
 };
@@ -41,6 +42,7 @@ struct tg_peers {
     struct tg_peer **list;
     unsigned count;
     unsigned capacity;
+    unsigned guarded;
 };
 
 /* TG_ENOMEM when memory is short. */
@@ -50,6 +52,13 @@ void tg_peers_fini(struct tg_peers *peers);
 /* The index of the peer, made when it is new. The last limits that were asked for hold. TG_ENOMEM, TG_ELIMIT. */
 TG_MUST_CHECK enum tg_rc tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port,
                                          const struct tg_pool_limits *limits, unsigned *index);
+
+/*
+ * The same for one that a plugin names by a URL: it has a pool of its own, and leads nowhere but to public addresses.
+ * At most TG_PEERS_GUARDED.
+ */
+TG_MUST_CHECK enum tg_rc tg_peers_intern_guarded(struct tg_peers *peers, struct tg_slice host, unsigned port,
+                                                 const struct tg_pool_limits *limits, unsigned *index);
 
 /*
  * Addresses of the peer. TG_OK: there are some. TG_AGAIN: wait->resolved will be called. TG_EDNS, TG_ENOMEM: none.

@@ -79,6 +79,10 @@ start_connecting(struct tg_upstream *upstream)
     while (upstream->tried < peer->count) {
         const struct tg_address *address = &peer->addresses[(peer->next + upstream->tried) % peer->count];
         upstream->tried++;
+        if (peer->guarded && tg_address_is_private(address)) {
+            upstream->rc = TG_EDENIED;
+            continue;
+        }
         const int fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0) {
             continue;

@@ -89,6 +89,19 @@ tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max,
     return rc == TG_OK ? (int)index : (int)rc;
 }
 
+int
+tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port)
+{
+    static const struct tg_pool_limits limits = {.idle_max = 16, .idle_timeout = 60000, .requests = 10000};
+    unsigned index = 0;
+    if (host_len == 0 || host_len > 255 || memchr(host, '\0', host_len) != NULL || port == 0 || port > 65535) {
+        return TG_EINVAL;
+    }
+    const enum tg_rc rc =
+        tg_peers_intern_guarded(&tg_host->proxy->peers, tg_slice_of(host, host_len), port, &limits, &index);
+    return rc == TG_OK ? (int)index : (int)rc;
+}
+
 uint32_t
 tg_abi_peer_in_flight(uint32_t peer)
 {
@@ -99,12 +112,14 @@ tg_abi_peer_in_flight(uint32_t peer)
 static void
 on_call_done(struct tg_call *call)
 {
-    tg_coroutine_ready(call->owner);
+    if (call->owner != NULL) { /* else it is between two of them: the next one looks by itself */
+        tg_coroutine_ready(call->owner);
+    }
 }
 
 struct tg_abi_call *
 tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *body, size_t body_len,
-                  uint32_t connect_timeout, uint32_t timeout, size_t max_body, int is_head)
+                  uint32_t connect_timeout, uint32_t timeout, size_t max_body, uint32_t flags)
 {
     struct tg_coroutine *co = tg_host->running;
     struct tg_proxy *proxy = tg_host->proxy;
@@ -117,7 +132,9 @@ tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *
         .connect_timeout = connect_timeout,
         .timeout = timeout,
         .max_body = max_body,
-        .to_head = is_head != 0,
+        .to_head = (flags & TG_CALL_TO_HEAD) != 0,
+        .streams = (flags & TG_CALL_STREAMS) != 0,
+        .uploads = (flags & TG_CALL_UPLOADS) != 0,
     };
     struct tg_call *call = tg_call_start(proxy, proxy->peers.list[peer], &request, on_call_done, co);
     if (call == NULL) {
@@ -125,7 +142,85 @@ tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *
     }
     call->next = co->calls;
     co->calls = call;
+    if (request.streams) {
+        tg_call_hold(call); /* by Lua's handle */
+    }
     return &call->abi;
+}
+
+static void
+unlink_call(struct tg_call *call)
+{
+    struct tg_coroutine *co = call->owner;
+    struct tg_call **link = &co->calls;
+    while (*link != call) {
+        link = &(*link)->next;
+    }
+    *link = call->next;
+}
+
+void
+tg_abi_call_let_go(struct tg_abi_call *call)
+{
+    tg_call_let_go((struct tg_call *)call);
+}
+
+int
+tg_abi_call_hand_over(struct tg_abi_call *abi)
+{
+    struct tg_call *call = (struct tg_call *)abi;
+    const struct tg_coroutine *co = call->owner;
+    struct tg_exchange *x = co == NULL ? NULL : co->exchange;
+    if (x == NULL || x->calls != NULL) {
+        return TG_EINVAL;
+    }
+    unlink_call(call);
+    call->owner = NULL;
+    call->next = NULL;
+    x->calls = call;
+    return TG_OK;
+}
+
+int
+tg_abi_call_take_over(struct tg_abi_call *abi)
+{
+    struct tg_call *call = (struct tg_call *)abi;
+    struct tg_coroutine *co = tg_host->running;
+    if (co == NULL || co->exchange == NULL || co->exchange->calls != call) {
+        return TG_EINVAL;
+    }
+    co->exchange->calls = NULL;
+    call->owner = co;
+    call->next = co->calls;
+    co->calls = call;
+    return TG_OK;
+}
+
+int
+tg_abi_call_read(struct tg_abi_call *call)
+{
+    const enum tg_rc rc = tg_call_read((struct tg_call *)call, &tg_abi_vm.out);
+    return rc == TG_OK && tg_abi_vm.out.n == 0 ? TG_ENONE : rc;
+}
+
+int
+tg_abi_call_write(struct tg_abi_call *call, const char *p, size_t n)
+{
+    size_t done = 0;
+    enum tg_rc rc = TG_OK;
+    while (rc == TG_OK && done < n) {
+        size_t taken = 0;
+        rc = tg_call_write((struct tg_call *)call, tg_slice_of(p + done, n - done), &taken);
+        done += taken;
+    }
+    tg_abi_vm.number = (double)done;
+    return rc;
+}
+
+void
+tg_abi_call_finish(struct tg_abi_call *call)
+{
+    tg_call_finish((struct tg_call *)call);
 }
 
 int
@@ -145,12 +240,8 @@ void
 tg_abi_call_free(struct tg_abi_call *abi)
 {
     struct tg_call *call = (struct tg_call *)abi;
-    struct tg_coroutine *co = call->owner;
-    for (struct tg_call **link = &co->calls; *link != NULL; link = &(*link)->next) {
-        if (*link == call) {
-            *link = call->next;
-            tg_call_free(call);
-            return;
-        }
+    if (call->owner != NULL) {
+        unlink_call(call);
+        tg_call_free(call);
     }
 }

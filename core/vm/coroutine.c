@@ -162,6 +162,8 @@ void
 tg_coroutine_drop_all(struct tg_exchange *x, bool parked)
 {
     struct tg_coroutine *co = x->coroutines;
+    tg_call_free(x->calls);
+    x->calls = NULL;
     while (co != NULL) {
         struct tg_coroutine *next = co->next;
         if (parked || !co->parked) {

@@ -57,6 +57,8 @@ local specs = {
     timeout = duration "60s", body_limit = t.size "10MiB",
   },
   resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },
+  -- Hosts and "*.names" that plugins may reach by URL although they lead to private addresses.
+  http = { allow = t.list(t.string(), { default = {}, max = 1000 }) },
   limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }),
     lua_memory = t.size { default = "256MiB", min = 16777216, max = 2 ^ 40 } },
   log = { level = t.enum { "debug", "info", "warn", "error", default = "info" } },
@@ -68,7 +70,7 @@ local Collector = {}
 Collector.__index = Collector
 
 local named = { dict = true, upstream = true, consumer = true, route = true }
-local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "limits", "resolver", "log" }
+local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "limits", "resolver", "http", "log" }
 local later = { redis = true, admin = true, metrics = true, tracing = true }
 local MAX_FILES = 10000
 
@@ -508,6 +510,15 @@ function readers.resolver(cfg, item, report)
   end
 end
 
+function readers.http(cfg, item, report)
+  read_once(cfg, "http", item, report)
+  for i, host in ipairs(cfg.http.allow or {}) do
+    if not host:find "^%*?[%w%.:%-]+$" then
+      report:found(item.at, { "http", "allow", "[" .. i .. "]" }, host, 'a host without its port, or "*.example.com"')
+    end
+  end
+end
+
 function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
@@ -617,7 +628,7 @@ function readers.route(cfg, item, report)
 end
 
 -- The order in which words are judged: what others refer to comes first.
-local order = { "log", "limits", "resolver", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
+local order = { "log", "limits", "resolver", "http", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
 
 local function refuse_duplicates(items, word, report)
   local first = {}
@@ -642,7 +653,7 @@ function config.load(entry, source, report)
   local cfg = {
     listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },
-    limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} },
+    limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end

@@ -522,13 +522,30 @@ local function has_stop(uses)
   return false
 end
 
+-- allowed(host) of tg.http: whether a URL may lead to a private address of this name.
+local function allow_hosts(list)
+  local exact, suffixes = {}, {}
+  for _, host in ipairs(list) do
+    host = host:lower()
+    if host:sub(1, 1) == "*" then suffixes[#suffixes + 1] = host:sub(2) else exact[host] = true end
+  end
+  return function(host)
+    if exact[host] then return true end
+    for _, suffix in ipairs(suffixes) do
+      if #host > #suffix and host:sub(-#suffix) == suffix then return true end
+    end
+    return false
+  end
+end
+
 --- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged, whether there are `stop` hooks
-function serve.start(server, _, uses, id)
+function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
   consumers.exchange_of = exchange.live
   exchange.next = next_level
+  http.allowed = allow_hosts(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end
   branch.fetch = upstreams.fetch

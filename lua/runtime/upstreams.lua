@@ -92,11 +92,16 @@ function Upstream:host_for(peer)
   return target.port == 80 and target.address or target.address .. ":" .. target.port
 end
 
-http.add_verbs(Upstream, function(self, method, path, options)
-  local peer = abi.validating and 0 or self:next_peer()
+-- For one attempt: whose turn it is, and what goes to it as Host.
+function Upstream:next_target()
+  local peer = self:next_peer()
   local target = by_peer[peer]
-  local host = self.host or target.address .. ":" .. target.port
-  return http.send(method, path, host, peer, options, { timeout = self.conf.timeout or 30, connect_timeout = self.conf.connect_timeout })
+  return peer, self.host or target.address .. ":" .. target.port
+end
+
+http.add_verbs(Upstream, function(self, method, path, options)
+  local defaults = { timeout = self.conf.timeout or 30, connect_timeout = self.conf.connect_timeout }
+  return http.send(method, path, self.name, function() return self:next_target() end, options, defaults)
 end)
 
 --- tg.upstream(name)

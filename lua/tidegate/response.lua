@@ -16,13 +16,6 @@ local function check_status(status, level)
   end
 end
 
--- A result whose body is still coming is passed on as it comes.
-local function pass_on(result)
-  return function(write)
-    for piece in result:chunks() do write(piece) end
-  end
-end
-
 --- respond(status, body?, headers?) -> response. A table as body is sent as JSON; a function(write) writes it while it goes out, and
 -- may wait; a streamed result is passed on.
 function response.respond(status, body, headers)
@@ -30,7 +23,7 @@ function response.respond(status, body, headers)
   local kind = type(body)
   local content_type
   if kind == "table" and body.is_stream then
-    body = pass_on(body)
+    body = body:pass_on()
   elseif kind == "table" then
     body = json.encode(body)
     content_type = "application/json"

@@ -7,15 +7,16 @@ DESTDIR ?=
 LUAJIT ?= luajit
 PYTHON ?= /usr/bin/python3
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
-	libc-ares-dev lua-cjson-dev
+	libc-ares-dev lua-cjson-dev libyaml-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 nodejs clang
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
-PKGS := luajit libevent_core libcrypto libpcre2-8 hiredis libcares
+PKGS := luajit libevent_core libcrypto libpcre2-8 hiredis libcares yaml-0.1
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
 LUA_FILES := $(shell find lua -name '*.lua' | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))
@@ -47,7 +48,7 @@ JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/debug/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all debug deps run test unit check e2e bench lint fuzz clean help install FORCE
+.PHONY: all debug deps run test unit check e2e soak bench lint fuzz clean help install FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -133,6 +134,7 @@ test: ## set up, build, and run all checks and tests
 	@$(MAKE) --no-print-directory $(JOBS) unit
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=3
 	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory soak SOAK_SECONDS=20
 
 check: ## the project's own rules: layers, sizes, banned functions, documents
 	@for c in $(CHECKS); do $(PYTHON) $$c || exit 1; done
@@ -144,6 +146,9 @@ unit: $(UNIT_TESTS) ## unit tests of the core, under the sanitizers
 e2e: all debug ## specs of the plugins and tests with other people's clients, against real gateways
 	$(if $(SPECS),$(BUILD)/debug/tidegate test $(SPECS))
 	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/check/test_*.py) tests/conformance tests/e2e tests/fault
+
+soak: all ## half load with one percent of faults of each kind for SOAK_SECONDS
+	$(PYTHON) tests/load/soak.py --seconds $(SOAK_SECONDS)
 
 bench: ## CPU per request beside nginx and HAProxy, as ratios
 	$(call install_packages,$(BENCH_PACKAGES))

@@ -114,7 +114,7 @@ struct tg_abi_vm {
     uint32_t coroutine; /* index of the running one, for tg_abi_wake */
     uint32_t coroutine_serial;
     uint32_t worker;
-    uint32_t reserved;
+    uint32_t resumes; /* how often Lua was entered */
     uint32_t *mark;   /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
     double now;       /* wall clock, once a loop turn */
     double monotonic; /* seconds */
@@ -259,6 +259,9 @@ TG_ABI int tg_abi_valid_name(const char *p, size_t n);
 TG_ABI int tg_abi_valid_cidr(const char *p, size_t n);
 TG_ABI int tg_abi_valid_value(const char *p, size_t n);
 
+/* Seconds of the processor that this thread has used. */
+TG_ABI double tg_abi_cpu(void);
+
 /* Random and digests: vm.out. An id is 32 hexadecimal digits. */
 TG_ABI int tg_abi_random_id(void);
 TG_ABI int tg_abi_uuid(void);
@@ -267,6 +270,8 @@ TG_ABI int tg_abi_json_string(const char *p, size_t n);
 /* Of a well-formed text: -TG_EBUSY: a member stands twice in its object, -TG_ELIMIT: it has too many. vm.out is the
  * name, vm.number which character of the text it begins at. */
 TG_ABI int tg_abi_json_check(const char *p, size_t n);
+/* YAML as JSON text into vm.out, valid until the next call; -TG_EINVAL: vm.out is "line:column: what is wrong". */
+TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
 

@@ -319,7 +319,7 @@ static const struct command commands[] = {
     {"run", command_run,
      "usage: tidegate run [--config] FILE [options]\n"
      "Runs the gateway in the foreground.\n"
-     "  -c, --config FILE      the configuration (.lua or .json)\n"
+     "  -c, --config FILE      the configuration (.lua, .yaml or .json)\n"
      "  -w, --workers N        processes that serve (default: one a core)\n"
      "      --watch            reload when a file of the configuration is saved\n"
      "      --plugins DIR      look for plugins here first, then in plugins/ beside FILE, then among the built-in "

@@ -3,10 +3,12 @@
  */
 #include <openssl/evp.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/json.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/yaml.h"
 #include "vm/coroutine.h"
 
 static const char hex_digits[] = "0123456789abcdef";
@@ -348,6 +350,26 @@ tg_abi_json_check(const char *p, size_t n)
         tg_abi_vm.out = name;
         tg_abi_vm.number = name.p == NULL ? 0 : (double)(name.p - p) + 1;
     }
+    return rc;
+}
+
+double
+tg_abi_cpu(void)
+{
+    struct timespec used;
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0 ? (double)used.tv_sec + (double)used.tv_nsec / 1e9 : 0;
+}
+
+int
+tg_abi_yaml_to_json(const char *p, size_t n)
+{
+    static char *last;
+    static struct tg_err err;
+    struct tg_slice json = {NULL, 0};
+    const enum tg_rc rc = tg_yaml_to_json(p, n, &json, &err);
+    tg_mem_free(last);
+    last = (char *)(uintptr_t)json.p;
+    tg_abi_vm.out = rc == TG_OK ? json : tg_slice_of(err.text, strlen(err.text));
     return rc;
 }
 

@@ -210,6 +210,7 @@ tg_coroutine_resume(struct tg_coroutine *co)
     struct tg_loop *loop = host->proxy->loop;
     TG_ASSERT(host->running == NULL);
     TG_ASSERT(x == NULL || x->abi.serial == co->exchange_serial);
+    tg_abi_vm.resumes++;
     tg_abi_vm.exchange = x == NULL ? NULL : &x->abi;
     tg_abi_vm.entry = co->entry;
     tg_abi_vm.task = co->task;

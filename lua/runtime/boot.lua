@@ -1,5 +1,6 @@
 --- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
 local abi = require "abi"
+local budget = require "runtime.budget"
 local json = require "tidegate.json"
 local consumers = require "tidegate.consumers"
 local dict = require "tidegate.dict"
@@ -201,7 +202,7 @@ end
 
 -- Lua text goes as bytecode, ten times faster to load, and again as text, for people.
 local function add_code(entries, kind, name, text, chunk_name)
-  local f = loadstring(text, chunk_name)
+  local f = budget.load(text, chunk_name)
   entries[#entries + 1] = { kind .. ":" .. name, f and string.dump(f) or text }
   entries[#entries + 1] = { "source:" .. kind .. ":" .. name, text }
 end

@@ -1,5 +1,7 @@
 --- config: evaluates a configuration, in Lua or JSON, and judges every word of it.
+local abi = require "abi"
 local address = require "runtime.address"
+local budget = require "runtime.budget"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 local task = require "tidegate.task"
@@ -54,7 +56,7 @@ local specs = {
     encoded_slashes = t.enum { "reject", "keep", default = "reject" }, invalid_utf8 = t.enum { "reject", "keep", default = "reject" },
   },
   defaults = {
-    timeout = duration "60s", body_limit = t.size "10MiB",
+    timeout = duration "60s", body_limit = t.size "10MiB", budget = t.duration { default = "50ms", min = 0.001, max = 10 },
   },
   resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },
   -- Hosts and "*.names" that plugins may reach by URL although they lead to private addresses.
@@ -210,6 +212,7 @@ local function environment(collector)
     end,
     __index = function(_, key)
       if word[key] then return word[key] end
+      if key == "__poll" then return budget.poll end
       if key == "api" then return 1 end
       local text = report_of.text_of(key)
       local nearest = report_of.nearest(text, words)
@@ -224,7 +227,7 @@ local function run_lua(collector, path, text)
     collector.report:problem(path, nil, "found     bytecode\nexpected  Lua as text")
     return
   end
-  local f, err = loadstring(text, "@" .. path)
+  local f, err = budget.load(text, "@" .. path)
   if not f then
     local line, message = err:match ":(%d+): (.*)$"
     collector.report:problem(path .. ":" .. (line or "?"), nil, "found     " .. (message or err) .. "\nexpected  valid Lua")
@@ -291,11 +294,22 @@ local function line_of(text, position)
   return newlines + 1
 end
 
-local function decode_json(collector, path, text)
+-- YAML says the same words; it becomes JSON, which is read. nil when it is malformed.
+local function yaml_to_json(collector, path, text)
+  if abi.C.tg_abi_yaml_to_json(text, #text) == 0 then return abi.out() end
+  local line, message = abi.out():match "^(%d+):%d+: (.*)$"
+  collector.report:problem(line and path .. ":" .. line or path, nil, message or abi.out())
+  return nil
+end
+
+local function decode_json(collector, path, text, is_yaml)
   local value, err = collector.source:json(text)
   if type(value) ~= "table" then
     local message = err and tostring(err) or "the file must hold one object"
     local position = message:match "at character (%d+)$"
+    if position and is_yaml then -- of a text that nobody has seen
+      message, position = message:gsub(",? at character %d+$", ""):gsub("^malformed JSON: ", ""), nil
+    end
     collector.report:problem(position and path .. ":" .. line_of(text, tonumber(position)) or path, nil, message)
     return nil
   end
@@ -303,8 +317,8 @@ local function decode_json(collector, path, text)
 end
 
 -- An object has no order, so there is one here: what is included comes first, names by the alphabet.
-local function run_json(collector, path, text)
-  local value = decode_json(collector, path, text)
+local function run_json(collector, path, text, is_yaml)
+  local value = decode_json(collector, path, text, is_yaml)
   if not value then return end
   local patterns = value.include
   for _, pattern in ipairs(type(patterns) == "table" and patterns or { patterns }) do
@@ -332,7 +346,14 @@ function Collector:run(path, at)
     return
   end
   self.active[path] = true
-  if path:match "%.json$" then run_json(self, path, text) else run_lua(self, path, text) end
+  if path:match "%.ya?ml$" then
+    local converted = yaml_to_json(self, path, text)
+    if converted then run_json(self, path, converted, true) end
+  elseif path:match "%.json$" then
+    run_json(self, path, text)
+  else
+    run_lua(self, path, text)
+  end
   self.active[path] = nil
 end
 

@@ -1,4 +1,5 @@
 --- plugin: loads a plugin file, checks its shape, and configures one use of it.
+local budget = require "runtime.budget"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 
@@ -63,7 +64,7 @@ function plugin.load(name, text, chunk_name, env, report, bundled)
     report:problem(at, { "plugin " .. name }, "found     bytecode\nexpected  Lua as text")
     return nil
   end
-  local f, err = loadstring(text, chunk_name)
+  local f, err = budget.load(text, chunk_name)
   if not f then
     local line, message = err:match ":(%d+): (.*)$"
     report:problem(at .. ":" .. (line or "?"), { "plugin " .. name }, "found     " .. (message or err) .. "\nexpected  valid Lua")

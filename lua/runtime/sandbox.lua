@@ -1,5 +1,6 @@
 --- sandbox: the environment of a plugin: tg, t, and the harmless part of the standard library, frozen.
 -- It keeps plugins apart and stops accidents; it is no wall against hostile code, which needs a worker of its own.
+local budget = require "runtime.budget"
 local library = require "tidegate"
 local schema = require "runtime.schema"
 
@@ -33,7 +34,7 @@ getmetatable("").__index = strings
 local function load_text(text, name, _, env)
   if type(text) ~= "string" then error("load takes text only", 2) end
   if text:byte(1) == 27 then return nil, "bytecode is refused" end
-  local f, err = loadstring(text, name)
+  local f, err = budget.load(text, name)
   if f then setfenv(f, env or sandbox.environment()) end
   return f, err
 end
@@ -48,6 +49,7 @@ base.bit = frozen("bit", bit)
 base.coroutine = frozen("coroutine", require("tidegate.task").library)
 base.os = frozen("os", pick("time date clock difftime", os))
 base.load = load_text
+base.__poll = budget.poll
 base.tg = library
 base.t = schema.t
 base.print = function(...)

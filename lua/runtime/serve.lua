@@ -2,6 +2,7 @@
 local abi = require "abi"
 local body = require "runtime.body"
 local branch = require "tidegate.branch"
+local budget = require "runtime.budget"
 local chain = require "runtime.chain"
 local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
@@ -545,6 +546,7 @@ function serve.start(server, cfg, uses, id)
   exchange.generation = id
   consumers.exchange_of = exchange.live
   exchange.next = next_level
+  budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, log.warn
   http.allowed = allow_hosts(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end

@@ -14,7 +14,7 @@ route "ok" { path = "/ok", handler = function() return tg.respond(200, "ok") end
 route "slow" { path = "/slow", handler = function() tg.sleep(1) return tg.respond(200, "slow") end }
 route "loop" { path = "/loop", handler = { "endless" } }
 """
-ENDLESS = "return { doc = 'Never returns.', handler = function() while true do end end }"
+ENDLESS = """return { doc = 'Never returns.', handler = function() return ('a'):rep(200):find(('a-'):rep(100) .. 'b') end }"""
 
 
 def gateway(**options):
@@ -43,7 +43,7 @@ def test_a_killed_worker_is_replaced():
         assert len(after) == 2 and after[1] == before[1] and after[0] != before[0]
 
 
-def test_a_worker_in_an_endless_loop_is_killed_and_named():
+def test_a_worker_in_an_endless_call_is_killed_and_named():
     with gateway() as gw:
         victim = threading.Thread(target=lambda: gw.raw(b"GET /loop HTTP/1.1\r\nHost: a\r\n\r\n"))
         victim.start()

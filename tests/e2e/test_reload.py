@@ -117,9 +117,10 @@ def test_reload_by_command_reports_and_refuses():
 
 def test_a_configuration_that_hangs_hurts_nobody():
     with Gateway(CONFIG % "one", plugins={"mark": MARK}) as gw:
-        gw.write("gateway.lua", "while true do end")
-        answer = gw.command("reload")
-        assert answer.returncode == 1 and "longer than" in answer.stderr
+        for text, message in (("while true do end", "more than its budget"), ('("a"):rep(200):find(("a-"):rep(100) .. "b")', "longer than")):
+            gw.write("gateway.lua", text)
+            answer = gw.command("reload")
+            assert answer.returncode == 1 and message in answer.stderr
         assert gw.request().status == 200
 
 

@@ -1,5 +1,6 @@
 """Plugins that raise, loop, wait or grow without end, in each phase: their own requests suffer, nobody else's."""
 import resource
+import time
 
 import pytest
 from faults import Client, Cut, wait_until
@@ -31,8 +32,8 @@ def bad(phase, action):
     return f'return {{ doc = "Is bad.", {more} {phase} = function(ctx) {guard} end }}'
 
 
-def gateway(action, more="", **options):
-    config = CONFIG + more + "".join(ROUTE % {"phase": phase} for phase in PHASES if phase != "handler") + HANDLER
+def gateway(action, more="", no_defaults=False, **options):
+    config = (CONFIG.replace('defaults { timeout = "500ms" }\n', "") if no_defaults else CONFIG) + more + "".join(ROUTE % {"phase": phase} for phase in PHASES if phase != "handler") + HANDLER
     return Gateway(config, plugins={f"bad-{phase}": bad(phase, action) for phase in PHASES}, **options)
 
 
@@ -210,9 +211,32 @@ def served(gw):
         return False
 
 
-def test_a_phase_that_loops_is_ended_with_its_worker_and_named():
-    """JIT-compiled code cannot be interrupted: the process is the unit of rescue."""
-    with gateway("while true do end", workers=3, options=("--watchdog", "1")) as gw:
+LOOPS = {
+    "while": "while true do end",
+    "for": "for i = 1, 1e18 do end",
+    "goto": "::again:: goto again",
+    "caught": "while true do pcall(function() while true do end end) end",
+    "work": "local n = 0 repeat n = n + #tostring(n) until n < 0",
+    "own": "coroutine.wrap(function() while true do end end)()",
+}
+
+
+@pytest.mark.parametrize("action", LOOPS.values(), ids=LOOPS.keys())
+def test_a_phase_that_loops_is_ended_when_its_budget_is_used_up(action):
+    with gateway(action, more='defaults { timeout = "5s", budget = "10ms" }\n', no_defaults=True) as gw:
+        worker = gw.workers()
+        for phase in ANSWERING:
+            start = time.monotonic()
+            assert gw.request("/" + phase).status == 500 and time.monotonic() - start < 2, (phase, gw.log())
+            others_are_served(gw)
+        assert gw.request("/log").status == 200
+        others_are_served(gw)
+        assert gw.workers() == worker and gw.log().count("more than its budget") == len(PHASES), gw.log()
+
+
+def test_a_phase_that_no_counter_reaches_is_ended_with_its_worker_and_named():
+    """A call of the C library that takes for ever: the process is the unit of rescue."""
+    with gateway('local text = ("a"):rep(200) text:find(("a-"):rep(100) .. "b")', workers=3, options=("--watchdog", "1")) as gw:
         for count, phase in enumerate(PHASES, 1):
             with Client(gw.port) as client:
                 client.send(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % phase.encode())

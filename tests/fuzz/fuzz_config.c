@@ -1,5 +1,6 @@
 /*
- * fuzz_config.c - a configuration, JSON when it begins with a brace or a bracket, else Lua, through tg_compile.
+ * fuzz_config.c - a configuration through tg_compile: JSON when it begins with a brace or a bracket, YAML with "---",
+ * else Lua.
  *
  * Oracles: what is refused names the file and a line, or a path into the file, in every message, and leaves nothing in
  * the bundle; what is accepted loads, gives the same generation again, and, in JSON, says nothing twice; all memory of
@@ -157,7 +158,8 @@ write_file(const char *name, const void *p, size_t n)
 static void
 remove_folder(void)
 {
-    static const char *const names[] = {"gateway.lua", "gateway.json", "good.lua", "more.lua", "more.json"};
+    static const char *const names[] = {"gateway.lua", "gateway.json", "gateway.yaml",
+                                        "good.lua",    "more.lua",     "more.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)unlink(path_of(names[i]));
     }
@@ -275,9 +277,10 @@ begins(const char *p, const char *text)
 static bool
 names_a_place(const char *head, const char *body)
 {
-    static const char *const files[] = {"gateway.lua", "gateway.json", "more.lua", "more.json", "plugins/"};
+    static const char *const files[] = {"gateway.lua", "gateway.json", "gateway.yaml",
+                                        "more.lua",    "more.json",    "plugins/"};
     static const char *const of_all[] = {"found     no listener", "the file must hold", "found     bytecode",
-                                         "malformed JSON: JSON parser does not support UTF-16"};
+                                         "malformed JSON: JSON parser does not support UTF-16", "the member \""};
     const char *p = NULL;
     for (size_t i = 0; i < sizeof files / sizeof files[0] && p == NULL; i++) {
         p = begins(head, files[i]) ? head + strlen(files[i]) : NULL;
@@ -433,7 +436,8 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         return 0; /* files without an end */
     }
     const bool is_json = bytes[0] == '{' || bytes[0] == '[';
-    const char *name = is_json ? "gateway.json" : "gateway.lua";
+    const bool is_yaml = n >= 3 && memcmp(bytes, "---", 3) == 0;
+    const char *name = is_json ? "gateway.json" : is_yaml ? "gateway.yaml" : "gateway.lua";
     write_file(name, bytes, n);
     compile(name, &result);
     if (cut) {

@@ -20,6 +20,7 @@ enum tg_channel_type {
     TG_CHANNEL_LEND,     /* to the worker: a listening socket (fd) of a slot (serial) that pauses: accept for it too */
     TG_CHANNEL_RETURN,   /* to the worker: the slot (serial) accepts again itself */
     TG_CHANNEL_REOPEN,   /* to the worker: open log files anew */
+    TG_CHANNEL_ACCEPT,   /* to the worker: its master has taken over, accept from now on */
     TG_CHANNEL_PREPARED, /* to the master */
     TG_CHANNEL_FAILED    /* to the master; text says why */
 };

@@ -16,7 +16,7 @@ enum {
     LINE_MAX_BYTES = 256,
     EXIT_REFUSED = 1,
     EXIT_NOBODY = 3,
-    ANSWER_TIME = 30 /* seconds */,
+    ANSWER_TIME = 60 /* seconds; a reload may wait for an upgrade, which has a limit of its own */,
     PAUSE = 100 /* milliseconds */
 };
 
@@ -26,6 +26,7 @@ struct tg_control {
     struct tg_loop *loop;
     struct event *readable;
     struct event *resume;
+    bool paused;
     struct tg_control_client *clients;
     tg_control_cb command;
     void *arg;
@@ -96,7 +97,7 @@ on_resume(evutil_socket_t fd, short what, void *arg)
     struct tg_control *control = arg;
     (void)fd;
     (void)what;
-    if (event_add(control->readable, NULL) < 0) {
+    if (!control->paused && event_add(control->readable, NULL) < 0) {
         (void)event_add(control->resume, &pause);
     }
 }
@@ -156,53 +157,94 @@ dial(const struct sockaddr_un *address)
     return fd;
 }
 
-struct tg_control *
-tg_control_open(struct tg_loop *loop, const char *path, tg_control_cb command, void *arg, struct tg_err *err)
+/* A socket that listens at `path`; -1 and `err`. */
+static int
+bind_at(const char *path, struct tg_err *err)
 {
     struct sockaddr_un address;
-    struct tg_control *control = tg_mem_new(struct tg_control);
-    if (control == NULL || (control->path = tg_mem_text(path, strlen(path))) == NULL) {
-        (void)tg_err_set(err, TG_ENOMEM, "memory is short");
-        tg_mem_free(control);
-        return NULL;
-    }
-    *control = (struct tg_control){.fd = -1, .path = control->path, .loop = loop, .command = command, .arg = arg};
     if (!address_of(path, &address)) {
         (void)tg_err_set(err, TG_EINVAL, "control socket %s: the path is too long", path);
-        goto fail;
+        return -1;
     }
     const int other = dial(&address);
     if (other >= 0) {
         close(other);
         (void)tg_err_set(err, TG_EBUSY,
                          "control socket %s: another gateway answers there (give this one --control PATH)", path);
-        goto fail;
+        return -1;
     }
     (void)unlink(path);
-    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     const mode_t mask = umask(0177);
-    const bool bound = control->fd >= 0 && bind(control->fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
-                       listen(control->fd, 16) == 0;
+    const bool bound =
+        fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 16) == 0;
     (void)umask(mask);
     if (!bound) {
         (void)tg_err_errno(err, "control socket %s", path);
-        goto fail;
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
     }
-    control->readable = event_new(tg_loop_base(loop), control->fd, EV_READ | EV_PERSIST, on_connection, control);
-    control->resume = event_new(tg_loop_base(loop), -1, 0, on_resume, control);
-    if (control->readable == NULL || control->resume == NULL || event_add(control->readable, NULL) < 0) {
+    return fd;
+}
+
+struct tg_control *
+tg_control_adopt(struct tg_loop *loop, const char *path, int fd, tg_control_cb command, void *arg, struct tg_err *err)
+{
+    struct tg_control *control = tg_mem_new(struct tg_control);
+    if (control != NULL) {
+        *control = (struct tg_control){.fd = fd, .loop = loop, .paused = true, .command = command, .arg = arg};
+        control->path = tg_mem_text(path, strlen(path));
+        control->readable = event_new(tg_loop_base(loop), fd, EV_READ | EV_PERSIST, on_connection, control);
+        control->resume = event_new(tg_loop_base(loop), -1, 0, on_resume, control);
+    }
+    if (control == NULL || control->path == NULL || control->readable == NULL || control->resume == NULL) {
         (void)tg_err_set(err, TG_ENOMEM, "memory is short");
-        goto fail;
+        if (control == NULL) {
+            close(fd);
+        }
+        tg_control_close(control);
+        return NULL;
     }
     return control;
+}
 
-fail:
-    if (control->fd >= 0) {
-        close(control->fd);
+struct tg_control *
+tg_control_open(struct tg_loop *loop, const char *path, tg_control_cb command, void *arg, struct tg_err *err)
+{
+    const int fd = bind_at(path, err);
+    struct tg_control *control = fd < 0 ? NULL : tg_control_adopt(loop, path, fd, command, arg, err);
+    if (control != NULL) {
+        tg_control_pause(control, false);
     }
-    tg_mem_free(control->path);
-    tg_mem_free(control);
-    return NULL;
+    return control;
+}
+
+int
+tg_control_fd(const struct tg_control *control)
+{
+    return control->fd;
+}
+
+void
+tg_control_pause(struct tg_control *control, bool pause)
+{
+    control->paused = pause;
+    if (pause) {
+        (void)event_del(control->readable);
+    } else {
+        on_resume(-1, 0, control);
+    }
+}
+
+void
+tg_control_leave(struct tg_control *control)
+{
+    tg_control_pause(control, true);
+    (void)event_del(control->resume);
+    close(control->fd);
+    control->fd = -1;
 }
 
 void
@@ -211,10 +253,18 @@ tg_control_close(struct tg_control *control)
     if (control == NULL) {
         return;
     }
-    event_free(control->readable);
-    event_free(control->resume);
-    close(control->fd);
-    (void)unlink(control->path);
+    if (control->readable != NULL) {
+        event_free(control->readable);
+    }
+    if (control->resume != NULL) {
+        event_free(control->resume);
+    }
+    if (control->fd >= 0) {
+        close(control->fd);
+    }
+    if (!control->paused) {
+        (void)unlink(control->path);
+    }
     tg_mem_free(control->path);
     tg_mem_free(control);
 }
@@ -241,7 +291,7 @@ tg_control_ask(const char *path, const char *line)
         (void)fprintf(stderr, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
         return EXIT_NOBODY;
     }
-    const struct timeval wait = {ANSWER_TIME, 0};
+    const struct timeval wait = {strcmp(line, "upgrade") == 0 ? 0 : ANSWER_TIME, 0};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     (void)dprintf(fd, "%s\n", line);
     while (length < sizeof answer - 1 && (n = read(fd, answer + length, sizeof answer - 1 - length)) > 0) {

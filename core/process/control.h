@@ -18,7 +18,16 @@ typedef void (*tg_control_cb)(void *arg, struct tg_control_client *client, const
 /* Listens at `path`. A socket that nobody answers on is replaced. NULL and `err`. */
 struct tg_control *tg_control_open(struct tg_loop *loop, const char *path, tg_control_cb command, void *arg,
                                    struct tg_err *err);
-/* Removes the socket. NULL is allowed. */
+/* The same with a socket `fd` that listens at `path` already and is another master's too: paused. `fd` is ours. */
+struct tg_control *tg_control_adopt(struct tg_loop *loop, const char *path, int fd, tg_control_cb command, void *arg,
+                                    struct tg_err *err);
+/* For the next master. */
+int tg_control_fd(const struct tg_control *control);
+/* Accepts nobody, and leaves who comes in the kernel's queue; or accepts again. */
+void tg_control_pause(struct tg_control *control, bool pause);
+/* The next master has the socket: ours is closed. Clients that are connected are heard still. */
+void tg_control_leave(struct tg_control *control);
+/* Removes the socket, unless it is paused: then it is another master's. NULL is allowed. */
 void tg_control_close(struct tg_control *control);
 /* In a forked process: closes the descriptor and leaves the socket to its owner. */
 void tg_control_forget(struct tg_control *control);

@@ -53,7 +53,9 @@ run_child(struct tg_slot *slot, int channel)
                                           .listens = slot->listens,
                                           .dicts = fleet->dicts,
                                           .dict_count = fleet->dict_count,
-                                          .drain_timeout = fleet->drain_timeout};
+                                          .drain_timeout = fleet->drain_timeout,
+                                          .waits = fleet->waits,
+                                          .privilege = fleet->privilege};
     /* The master's descriptors are not the worker's: neither its loop's nor those of other slots. */
     (void)event_reinit(tg_loop_base(fleet->loop));
     tg_loop_free(fleet->loop);
@@ -229,7 +231,8 @@ add_place(struct tg_fleet *fleet, const struct tg_manifest_listen *listen, unsig
     }
     fleet->places[i] = true;
     for (unsigned k = 0; k < fleet->count; k++) {
-        const int fd = tg_listener_bind(listen->address, listen->config.port, err);
+        int fd = tg_handover_take_listen(fleet->handover, listen->address, listen->config.port, k);
+        fd = fd >= 0 ? fd : tg_listener_bind(listen->address, listen->config.port, err);
         if (fd < 0) {
             drop_place(fleet, i);
             return TG_ESYSTEM;
@@ -238,6 +241,25 @@ add_place(struct tg_fleet *fleet, const struct tg_manifest_listen *listen, unsig
     }
     *place = i;
     return TG_OK;
+}
+
+/* Another version of the program may have made it: what does not fit is left, and begins anew. */
+static int
+inherit_dict(struct tg_fleet *fleet, const struct tg_manifest_dict *wanted)
+{
+    const int fd = tg_handover_take_dict(fleet->handover, wanted->name);
+    if (fd < 0) {
+        return fd;
+    }
+    struct tg_dict *dict = tg_dict_open(fd);
+    const size_t size = wanted->size < TG_DICT_SIZE_MIN ? TG_DICT_SIZE_MIN : wanted->size;
+    const bool fits = dict != NULL && tg_dict_size(dict) == size;
+    tg_dict_close(dict);
+    if (!fits) {
+        tg_log(TG_LOG_INFO, "dictionary %s has another size or form now: it begins empty", wanted->name);
+        close(fd);
+    }
+    return fits ? fd : -1;
 }
 
 static enum tg_rc
@@ -255,7 +277,8 @@ provide_dicts(struct tg_fleet *fleet, const struct tg_manifest *manifest, bool t
         if (k == TG_GENERATION_DICTS) {
             return tg_err_set(err, TG_ELIMIT, "more than %d dictionaries since the start", TG_GENERATION_DICTS);
         }
-        const int fd = tg_dict_create(wanted->size, err);
+        int fd = inherit_dict(fleet, wanted);
+        fd = fd >= 0 ? fd : tg_dict_create(wanted->size, err);
         if (fd < 0) {
             return TG_ESYSTEM;
         }
@@ -449,4 +472,57 @@ tg_fleet_running(const struct tg_fleet *fleet)
         running += fleet->slots[i].pid != 0;
     }
     return running;
+}
+
+bool
+tg_fleet_is_ready(const struct tg_fleet *fleet)
+{
+    for (unsigned i = 0; i < fleet->count; i++) {
+        if (fleet->slots[i].pid == 0 || fleet->board->scores[i].heartbeat == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+tg_fleet_accept(struct tg_fleet *fleet)
+{
+    const struct tg_channel_message message = {.type = TG_CHANNEL_ACCEPT};
+    fleet->waits = false;
+    tg_fleet_insist(fleet, &message);
+}
+
+void
+tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer *writer)
+{
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        const struct tg_manifest_listen *listen = &fleet->slots[0].listens[i].listen;
+        if (!fleet->places[i]) {
+            continue;
+        }
+        tg_handover_put(writer, "listen %s %u", listen->address, listen->config.port);
+        for (unsigned k = 0; k < fleet->count; k++) {
+            tg_handover_put_fd(writer, fleet->slots[k].listens[i].fd);
+        }
+        tg_handover_put(writer, "\n");
+    }
+    for (unsigned i = 0; i < fleet->dict_count; i++) {
+        tg_handover_put(writer, "dict");
+        tg_handover_put_fd(writer, fleet->dicts[i].fd);
+        tg_handover_put(writer, " %s\n", fleet->dicts[i].name);
+    }
+}
+
+void
+tg_fleet_leave(struct tg_fleet *fleet)
+{
+    fleet->ending = true;
+    /* First: a socket of which only we are left would keep connections that nobody takes. */
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        if (fleet->places[i]) {
+            drop_place(fleet, i);
+        }
+    }
+    tg_fleet_signal(fleet, SIGQUIT);
 }

@@ -8,6 +8,7 @@
 #define TG_PROCESS_FLEET_H
 
 #include "process/channel.h"
+#include "process/handover.h"
 #include "process/worker.h"
 
 struct tg_fleet;
@@ -42,9 +43,12 @@ struct tg_fleet {
     const struct tg_generation *generation; /* that new workers begin with */
     struct tg_slot *slots;
     unsigned count;
-    unsigned watchdog;             /* seconds */
-    unsigned drain_timeout;        /* seconds */
-    bool ending;                   /* dead workers are not replaced */
+    unsigned watchdog;            /* seconds */
+    unsigned drain_timeout;       /* seconds */
+    bool ending;                  /* dead workers are not replaced */
+    bool waits;                   /* another master's workers accept still */
+    struct tg_handover *handover; /* what that master leaves; NULL: there is none */
+    const struct tg_privilege *privilege;
     bool places[TG_LISTENERS_MAX]; /* in use by any generation */
     struct tg_worker_dict dicts[TG_GENERATION_DICTS];
     unsigned dict_count;
@@ -73,5 +77,13 @@ unsigned tg_fleet_send(struct tg_fleet *fleet, const struct tg_channel_message *
 void tg_fleet_insist(struct tg_fleet *fleet, const struct tg_channel_message *message);
 void tg_fleet_signal(struct tg_fleet *fleet, int number);
 unsigned tg_fleet_running(const struct tg_fleet *fleet);
+/* Every slot has a worker whose loop runs. */
+bool tg_fleet_is_ready(const struct tg_fleet *fleet);
+/* The other master has given way: the workers accept. */
+void tg_fleet_accept(struct tg_fleet *fleet);
+/* Names listening sockets and dictionaries for the next master. */
+void tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer *writer);
+/* Another master serves: our copies of the sockets are closed, the workers finish what is in work. */
+void tg_fleet_leave(struct tg_fleet *fleet);
 
 #endif

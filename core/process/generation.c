@@ -298,8 +298,11 @@ static _Noreturn void
 compile_in_child(const struct tg_source *source, int bundle, int message)
 {
     struct tg_err err = {0};
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const enum tg_rc rc = tg_compile(source->entry, source->plugin_dirs, bundle, &err);
+    enum tg_rc rc = tg_privilege_drop(source->privilege, &err);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
+    if (rc == TG_OK) {
+        rc = tg_compile(source->entry, source->plugin_dirs, bundle, &err);
+    }
     if (rc != TG_OK) {
         const ssize_t ignored = write(message, err.text, strlen(err.text));
         (void)ignored;

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "base/slice.h"
+#include "process/privilege.h"
 #include "proxy/downstream.h"
 
 enum { TG_GENERATION_ID = 13, TG_GENERATION_DICTS = 128, TG_COMPILE_TIMEOUT = 10 /* seconds */, TG_TRUSTED_MAX = 4096 };
@@ -52,6 +53,7 @@ struct tg_generation {
 struct tg_source {
     const char *entry;
     const char *const *plugin_dirs; /* NULL at its end */
+    const struct tg_privilege *privilege;
 };
 
 /* A child that compiles. */

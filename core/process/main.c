@@ -40,6 +40,7 @@ struct command {
 
 static const struct command commands[];
 
+static char **command_line;
 static char control_path[PATH_MAX];
 static const char *plugin_dirs[PLUGIN_DIRS_MAX + 1];
 
@@ -78,6 +79,22 @@ default_control(void)
         (void)snprintf(control_path, sizeof control_path, "/tmp/tidegate-%u.sock", (unsigned)geteuid());
     }
     return control_path;
+}
+
+/*
+ * What an upgrade runs. As it was called, so that a link may point elsewhere by then; one that was found by PATH is
+ * known only by where it lies.
+ */
+static const char *
+program_path(void)
+{
+    static char path[PATH_MAX];
+    if (strchr(command_line[0], '/') != NULL) {
+        return command_line[0];
+    }
+    const ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[size > 0 ? size : 0] = '\0';
+    return path;
 }
 
 static bool
@@ -131,7 +148,17 @@ parse_number(const char *text, unsigned min, unsigned max, unsigned *out)
     return true;
 }
 
-enum { OPT_CONTROL = 256, OPT_PLUGINS, OPT_WATCHDOG, OPT_DRAIN, OPT_WATCH };
+enum {
+    OPT_CONTROL = 256,
+    OPT_PLUGINS,
+    OPT_WATCHDOG,
+    OPT_DRAIN,
+    OPT_WATCH,
+    OPT_USER,
+    OPT_PID_FILE,
+    OPT_CORE_DUMPS,
+    OPT_UPGRADE
+};
 
 static const struct option run_options[] = {
     {"config", required_argument, NULL, 'c'},
@@ -141,6 +168,10 @@ static const struct option run_options[] = {
     {"watchdog", required_argument, NULL, OPT_WATCHDOG},
     {"drain-timeout", required_argument, NULL, OPT_DRAIN},
     {"watch", no_argument, NULL, OPT_WATCH},
+    {"user", required_argument, NULL, OPT_USER},
+    {"pid-file", required_argument, NULL, OPT_PID_FILE},
+    {"core-dumps", no_argument, NULL, OPT_CORE_DUMPS},
+    {"upgrade-timeout", required_argument, NULL, OPT_UPGRADE},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -152,42 +183,73 @@ default_workers(void)
     return cores < 1 ? 1 : cores > TG_WORKERS_MAX ? TG_WORKERS_MAX : (unsigned)cores;
 }
 
+/* Options with a value that has to be understood; false with a message. */
+static bool
+parse_value(const char *name, int option, struct tg_options *options)
+{
+    struct tg_err err = {0};
+    bool ok = true;
+    switch (option) {
+    case 'w':
+        ok = parse_number(optarg, 1, TG_WORKERS_MAX, &options->workers);
+        break;
+    case OPT_WATCHDOG:
+        ok = parse_number(optarg, 1, 3600, &options->watchdog);
+        break;
+    case OPT_DRAIN:
+        ok = parse_number(optarg, 0, 86400, &options->drain_timeout);
+        break;
+    case OPT_UPGRADE:
+        ok = parse_number(optarg, 1, 3600, &options->succession.upgrade_timeout);
+        break;
+    case OPT_USER:
+        if (tg_privilege_find(&options->privilege, optarg, &err) == TG_OK) {
+            return true;
+        }
+        (void)usage_error(name, err.text);
+        return false;
+    default:
+        return true;
+    }
+    if (!ok) {
+        (void)usage_error(name, "a number is out of range");
+    }
+    return ok;
+}
+
 /* 0: go on; otherwise the exit status is one less than the result. */
 static int
 parse_run_options(const char *name, int argc, char **argv, struct tg_options *options, const char **plugins)
 {
     int option;
     while ((option = getopt_long(argc, argv, "c:w:h", run_options, NULL)) != -1) {
-        bool ok = true;
         switch (option) {
         case 'c':
             options->source.entry = optarg;
             break;
-        case 'w':
-            ok = parse_number(optarg, 1, TG_WORKERS_MAX, &options->workers);
-            break;
         case OPT_CONTROL:
-            options->control = optarg;
+            options->succession.control = optarg;
             break;
         case OPT_PLUGINS:
             *plugins = optarg;
             break;
-        case OPT_WATCHDOG:
-            ok = parse_number(optarg, 1, 3600, &options->watchdog);
-            break;
-        case OPT_DRAIN:
-            ok = parse_number(optarg, 0, 86400, &options->drain_timeout);
-            break;
         case OPT_WATCH:
             options->watch = true;
             break;
+        case OPT_PID_FILE:
+            options->succession.pid_file = optarg;
+            break;
+        case OPT_CORE_DUMPS:
+            options->privilege.core_dumps = true;
+            break;
         case 'h':
             return print_help(name) + 1;
-        default:
+        case '?':
             return EXIT_USAGE + 1;
-        }
-        if (!ok) {
-            return usage_error(name, "a number is out of range") + 1;
+        default:
+            if (!parse_value(name, option, options)) {
+                return EXIT_USAGE + 1;
+            }
         }
     }
     if (optind < argc && options->source.entry == NULL) {
@@ -206,14 +268,20 @@ static int
 command_run(int argc, char **argv)
 {
     const char *plugins = NULL;
-    struct tg_options options = {
-        .control = default_control(), .workers = default_workers(), .watchdog = 3, .drain_timeout = 30};
+    struct tg_options options = {.succession = {.control = default_control(),
+                                                .program = program_path(),
+                                                .argv = command_line,
+                                                .upgrade_timeout = 30},
+                                 .workers = default_workers(),
+                                 .watchdog = 3,
+                                 .drain_timeout = 30};
     const int stop = parse_run_options("run", argc, argv, &options, &plugins);
     if (stop != 0) {
         return stop - 1;
     }
     find_plugins(options.source.entry, plugins);
     options.source.plugin_dirs = plugin_dirs;
+    options.source.privilege = &options.privilege;
     return tg_master_run(&options);
 }
 
@@ -229,6 +297,7 @@ command_check(int argc, char **argv)
     }
     find_plugins(options.source.entry, plugins);
     options.source.plugin_dirs = plugin_dirs;
+    options.source.privilege = &options.privilege;
     struct tg_generation *generation = tg_generation_compile(&options.source, &err);
     if (generation == NULL) {
         (void)fprintf(stderr, "%s\n", err.text);
@@ -296,6 +365,12 @@ command_stop(int argc, char **argv)
 }
 
 static int
+command_upgrade(int argc, char **argv)
+{
+    return ask("upgrade", "upgrade", 0, argc, argv);
+}
+
+static int
 command_version(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--help") == 0) {
@@ -326,11 +401,17 @@ static const struct command commands[] = {
      "ones\n"
      "      --control PATH     control socket (default: $TIDEGATE_CONTROL, /run/tidegate.sock for root)\n"
      "      --watchdog S       kill a worker that has not moved for S seconds (default 3)\n"
-     "      --drain-timeout S  how long requests in work may take after SIGQUIT (default 30)\n"
-     "Signals: TERM, INT stop; QUIT finishes what is in work first; HUP reloads; USR1 opens log files anew.\n"
+     "      --drain-timeout S  how long requests in work may take after SIGQUIT or an upgrade (default 30)\n"
+     "      --user NAME[:GROUP]  whom the workers, and the child that validates, become when root starts the gateway\n"
+     "                         (default: nobody else; the master stays root, to bind low ports at a reload)\n"
+     "      --pid-file PATH    holds the number of the master\n"
+     "      --upgrade-timeout S  how long the new master of an upgrade may take to be ready (default 30)\n"
+     "      --core-dumps       a crash may write a core (default: none, it would hold keys)\n"
+     "Signals: TERM, INT stop; QUIT finishes what is in work first; HUP reloads; USR1 opens log files anew;\n"
+     "USR2 upgrades (see: tidegate upgrade --help).\n"
      "Exit status: 0 ended as asked; 1 the configuration or the start failed; 2 wrong usage.\n"},
     {"check", command_check,
-     "usage: tidegate check [--config] FILE [--plugins DIR]\n"
+     "usage: tidegate check [--config] FILE [--plugins DIR] [--user NAME[:GROUP]]\n"
      "Loads and validates the configuration and every plugin it uses, and starts nothing.\n"
      "Exit status: 0 valid; 1 not valid, all errors on standard error; 2 wrong usage.\n"},
     {"reload", command_reload,
@@ -349,6 +430,12 @@ static const struct command commands[] = {
      "usage: tidegate stop [--drain] [--control PATH]\n"
      "Ends the gateway at once; with --drain when the requests in work are answered.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"upgrade", command_upgrade,
+     "usage: tidegate upgrade [--control PATH]\n"
+     "Runs the program at the gateway's path anew, with the same arguments, and moves over to it.\n"
+     "The new master gets the listening sockets, the dictionaries, the control socket and the pid file.\n"
+     "When its workers run, the old one finishes what is in work and ends. A new one that fails changes nothing.\n"
+     "Exit status: 0 the new one serves; 1 the old one goes on; 2 wrong usage; 3 no gateway answers.\n"},
     {"test", command_tool,
      "usage: tidegate test [FILE.spec.lua ...]\n"
      "Runs specs (default: plugins/*.spec.lua), each against real gateways on free ports.\n"
@@ -375,6 +462,7 @@ print_overview(FILE *out)
 int
 main(int argc, char **argv)
 {
+    command_line = argv;
     if (argc < 2) {
         print_overview(stderr);
         return EXIT_USAGE;

@@ -13,8 +13,6 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "process/control.h"
-#include "process/fleet.h"
 #include "process/watch.h"
 
 enum {
@@ -30,9 +28,10 @@ struct tg_master {
     struct tg_loop *loop;
     struct tg_fleet fleet;
     struct tg_fleet_hooks hooks;
-    struct tg_control *control;
+    struct tg_succession succession;
+    struct tg_succession_hooks succession_hooks;
     struct tg_watch *watch;
-    struct event *signals[7];
+    struct event *signals[8];
     struct event *check;
     struct event *overdue;
     struct tg_compiler compiler;
@@ -44,6 +43,7 @@ struct tg_master {
     uint64_t serials;
     bool again; /* something changed while a reload was under way */
     bool rolling_back;
+    bool failed;              /* the exit status is 1 */
     struct tg_err last_error; /* of the last reload; empty: it went well */
     double started;
 };
@@ -62,7 +62,7 @@ end_reload(struct tg_master *master, bool ok, const char *text)
     master->waiting_count = master->later;
     master->later = 0;
     (void)event_del(master->overdue);
-    if (master->again) {
+    if (!tg_succession_resume(&master->succession) && master->again) {
         master->again = false;
         start_reload(master);
     }
@@ -203,7 +203,10 @@ static void
 on_died(void *arg, struct tg_slot *slot)
 {
     struct tg_master *master = arg;
-    if (master->next != NULL && slot->asked && !slot->prepared) {
+    if (master->fleet.waits) {
+        master->failed = true; /* the master before us goes on */
+        tg_loop_stop(master->loop);
+    } else if (master->next != NULL && slot->asked && !slot->prepared) {
         abandon(master, "a worker died while it built the generation");
     } else if (master->fleet.ending && tg_fleet_running(&master->fleet) == 0) {
         tg_loop_stop(master->loop);
@@ -215,7 +218,7 @@ static void
 on_forked(void *arg)
 {
     struct tg_master *master = arg;
-    tg_control_forget(master->control);
+    tg_succession_forget(&master->succession);
     tg_watch_forget(master->watch);
 }
 
@@ -246,7 +249,7 @@ start_reload(struct tg_master *master)
     if (master->fleet.ending) {
         return;
     }
-    if (is_reloading(master)) {
+    if (is_reloading(master) || tg_succession_is_busy(&master->succession)) {
         master->again = true;
         return;
     }
@@ -313,8 +316,8 @@ roll_back(struct tg_master *master, struct tg_control_client *client, const char
                           *id == '\0' ? "there is no generation before this one\n" : "no such generation\n");
         return;
     }
-    if (is_reloading(master)) {
-        tg_control_answer(client, false, "a reload is under way; try again\n");
+    if (is_reloading(master) || tg_succession_is_busy(&master->succession)) {
+        tg_control_answer(client, false, "a reload or an upgrade is under way; try again\n");
         return;
     }
     const int fd = dup(old->fd);
@@ -375,6 +378,9 @@ put_status(const struct tg_master *master, char *out, size_t size)
     if (master->last_error.text[0] != '\0' && n < size) {
         n += (size_t)snprintf(out + n, size - n, "the last reload was refused:\n%s\n", master->last_error.text);
     }
+    if (master->succession.error[0] != '\0' && n < size) {
+        n += (size_t)snprintf(out + n, size - n, "the last upgrade failed:\n%s\n", master->succession.error);
+    }
     return n;
 }
 
@@ -382,7 +388,11 @@ static void
 on_command(void *arg, struct tg_control_client *client, const char *line)
 {
     struct tg_master *master = arg;
-    if (strcmp(line, "reload") == 0) {
+    if (tg_control_fd(master->succession.control) < 0) {
+        tg_control_answer(client, false, "the gateway was upgraded a moment ago; ask again\n");
+    } else if (strcmp(line, "upgrade") == 0) {
+        tg_succession_ask(&master->succession, client);
+    } else if (strcmp(line, "reload") == 0) {
         wait_for_reload(master, client);
     } else if (strncmp(line, "rollback ", 9) == 0) {
         roll_back(master, client, line + 9);
@@ -407,7 +417,7 @@ reap(struct tg_master *master)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == master->compiler.pid) {
             compiled(master, status);
-        } else {
+        } else if (!tg_upgrade_reaped(&master->succession.upgrade, pid, status)) {
             (void)tg_fleet_reaped(&master->fleet, pid, status);
         }
     }
@@ -417,6 +427,7 @@ static void
 end_workers(struct tg_master *master, int number)
 {
     master->fleet.ending = true;
+    tg_succession_cancel(&master->succession);
     if (tg_fleet_running(&master->fleet) == 0) {
         tg_loop_stop(master->loop);
     }
@@ -439,6 +450,9 @@ on_signal(evutil_socket_t number, short what, void *arg)
     case SIGUSR1:
         (void)tg_fleet_send(&master->fleet, &reopen, -1);
         break;
+    case SIGUSR2:
+        tg_succession_ask(&master->succession, NULL);
+        break;
     case SIGQUIT:
         end_workers(master, SIGQUIT);
         break;
@@ -454,12 +468,13 @@ on_check(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     tg_fleet_check(&master->fleet);
+    tg_succession_check(&master->succession);
 }
 
 static enum tg_rc
 open_events(struct tg_master *master)
 {
-    static const int numbers[] = {SIGCHLD, SIGHUP, SIGUSR1, SIGQUIT, SIGTERM, SIGINT};
+    static const int numbers[] = {SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGTERM, SIGINT};
     static const struct timeval every = {0, CHECK_EVERY * 1000L};
     struct event_base *base = tg_loop_base(master->loop);
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -474,6 +489,34 @@ open_events(struct tg_master *master)
         return TG_ENOMEM;
     }
     return TG_OK;
+}
+
+static bool
+reloads(const void *arg)
+{
+    return is_reloading(arg);
+}
+
+static void
+on_left(void *arg)
+{
+    struct tg_master *master = arg;
+    tg_watch_free(master->watch);
+    master->watch = NULL;
+    end_reload(master, false, "the gateway was upgraded meanwhile, with the configuration that it found; ask again\n");
+    if (tg_fleet_running(&master->fleet) == 0) {
+        tg_loop_stop(master->loop);
+    }
+}
+
+static void
+on_stayed(void *arg)
+{
+    struct tg_master *master = arg;
+    if (master->again) {
+        master->again = false;
+        start_reload(master);
+    }
 }
 
 static void
@@ -499,13 +542,15 @@ open_master(struct tg_master *master, struct tg_err *err)
     master->hooks = (struct tg_fleet_hooks){on_message, on_died, on_forked, master};
     master->fleet.watchdog = options->watchdog;
     master->fleet.drain_timeout = options->drain_timeout;
+    master->fleet.privilege = &options->privilege;
     if (master->loop == NULL || open_events(master) != TG_OK ||
         tg_fleet_init(&master->fleet, master->loop, options->workers, &master->hooks) != TG_OK) {
         return tg_err_set(err, TG_ENOMEM, "memory is short");
     }
     master->started = tg_loop_wall(master->loop);
-    master->control = tg_control_open(master->loop, options->control, on_command, master, err);
-    if (master->control == NULL || tg_fleet_provide(&master->fleet, first->manifest, false, err) != TG_OK) {
+    if (tg_succession_open(&master->succession, master->loop, err) != TG_OK ||
+        tg_fleet_provide(&master->fleet, first->manifest, false, err) != TG_OK ||
+        tg_succession_begin(&master->succession, err) != TG_OK) {
         return TG_ESYSTEM;
     }
     if (options->watch) {
@@ -531,15 +576,21 @@ tg_master_run(const struct tg_options *options)
         return 1;
     }
     master->options = options;
-    if (open_master(master, &err) != TG_OK) {
+    master->succession_hooks = (struct tg_succession_hooks){on_command, reloads, on_left, on_stayed, master};
+    master->succession.options = &options->succession;
+    master->succession.hooks = &master->succession_hooks;
+    tg_privilege_guard(&options->privilege);
+    if (tg_succession_init(&master->succession, &master->fleet, &err) != TG_OK || open_master(master, &err) != TG_OK) {
         (void)fprintf(stderr, "tidegate: %s\n", err.text);
-        tg_control_close(master->control);
+        tg_succession_close(&master->succession, err.text);
         return 1;
     }
     tg_fleet_start(&master->fleet);
-    tg_log(TG_LOG_INFO, "generation %s is live with %u worker%s", master->current->id, options->workers,
-           options->workers == 1 ? "" : "s");
+    if (!master->fleet.waits) {
+        tg_log(TG_LOG_INFO, "generation %s is live with %u worker%s", master->current->id, options->workers,
+               options->workers == 1 ? "" : "s");
+    }
     tg_loop_run(master->loop);
-    tg_control_close(master->control);
-    return 0;
+    tg_succession_close(&master->succession, master->failed ? "a worker ended while it started" : NULL);
+    return master->failed ? 1 : 0;
 }

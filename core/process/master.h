@@ -8,10 +8,12 @@
 #define TG_PROCESS_MASTER_H
 
 #include "process/generation.h"
+#include "process/succession.h"
 
 struct tg_options {
     struct tg_source source;
-    const char *control; /* path of the control socket */
+    struct tg_succession_options succession;
+    struct tg_privilege privilege;
     unsigned workers;
     unsigned watchdog;      /* seconds without a heartbeat before a worker is killed */
     unsigned drain_timeout; /* seconds */

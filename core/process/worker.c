@@ -58,6 +58,7 @@ struct tg_worker {
     struct event *channel;
     struct event *beat;
     struct event *signals[4];
+    bool waits;            /* accepts nothing yet: another master's workers do */
     uint64_t drain_until;  /* milliseconds; 0: not draining */
     uint64_t orphan_until; /* milliseconds; 0: the master lives */
 };
@@ -161,7 +162,7 @@ apply_limits(struct tg_worker *worker, const struct tg_manifest *manifest)
 static void
 listen_on_places(struct tg_worker *worker)
 {
-    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+    for (unsigned i = 0; i < TG_LISTENERS_MAX && !worker->waits; i++) {
         struct place *place = &worker->places[i];
         if (place->listener == NULL && place->fd >= 0) {
             place->listener = tg_listener_new(worker->loop, place->fd, on_accepted, place);
@@ -358,6 +359,10 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
             tg_sink_reopen(worker->host.sinks[i]);
         }
         break;
+    case TG_CHANNEL_ACCEPT:
+        worker->waits = false;
+        listen_on_places(worker);
+        break;
     default:
         break;
     }
@@ -377,7 +382,9 @@ on_channel(evutil_socket_t channel, short what, void *arg)
     while ((rc = tg_channel_receive(channel, &message, &fd)) == TG_OK) {
         handle(worker, &message, fd);
     }
-    if (rc != TG_AGAIN) {
+    if (rc != TG_AGAIN && worker->waits) {
+        tg_loop_stop(worker->loop); /* the master that had nothing to say yet has failed */
+    } else if (rc != TG_AGAIN) {
         /* The master is gone: serve on for a while, so that a restart finds no gap, then end in order. */
         tg_log(TG_LOG_ERROR, "the master has ended; serving on for %d s", ORPHAN_TIME);
         (void)event_del(worker->channel);
@@ -532,6 +539,7 @@ static enum tg_rc
 open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
 {
     worker->start = start;
+    worker->waits = start->waits;
     worker->loop = tg_loop_new();
     if (worker->loop == NULL || tg_peers_init(&worker->proxy.peers, worker->loop) != TG_OK) {
         return TG_ENOMEM;
@@ -577,6 +585,10 @@ tg_worker_run(const struct tg_worker_start *start)
     (void)snprintf(who, sizeof who, "worker %u", start->slot);
     tg_log_set(tg_log_get_level(), who);
     (void)prctl(PR_SET_NAME, who);
+    if (tg_privilege_drop(start->privilege, &err) != TG_OK) {
+        tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
+        return 1;
+    }
     if (worker == NULL || open_worker(worker, start) != TG_OK) {
         tg_log(TG_LOG_ERROR, "cannot start: memory is short");
         return 1;

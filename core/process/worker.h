@@ -1,7 +1,7 @@
 /*
  * worker.h - a process that serves: one loop, one proxy, the current generation and those that are ending.
  *
- * Owns: its connections. Used by: master.c, which forks it. Shares nothing but the memory zones.
+ * Owns: its connections. Used by: fleet.c, which forks it. Shares nothing but the memory zones.
  */
 #ifndef TG_PROCESS_WORKER_H
 #define TG_PROCESS_WORKER_H
@@ -31,6 +31,8 @@ struct tg_worker_start {
     const struct tg_worker_dict *dicts;
     unsigned dict_count;
     unsigned drain_timeout; /* seconds */
+    bool waits;             /* accepts nothing before TG_CHANNEL_ACCEPT, and ends at once when the master does */
+    const struct tg_privilege *privilege;
 };
 
 /* Serves until it is told to end; returns the exit status. */

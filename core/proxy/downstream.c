@@ -6,7 +6,11 @@
 #include "base/mem.h"
 #include "net/proxy_protocol.h"
 
-enum { LINGER_BYTES = 64 * 1024, LINGER_TIME = 2000 };
+enum {
+    LINGER_BYTES = 64 * 1024,
+    LINGER_TIME = 2000,
+    LAST_REQUEST_TIME = 1000 /* milliseconds that an idle connection is kept in a drain */
+};
 
 static void
 start_exchange(struct tg_downstream *down)
@@ -138,7 +142,7 @@ on_expired(struct tg_deadline *deadline)
     if (down->exchange != NULL) {
         down->proxy->hooks->expired(down->exchange);
     } else {
-        if (down->mode == TG_DOWNSTREAM_OPEN) {
+        if (down->mode == TG_DOWNSTREAM_OPEN && !(down->proxy->draining && down->requests > 0)) {
             tg_proxy_limited(down->proxy, down->requests == 0 ? TG_LIMIT_HEADER_TIMEOUT : TG_LIMIT_KEEPALIVE_TIMEOUT);
         }
         tg_downstream_close(down, false);
@@ -235,6 +239,19 @@ tg_downstream_linger(struct tg_downstream *down)
     tg_downstream_again(down);
 }
 
+/*
+ * In a drain, also when the answer began before it and promised to keep the connection, the next request is told to be
+ * the last. To close at once would lose it when it is on its way: of clients that ask without a pause, nearly all were
+ * hit.
+ */
+static void
+wait_for_request(struct tg_downstream *down)
+{
+    const uint64_t idle = tg_downstream_config(down)->keepalive_timeout;
+    const bool last = down->proxy->draining && idle > LAST_REQUEST_TIME;
+    tg_deadline_set(down->proxy->loop, &down->deadline, last ? LAST_REQUEST_TIME : idle);
+}
+
 void
 tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange)
 {
@@ -243,7 +260,7 @@ tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange)
         tg_downstream_again(down);
         return;
     }
-    tg_deadline_set(down->proxy->loop, &down->deadline, tg_downstream_config(down)->keepalive_timeout);
+    wait_for_request(down);
     if (down->transport.readable) {
         tg_downstream_again(down);
     }
@@ -253,15 +270,10 @@ void
 tg_proxy_drain(struct tg_proxy *proxy)
 {
     proxy->draining = true;
-    struct tg_downstream *down = proxy->connections;
-    while (down != NULL) {
-        struct tg_downstream *next = down->next;
-        /* One with unread bytes has a request coming: it is answered first. */
-        if (down->exchange == NULL && down->mode == TG_DOWNSTREAM_OPEN && !down->transport.readable &&
-            tg_transport_peek(&down->transport) == TG_AGAIN && down->requests > 0) {
-            tg_downstream_close(down, false);
+    for (struct tg_downstream *down = proxy->connections; down != NULL; down = down->next) {
+        if (down->exchange == NULL && down->mode == TG_DOWNSTREAM_OPEN && down->requests > 0) {
+            wait_for_request(down);
         }
-        down = next;
     }
 }
 

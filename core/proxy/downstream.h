@@ -123,7 +123,7 @@ void tg_proxy_limited(struct tg_proxy *proxy, enum tg_limit limit);
 /* Drives the connection's exchange in the next turn. */
 void tg_downstream_again(struct tg_downstream *down);
 
-/* From now on no connection is kept alive; idle ones are closed. */
+/* From now on no connection is kept alive; idle ones are closed when a request that is on its way has had time. */
 void tg_proxy_drain(struct tg_proxy *proxy);
 
 /* The address of the client as text, NUL-terminated; returns its length. */

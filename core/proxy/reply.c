@@ -196,6 +196,9 @@ tg_reply_phases(struct tg_exchange *x)
     }
     if (x->entered && !x->decided) {
         tg_stream_pump(x);
+        if (x->flow[TG_SIDE_REQUEST].hungry && x->abi.attempt == 0) {
+            tg_request_pump(x);
+        }
         return TG_STEP_WAIT;
     }
     if (x->entered && x->outcome == TG_OK && is_body_lost(x)) {
@@ -238,6 +241,7 @@ cut(struct tg_exchange *x, const char *why)
     }
     tg_relay_fini(&x->back);
     if (x->flow[TG_SIDE_RESPONSE].failed == TG_ESCRIPT) {
+        x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE; /* as above */
         tg_exchange_fail(x, 500, "a policy failed");
     } else {
         tg_exchange_fail(x, 502, "the upstream sent an invalid response");
@@ -249,6 +253,9 @@ enum tg_step
 tg_reply_relay(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
+    if (x->flow[TG_SIDE_REQUEST].hungry && x->abi.attempt == 0) {
+        tg_request_pump(x);
+    }
     const bool stream = x->flow[TG_SIDE_RESPONSE].writes;
     const enum tg_relay_result result =
         stream ? tg_stream_step(x, TG_SIDE_RESPONSE, &fault) : tg_relay_step(&x->back, &fault);

@@ -376,8 +376,8 @@ tg_request_discard(struct tg_exchange *x)
 }
 
 /* A policy waits for the body, or for a piece of it: goes on reading it. */
-static void
-pump_body(struct tg_exchange *x)
+void
+tg_request_pump(struct tg_exchange *x)
 {
     struct tg_flow *flow = &x->flow[TG_SIDE_REQUEST];
     tg_request_waited_body(x);
@@ -448,7 +448,7 @@ tg_request_phases(struct tg_exchange *x)
         x->outcome = (int8_t)rc;
     }
     if (x->buffered.wanted || x->flow[TG_SIDE_REQUEST].hungry) {
-        pump_body(x);
+        tg_request_pump(x);
     }
     return x->decided ? act_on_verdict(x) : TG_STEP_WAIT;
 }

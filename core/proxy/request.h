@@ -22,6 +22,9 @@ TG_MUST_CHECK enum tg_rc tg_request_want_body(struct tg_exchange *exchange, size
 /* The next piece of the body, valid until the next call; none: its end. TG_AGAIN, or an error as of want_body. */
 TG_MUST_CHECK enum tg_rc tg_request_piece(struct tg_exchange *exchange, struct tg_slice *data);
 
+/* Goes on reading for a policy that waits: see exchange->buffered.wanted and the flow of the request. */
+void tg_request_pump(struct tg_exchange *exchange);
+
 /* A wait for the request's body begins, with its deadline; and ends. */
 void tg_request_wait_body(struct tg_exchange *exchange);
 void tg_request_waited_body(struct tg_exchange *exchange);

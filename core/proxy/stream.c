@@ -21,7 +21,7 @@ is_flowing(const struct tg_exchange *x, enum tg_abi_side side)
 static bool
 is_over(const struct tg_exchange *x, enum tg_abi_side side)
 {
-    return side == TG_SIDE_REQUEST && x->state > TG_STATE_AWAIT;
+    return side == TG_SIDE_REQUEST && x->state > TG_STATE_AWAIT && x->abi.attempt > 0;
 }
 
 bool
@@ -122,7 +122,9 @@ read_request(struct tg_exchange *x, struct tg_slice *data)
     if (x->buffered.whole) {
         return take_whole(flow, &x->buffered, data);
     }
-    if (x->state != TG_STATE_REQUEST || x->down == NULL) {
+    /* A handler may also read while it answers. */
+    const bool ours = x->state == TG_STATE_REQUEST || (x->abi.attempt == 0 && x->state <= TG_STATE_RELAY);
+    if (!ours || x->down == NULL) {
         return is_flowing(x, TG_SIDE_REQUEST) ? pull_flowing(x, TG_SIDE_REQUEST, data) : TG_EINVAL;
     }
     enum tg_rc rc = tg_request_piece(x, data);

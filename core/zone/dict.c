@@ -13,7 +13,7 @@
 #include "base/mem.h"
 
 enum {
-    MAGIC = 0x7464d1c7,
+    MAGIC = 0x7464d1c7, /* changes with any struct below: a newer program is handed what an older one made */
     SHARDS = 16,
     CLASS_MIN = 6,  /* 64 bytes */
     CLASS_MAX = 20, /* 1 MiB */

@@ -130,7 +130,7 @@ def test_a_port_that_is_taken_is_exit_1(tmp_path):
 
 
 def test_every_command_has_help_and_wrong_usage_is_2():
-    for command in ("run", "check", "reload", "rollback", "status", "stop", "version", "test", "doc"):
+    for command in ("run", "check", "reload", "rollback", "status", "stop", "upgrade", "version", "test", "doc"):
         out = subprocess.run([BINARY, command, "--help"], capture_output=True, text=True, timeout=20)
         assert out.returncode == 0 and out.stdout.startswith(f"usage: tidegate {command}"), out
     for words in ([], ["nonsense"], ["run"], ["run", "--workers", "none", "x"], ["status", "--wrong"]):

@@ -322,6 +322,7 @@ tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t b
         return TG_ESTALE;
     }
     tg_exchange_respond(exchange, (unsigned)status);
+    x->source = TG_SOURCE_LUA;
     const enum tg_rc rc = tg_exchange_make(exchange, &exchange->answer, tg_slice_of(body, body_len));
     if (rc == TG_OK) {
         x->verdict = TG_VERDICT_RESPOND;

@@ -1,0 +1,222 @@
+"""What plugins run beside a request: around, tasks, timers, hooks, calls that stream; each against a real gateway."""
+import sys
+import threading
+import time
+
+import pytest
+from gateway import ROOT, Gateway
+
+sys.path.append(str(ROOT / "tests/conformance"))
+from client import Client  # noqa: E402
+
+CONFIG = """
+api = 1
+listen { name = "front", address = "127.0.0.1", port = @PORT@ }
+listen { name = "back", address = "127.0.0.1", port = @PORT2@ }
+http { allow = { "127.0.0.1" } }
+dict "seen" { size = "1MiB" }
+upstream "o" { targets = { "http://127.0.0.1:@PORT2@" } }
+upstream "dead" { targets = { "http://127.0.0.1:1" } }
+route "flaky" { listen = "back", path = "/flaky", handler = function()
+  if tg.dict("seen"):incr("flaky") % 3 ~= 0 then tg.sleep(5) end
+  return tg.respond(200, "at last")
+end }
+route "slow" { listen = "back", path = "/slow", handler = function() return tg.respond(200, function(write)
+  for i = 1, 5 do write("line " .. i .. "\\n") tg.sleep(0.03) end
+end) end }
+route "stall" { listen = "back", path = "/stall", handler = function() return tg.respond(200, function(write) write "begun" tg.sleep(2) end) end }
+route "echo" { listen = "back", path = "/echo", handler = function(ctx) return tg.respond(200, assert(ctx.req:text())) end }
+route "key" { listen = "back", path = "/key", handler = function(ctx) return tg.respond(200, ctx.req.headers["Idempotency-Key"] or "none") end }
+route "redirect" { listen = "back", path = "/redirect/{n}", handler = function(ctx)
+  local n = tonumber(ctx.req.params.n)
+  return tg.redirect(n == 0 and "/ok" or "/redirect/" .. n - 1)
+end }
+route "ok" { listen = "back", path = "/*", handler = function() return tg.respond(200, "ok") end }
+"""
+
+
+def route(name, body, more=""):
+    return f'route "{name}" {{ listen = "front", path = "/{name}", {more} handler = function(ctx) {body} end }}\n'
+
+
+def to(name, uses, upstream="o"):
+    return f'route "{name}" {{ listen = "front", path = "/{name}/*", strip_path = true, to = "{upstream}", use = {{ {uses} }} }}\n'
+
+
+AROUND = {
+    "time": "return { doc = 'x', around = function(ctx) local before = tg.now() local res = ctx:next() "
+            "res.headers['X-Seen'] = res.source .. ' ' .. res.status end }",
+    "fallback": "return { doc = 'x', around = function(ctx) local res = ctx:next() if res.status >= 500 then return tg.respond(200, 'fallback') end end }",
+    "short": "return { doc = 'x', around = function() return tg.respond(203, 'short') end }",
+    "forgets": "return { doc = 'x', around = function() end }",
+    "twice": "return { doc = 'x', around = function(ctx) ctx:next() ctx:next() end }",
+    "raises": "return { doc = 'x', around = function(ctx) ctx:next() error 'after' end }",
+    "throws": "return { doc = 'x', around = function(ctx) ctx:next() error(tg.respond(207, 'thrown')) end }",
+    "denies": "return { doc = 'x', access = function() return tg.respond(403, 'no') end }",
+    "marks": "return { doc = 'x', response = function(ctx) ctx.res:add_header('X-Order', 'marks') end }",
+    "marks-too": "return { doc = 'x', response = function(ctx) ctx.res:add_header('X-Order', 'too') end }",
+    "reads": "return { doc = 'x', around = function(ctx) local res = ctx:next() res:set_body(assert(res:text()):upper()) end }",
+}
+ROUTES = (to("timed", '"time"') + to("dead", '"time", "fallback"', "dead") + to("deadly", '"fallback", "time"', "dead") + to("short", '"time", "short"')
+          + to("forgets", '"forgets"') + to("twice", '"twice"') + to("raises", '"raises"') + to("throws", '"time", "throws"') + to("denied", '"time", "denies"')
+          + to("order", '"marks", "time", "marks-too"') + to("reads", '"reads"') + to("never", '{ "short", when = function() return false end }, "time"'))
+
+
+@pytest.fixture(scope="module")
+def around():
+    with Gateway(CONFIG + ROUTES, plugins=AROUND) as gw:
+        yield gw
+
+
+@pytest.mark.parametrize("path, status, text, seen", [
+    ("/timed/x", 200, b"ok", "upstream 200"), ("/timed/slow", 200, None, "upstream 200"), ("/dead/x", 200, b"fallback", "plugin 200"),
+    ("/deadly/x", 200, b"fallback", None), ("/short/x", 203, b"short", "plugin 203"), ("/forgets/x", 500, None, None), ("/twice/x", 500, None, None),
+    ("/raises/x", 500, None, None), ("/throws/x", 207, b"thrown", "plugin 207"), ("/denied/x", 403, b"no", "plugin 403"), ("/reads/x", 200, b"OK", None),
+    ("/never/x", 200, b"ok", "upstream 200"),
+])
+def test_around_wraps_what_comes_after_it(around, path, status, text, seen):
+    for _ in range(3):
+        answer = around.request(path)
+        assert (answer.status, answer.headers["X-Seen"]) == (status, seen), around.log()[-2000:]
+        assert text is None or answer.text == text
+
+
+def test_response_phases_run_from_the_inside_out(around):
+    assert around.request("/order/x").headers.get_all("X-Order") == ["too", "marks"]
+
+
+def test_around_holds_when_many_are_under_way(around):
+    statuses = []
+    threads = [threading.Thread(target=lambda: statuses.append(around.request("/timed/slow").headers["X-Seen"])) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == ["upstream 200"] * 50
+    assert around.command("reload").returncode == 0
+    end = time.monotonic() + 8
+    while "in 1 generation\n" not in around.command("status").stdout:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+BODIES = {
+    "completed": """local out = {} for name, value, err in tg.as_completed({
+      slow = function() tg.sleep(0.2) return "s" end, fast = function() return "f" end,
+      late = { function() tg.sleep(5) end, timeout = 0.1, optional = true },
+      bad = { function() error "x" end, optional = true } }) do out[#out + 1] = name .. "=" .. tostring(value or err.code) end
+      return tg.respond(200, table.concat(out, " "))""",
+    "limited": """local now, most, list = 0, 0, {} for i = 1, 12 do list[i] = function() now = now + 1 most = math.max(most, now) tg.sleep(0.01)
+      now = now - 1 return i end end
+      local data = tg.fetch_all(list, { limit = 3 }) return tg.respond(200, most .. " " .. #data .. " " .. data[12])""",
+    "depends": """local data = assert(tg.fetch_all({ a = function(r) return r.b + r.c end, b = function(r) return r.c * 2 end, c = function() return 5 end },
+      { limit = 1 })) return tg.respond(200, tostring(data.a))""",
+    "first": """local v, name = tg.first { a = function() tg.sleep(1) return 1 end, b = function() tg.sleep(0.02) return 2 end, c = function() error "x" end }
+      return tg.respond(200, name .. v)""",
+    "staggered": """local begun = 0 local v = tg.first({ function() begun = begun + 1 tg.sleep(0.01) return "quick" end,
+      function() begun = begun + 1 return "hedge" end }, { stagger = 0.2 }) return tg.respond(200, v .. begun)""",
+    "hedged": """local v = tg.first({ function() tg.sleep(1) return "slow" end, function() return "hedge" end }, { stagger = 0.05 })
+      return tg.respond(200, v)""",
+    "none": "local v, err = tg.first { a = function() error 'x' end } return tg.respond(200, tostring(v) .. err.code)",
+    "within": """local v, err = tg.within(0.05, function() tg.sleep(1) end) local a, b = tg.within(1, function(x) return x, 2 end, 1)
+      return tg.respond(200, tostring(v) .. err.code .. a .. b)""",
+    "nested": """local seen = tg.dict "seen" local v, err = tg.within(0.05, function() tg.defer(function() seen:incr("deferred") end)
+      tg.spawn(function() tg.sleep(0.1) seen:incr("survived") end) tg.sleep(1) end) tg.sleep(0.2)
+      return tg.respond(200, err.code .. " " .. tostring(seen:get "deferred") .. " " .. tostring(seen:get "survived"))""",
+    "raising": "local ok, err = pcall(tg.within, 1, function() error 'inside' end) return tg.respond(200, tostring(ok) .. tostring(err))",
+    "background": """tg.background("later", function() tg.sleep(0.05) tg.dict("seen"):incr("later") end)
+      return tg.respond(200, tostring(tg.dict("seen"):get "later"))""",
+    "streamed": "return tg.respond(200, assert(tg.upstream('o'):get('/slow', { stream = true })))",
+    "lines": """local out = {} for line in assert(tg.upstream('o'):get('/slow', { stream = true })):lines() do out[#out + 1] = line end
+      return tg.respond(200, table.concat(out, ","))""",
+    "stalled": """local res = assert(tg.upstream('o'):get('/stall', { stream = true, timeout = 0.2 })) local out = {}
+      local ok, err = pcall(function() for piece in res:chunks() do out[#out + 1] = piece end end)
+      return tg.respond(200, out[1] .. " " .. tostring(err.code))""",
+    "upload": """local res = assert(tg.upstream('o'):post('/echo', function(write) for i = 1, 3 do write("part" .. i) tg.sleep(0.01) end end))
+      return tg.respond(200, res:text())""",
+    "upload-raises": """local ok, err = pcall(function() return tg.upstream('o'):post('/echo', function(write) write "x" error "broken" end) end)
+      return tg.respond(200, tostring(ok) .. tostring(err))""",
+    "retried": "return tg.respond(200, assert(tg.upstream('o'):get('/flaky', { timeout = 0.1, retries = 2 })).body)",
+    "keyed": "return tg.respond(200, assert(tg.upstream('o'):post('/key', 'x', { retries = 1, idempotency_key = 'abc' })).body)",
+    "url": "return tg.respond(200, assert(tg.http.get('http://127.0.0.1:@PORT2@/redirect/3', { redirect = 5 })).body)",
+    "too-many": "return tg.respond(200, tostring(assert(tg.http.get('http://127.0.0.1:@PORT2@/redirect/5', { redirect = 2 })).status))",
+    "denied": """local out = {} for _, host in ipairs { "localhost", "[::1]", "0.0.0.0", "127.1.2.3", "[::ffff:127.0.0.1]", "169.254.169.254" } do
+      local res, err = tg.http.get("http://" .. host .. ":@PORT2@/") out[#out + 1] = res and "open" or err.code end
+      return tg.respond(200, table.concat(out, " "))""",
+    "waits": "tg.sleep(0.3) return tg.respond(200, 'never')",
+}
+EXPECTED = {
+    "completed": b"fast=f late=timeout slow=s", "limited": b"3 12 12", "depends": b"15", "first": b"b2", "staggered": b"quick1", "hedged": b"hedge",
+    "none": b"nilerror", "within": b"niltimeout12", "nested": b"timeout 1 nil", "streamed": b"".join(b"line %d\n" % n for n in range(1, 6)),
+    "lines": b"line 1,line 2,line 3,line 4,line 5", "stalled": b"begun timeout", "upload": b"part1part2part3", "retried": b"at last", "keyed": b"abc",
+    "url": b"ok", "too-many": b"302", "denied": b"denied denied denied denied denied denied",
+}
+HOOKS = """
+return { doc = "Has hooks.",
+  start = function()
+    tg.every(0.05, function() tg.dict("seen"):incr("ticks") error "does not end it" end)
+    tg.after(0.05, function() tg.dict("seen"):incr("after") end)
+    tg.every(0.05, function() tg.dict("seen"):incr("each") end, { on = "each" })
+  end,
+  stop = function(_, _, why) tg.sleep(0.02) tg.dict("seen"):incr("stop-" .. why) end,
+  access = function() end,
+}
+"""
+LOOK = """local seen, out = tg.dict "seen", {}
+for _, key in ipairs { "ticks", "after", "each", "stop-reload", "later", "left" } do out[key] = seen:get(key) or 0 end
+return tg.respond(200, out)"""
+
+
+@pytest.fixture(scope="module")
+def gw():
+    text = CONFIG + 'use { "hooks" }\n' + "".join(route(name, body) for name, body in BODIES.items()) + route("look", LOOK)
+    text += route("leaves", 'tg.defer(function() tg.dict("seen"):incr("left") end) tg.sleep(5) return tg.respond(200)')
+    with Gateway(text, plugins={"hooks": HOOKS}, workers=2) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_library_does_what_it_says(gw, name):
+    answer = gw.request("/" + name)
+    found = answer.text.replace(b"bad=error ", b"") if name == "completed" else answer.text
+    assert (answer.status, found) == (200, EXPECTED[name]), gw.log()[-3000:]
+
+
+def test_what_a_function_raises_is_raised_where_it_was_asked_for(gw):
+    assert b"inside" in gw.request("/raising").text and b"broken" in gw.request("/upload-raises").text
+
+
+def look(gw):
+    import json
+    return json.loads(gw.request("/look").text)
+
+
+def wait(gw, condition):
+    end = time.monotonic() + 5
+    while not condition(look(gw)):
+        assert time.monotonic() < end, look(gw)
+        time.sleep(0.02)
+
+
+def test_background_goes_on_and_what_was_deferred_runs_when_the_client_has_gone(gw):
+    gw.request("/background")
+    wait(gw, lambda seen: seen["later"] >= 1)
+    with Client(gw.port) as client:
+        client.send(b"GET /leaves HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.05)
+        client.socket.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER: a reset, since an end alone is no leaving
+    wait(gw, lambda seen: seen["left"] == 1)
+
+
+def test_timers_tick_once_a_gateway_and_end_with_their_generation(gw):
+    before = look(gw)
+    time.sleep(0.5)
+    after = look(gw)
+    assert after["after"] == 1 and 4 <= after["ticks"] - before["ticks"] <= 14 and after["each"] - before["each"] > after["ticks"] - before["ticks"]
+    for n in range(3):
+        gw.write("gateway.lua", (gw.folder / "gateway.lua").read_text() + "-- again\n")
+        assert gw.command("reload").returncode == 0
+    wait(gw, lambda seen: seen["stop-reload"] == 6)
+    before = look(gw)
+    time.sleep(0.5)
+    assert 4 <= look(gw)["ticks"] - before["ticks"] <= 14, "the timers of the old generations are gone"

@@ -238,6 +238,10 @@ TG_ABI int tg_abi_dict_open(const char *name, size_t name_len);
 TG_ABI int tg_abi_dict_get(uint32_t dict, const char *key, size_t key_len);
 TG_ABI int tg_abi_dict_set(uint32_t dict, const char *key, size_t key_len, uint32_t type, const char *value,
                            size_t value_len, double number, double ttl, int only_new);
+/* Each value: type, bytes, number. -TG_EBUSY: what is there is not `old`. */
+TG_ABI int tg_abi_dict_compare_set(uint32_t dict, const char *key, size_t key_len, uint32_t old_type, const char *old,
+                                   size_t old_len, double old_number, uint32_t type, const char *value,
+                                   size_t value_len, double number, double ttl);
 TG_ABI int tg_abi_dict_incr(uint32_t dict, const char *key, size_t key_len, double by, double ttl);
 /* The same for the key `scope` + `key`, which Lua need not join. */
 TG_ABI int tg_abi_dict_incr_in(uint32_t dict, const char *scope, size_t scope_len, const char *key, size_t key_len,

@@ -97,6 +97,16 @@ tg_abi_dict_set(uint32_t dict, const char *key, size_t key_len, uint32_t type, c
 }
 
 int
+tg_abi_dict_compare_set(uint32_t dict, const char *key, size_t key_len, uint32_t old_type, const char *old,
+                        size_t old_len, double old_number, uint32_t type, const char *value, size_t value_len,
+                        double number, double ttl)
+{
+    const struct tg_dict_value expected = {(enum tg_dict_type)old_type, old_number, old, old_len};
+    const struct tg_dict_value stored = {(enum tg_dict_type)type, number, value, value_len};
+    return tg_dict_compare_set(dict_of(dict), key, key_len, now(), milliseconds(ttl), &expected, &stored);
+}
+
+int
 tg_abi_dict_incr(uint32_t dict, const char *key, size_t key_len, double by, double ttl)
 {
     return tg_dict_incr(dict_of(dict), key, key_len, now(), milliseconds(ttl), by, &tg_abi_vm.number);

@@ -415,6 +415,48 @@ tg_dict_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint6
     return rc;
 }
 
+static bool
+is_equal(struct tg_dict *dict, uint32_t offset, const struct tg_dict_value *expected)
+{
+    if (offset == 0 || expected->type == TG_DICT_NIL) {
+        return offset == 0 && expected->type == TG_DICT_NIL;
+    }
+    const struct entry *entry = at(dict, offset);
+    if (entry->type != expected->type) {
+        return false;
+    }
+    if (expected->type == TG_DICT_NUMBER || expected->type == TG_DICT_BOOLEAN) {
+        return entry->number <= expected->number && entry->number >= expected->number;
+    }
+    return entry->value_len == expected->n &&
+           memcmp((const char *)(entry + 1) + entry->key_len, expected->p, expected->n) == 0;
+}
+
+enum tg_rc
+tg_dict_compare_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
+                    const struct tg_dict_value *expected, const struct tg_dict_value *value)
+{
+    struct shard *shard;
+    uint32_t hash;
+    enum tg_rc rc = lock(dict, key, n, &shard, &hash);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    const uint32_t offset = find(dict, shard, hash, key, n, now);
+    if (!is_equal(dict, offset, expected)) {
+        rc = TG_EBUSY;
+    } else {
+        if (offset != 0) {
+            drop(dict, shard, offset);
+        }
+        if (value->type != TG_DICT_NIL) {
+            rc = insert(dict, shard, hash, key, n, ttl == 0 ? 0 : now + ttl, value);
+        }
+    }
+    unlock(shard);
+    return rc;
+}
+
 enum tg_rc
 tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl, double by, double *result)
 {

@@ -46,6 +46,10 @@ TG_MUST_CHECK enum tg_rc tg_dict_get(struct tg_dict *dict, const char *key, size
 /* `only_new`: TG_EBUSY when the key is there. */
 TG_MUST_CHECK enum tg_rc tg_dict_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
                                      const struct tg_dict_value *value, bool only_new);
+/* Sets when `expected` is there (TG_DICT_NIL: nothing). TG_EBUSY: something else is. `value` TG_DICT_NIL: deletes. */
+TG_MUST_CHECK enum tg_rc tg_dict_compare_set(struct tg_dict *dict, const char *key, size_t n, uint64_t now,
+                                             uint64_t ttl, const struct tg_dict_value *expected,
+                                             const struct tg_dict_value *value);
 /* Adds `by`; a missing key begins at 0 and lives for `ttl`. TG_EINVAL: what is there is no number. */
 TG_MUST_CHECK enum tg_rc tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
                                       double by, double *result);

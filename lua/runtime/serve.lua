@@ -1,5 +1,6 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
+local batch = require "tidegate.batch"
 local body = require "runtime.body"
 local branch = require "tidegate.branch"
 local budget = require "runtime.budget"
@@ -455,8 +456,10 @@ end
 -- The core's own tasks: 0 the generation is current, 1 it is drained, 2 so is the worker.
 local function on_task(id)
   if id == 0 then return run_hooks "start" end
-  if id == 1 then return run_hooks("stop", "reload") end
-  if id == 2 then return run_hooks("stop", "shutdown") end
+  if id == 1 or id == 2 then
+    run_hooks("stop", id == 1 and "reload" or "shutdown")
+    return batch.flush_all()
+  end
   task.run(id)
 end
 
@@ -559,7 +562,7 @@ function serve.start(server, cfg, uses, id)
   for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
     package.loaded["runtime." .. name] = nil
   end
-  return main, judge, server.shared.log ~= nil, has_stop(uses)
+  return main, judge, server.shared.log ~= nil, has_stop(uses) or #batch.all > 0
 end
 
 return serve

@@ -1,6 +1,8 @@
 --- dict: tg.dict "name": a dictionary shared by all workers, which survives reloads. Declared in the configuration.
 local abi = require "abi"
+local failure = require "tidegate.failure"
 local json = require "tidegate.json"
+local task = require "tidegate.task"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 
@@ -15,12 +17,21 @@ Declared.__index = function(_, method)
   if Dict[method] then error("no dict while a configuration is loaded: move this into `start` or a phase", 2) end
 end
 
-local NUMBER, STRING, BOOLEAN, TABLE = 1, 2, 3, 4
+local NIL, NUMBER, STRING, BOOLEAN, TABLE = 0, 1, 2, 3, 4
+local LEASE = 30 -- seconds after which the lock of one who died is free
 
 local function fail(rc, level)
   if rc == abi.ELIMIT then return nil, "no room for a value of this size" end
   if rc == abi.EINVAL then error("a key is a string of 1 to 1024 bytes; incr needs a number", level + 1) end
   return nil, abi.code(rc)
+end
+
+-- What was deferred runs now.
+local function release(entry, ok, ...)
+  entry.done = true
+  entry.f()
+  if not ok then error((...), 0) end
+  return ...
 end
 
 --- get(key) -> value | nil
@@ -34,20 +45,20 @@ function Dict:get(key)
   return text
 end
 
-local function store(self, key, value, ttl, only_new)
+-- A value as it is kept: type, text, number.
+local function encode(value, level)
   local kind = type(value)
-  ttl = ttl or 0
-  if kind == "number" then
-    return C.tg_abi_dict_set(self.id, key, #key, NUMBER, "", 0, value, ttl, only_new)
-  elseif kind == "string" then
-    return C.tg_abi_dict_set(self.id, key, #key, STRING, value, #value, 0, ttl, only_new)
-  elseif kind == "boolean" then
-    return C.tg_abi_dict_set(self.id, key, #key, BOOLEAN, "", 0, value and 1 or 0, ttl, only_new)
-  elseif kind == "table" then
-    local text = json.encode(value)
-    return C.tg_abi_dict_set(self.id, key, #key, TABLE, text, #text, 0, ttl, only_new)
-  end
-  error("a dict keeps numbers, strings, booleans and tables, found a " .. kind, 3)
+  if kind == "number" then return NUMBER, "", value end
+  if kind == "string" then return STRING, value, 0 end
+  if kind == "boolean" then return BOOLEAN, "", value and 1 or 0 end
+  if kind == "table" then return TABLE, json.encode(value), 0 end
+  if kind == "nil" then return NIL, "", 0 end
+  error("a dict keeps numbers, strings, booleans and tables, found a " .. kind, level + 1)
+end
+
+local function store(self, key, value, ttl, only_new)
+  local kind, text, number = encode(value, 3)
+  return C.tg_abi_dict_set(self.id, key, #key, kind, text, #text, number, ttl or 0, only_new)
 end
 
 --- set(key, value, ttl?) -> true | nil, message. nil as value deletes.
@@ -81,6 +92,32 @@ function Dict:incr_in(scope, key, by, ttl)
   local rc = C.tg_abi_dict_incr_in(self.id, scope, #scope, key, #key, by or 1, ttl or 0)
   if rc ~= 0 then return fail(rc, 2) end
   return vm.number
+end
+
+--- compare_set(key, old, new, ttl?) -> true | false when something else than `old` is there. nil: nothing.
+function Dict:compare_set(key, old, new, ttl)
+  local old_kind, old_text, old_number = encode(old, 2)
+  local kind, text, number = encode(new, 2)
+  local rc = C.tg_abi_dict_compare_set(self.id, key, #key, old_kind, old_text, #old_text, old_number, kind, text, #text, number, ttl or 0)
+  if rc == abi.EBUSY then return false end
+  if rc ~= 0 then return fail(rc, 2) end
+  return true
+end
+
+--- lock(key, timeout, f, ...) -> what f returns | nil, err (`busy`) when nobody gave it free in that time. One at a time among all
+-- workers; f has 30 s.
+function Dict:lock(key, timeout, f, ...)
+  local name, till = "lock:" .. key, vm.monotonic + timeout
+  C.tg_abi_uuid()
+  local token = abi.out()
+  local pause = 0.001
+  while not self:add(name, token, LEASE) do
+    if vm.monotonic >= till then return nil, failure.new("busy", ("the lock %q is held by another"):format(key)) end
+    task.sleep(math.min(pause, math.max(0, till - vm.monotonic)))
+    pause = math.min(pause * 2, 0.05)
+  end
+  local entry = task.defer(function() self:compare_set(name, token, nil) end)
+  return release(entry, pcall(f, ...))
 end
 
 --- delete(key) -> whether it was there

@@ -235,6 +235,7 @@ function task.defer(f)
     self.deferred[#self.deferred + 1] = entry
   end
   task.defer_to_exchange(entry)
+  return entry
 end
 
 local background = 0

@@ -311,6 +311,7 @@ def test_a_batch_sends_portions_keeps_what_could_not_be_sent_and_is_bounded(gw):
 
 
 def test_timers_tick_once_a_gateway_and_end_with_their_generation(gw):
+    time.sleep(0.15)  # of a generation that is younger the timers have yet to begin
     before = look(gw)
     time.sleep(0.5)
     after = look(gw)

@@ -342,7 +342,7 @@ function Collector:run(path, at)
   end
   local text, err = self.source:read(path)
   if not text then
-    self.report:problem(at, nil, ("%s cannot be read: %s"):format(path, tostring(err)))
+    self.report:problem(at, nil, ('"%s" cannot be read: %s'):format(path, tostring(err)))
     return
   end
   self.active[path] = true

@@ -219,7 +219,7 @@ describe("config survives hostile values:", function()
     _, found = load { ["gateway.lua"] = '\ninclude "a.lua"', ["a.lua"] = 'include "gateway.lua"' }
     expect(found):matches "a.lua:1\n    gateway.lua includes itself"
     _, found = load '\ninclude "none.lua"'
-    expect(found):matches "gateway.lua:2\n    none.lua cannot be read: no such file"
+    expect(found):matches "gateway.lua:2\n    \"none.lua\" cannot be read: no such file"
   end)
 
   it("files that fan out without end", function()

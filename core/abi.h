@@ -279,4 +279,21 @@ TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
 
+/*
+ * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies
+ * made on the fly; `output_max` of a decoder is in bytes, 0: 10 MiB. NULL: an unknown name, or memory is short.
+ */
+struct tg_abi_coding;
+TG_ABI struct tg_abi_coding *tg_abi_coding_new(const char *name, size_t name_len, int decode, int level,
+                                               double output_max);
+TG_ABI void tg_abi_coding_free(struct tg_abi_coding *coding);
+/*
+ * What comes of the next piece of a body, into vm.out, which may be empty. 0: there is more of it, to be asked for with
+ * the same piece; 1: the piece is done, and so is the body if it was the `last`. -TG_EPROTOCOL: malformed or cut short,
+ * -TG_ELIMIT: more came out than may, -TG_ENOMEM; after those it is of no more use.
+ */
+TG_ABI int tg_abi_coding_run(struct tg_abi_coding *coding, const char *p, size_t n, int last);
+/* Bytes that all codings of this process hold. Lua's collector does not see them. */
+TG_ABI double tg_abi_coding_memory(void);
+
 #endif

@@ -47,6 +47,33 @@ function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)
 end
 
+-- A collection is worth its time when half of what codings hold may be garbage.
+local COLLECT_MIN = 64 * 1024 * 1024
+local collect_at = COLLECT_MIN
+
+--- The state of one content coding, nil when memory is short; freed when nobody holds it, or by coding_free.
+-- A body that is given up leaves MiBs to a collector that sees a few bytes of them, so it is told.
+function abi.coding(name, decode, level, output_max)
+  if C.tg_abi_coding_memory() > collect_at then
+    collectgarbage()
+    collect_at = math.max(COLLECT_MIN, 2 * C.tg_abi_coding_memory())
+  end
+  local coding = C.tg_abi_coding_new(name, #name, decode and 1 or 0, level, output_max)
+  if coding == nil then return nil end
+  return ffi.gc(coding, C.tg_abi_coding_free)
+end
+
+--- coding_run(coding, piece, last) -> rc of tg_abi_coding_run, what it has put out.
+function abi.coding_run(coding, piece, last)
+  local rc = C.tg_abi_coding_run(coding, piece, #piece, last)
+  if rc < 0 then return rc end
+  return rc, to_string(vm.out.p, vm.out.n)
+end
+
+function abi.coding_free(coding)
+  C.tg_abi_coding_free(ffi.gc(coding, nil))
+end
+
 local codes = {
   [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
   [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",

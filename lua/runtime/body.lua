@@ -1,6 +1,7 @@
 --- body: what plugins do with the bodies of ctx.req and ctx.res: read them, whole or in pieces, replace and transform them.
 -- A message is a view of slots: 1 the exchange, 2 its serial, 3 the side.
 local abi = require "abi"
+local coding = require "tidegate.coding"
 local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 local query_string = require "tidegate.query"
@@ -13,7 +14,7 @@ local type, error, tonumber = type, error, tonumber
 
 local body = {}
 local MAX = 1024 * 1024
-local stages = {} -- slot of an exchange -> { serial, [side] = list of functions f(input, write) }
+local stages = {} -- slot of an exchange -> { serial, [side] = { f(input, write)..., codings to undo, coding to apply } }
 
 local function live(self)
   local x = self[1]
@@ -34,7 +35,21 @@ local function to_failure(rc, side, max)
   return failure.new(code, what .. "could not be read: " .. code, side == REQUEST and 400 or 502)
 end
 
---- text(max = 1 MiB) -> string | nil, err. Keeps the body for forwarding.
+local function field(x, side, name)
+  return C.tg_abi_field_get(x, side, name, #name) == 0 and to_string(vm.out.p, vm.out.n) or nil
+end
+
+-- The codings to undo for who reads the body, none for one as it is; or nil, err: one that nobody knows.
+local function codings_of(x, side)
+  local value = field(x, side, "Content-Encoding")
+  if not value then return nil end
+  local list = coding.known(value)
+  if list then return list[1] and list end
+  return nil, failure.new("decode", ("the %s's body is in a content coding that is not known: %q"):format(names[side], value),
+    side == REQUEST and 415 or 502)
+end
+
+--- text(max = 1 MiB) -> string | nil, err. Content codings are undone. Keeps the body, as it came, for forwarding.
 local function text(self, max)
   local x, side = live(self), self[3]
   max = max or MAX
@@ -43,8 +58,12 @@ local function text(self, max)
     task.wait()
     rc = C.tg_abi_body_whole(x, side, max)
   end
-  if rc == 0 then return to_string(vm.out.p, vm.out.n) end
-  return nil, to_failure(rc, side, max)
+  if rc ~= 0 then return nil, to_failure(rc, side, max) end
+  local whole = to_string(vm.out.p, vm.out.n)
+  local codings, err = codings_of(x, side)
+  if codings then return coding.decode(whole, codings, { max = max, request = side == REQUEST }) end
+  if err then return nil, err end
+  return whole
 end
 
 local function decoded(self, max)
@@ -90,8 +109,11 @@ local function writer(x, serial, side)
 end
 
 local function chunks(self)
-  local x = live(self)
-  return stream.input(reader(x, x.serial, self[3]))
+  local x, side = live(self), self[3]
+  local codings, err = codings_of(x, side)
+  if err then error(err, 0) end
+  local read = reader(x, x.serial, side)
+  return stream.input(codings and coding.readers(read, codings, { request = side == REQUEST }) or read)
 end
 
 local function lines(self, max) return chunks(self):lines(max) end
@@ -147,14 +169,30 @@ local function set_body(self, value)
   if rc ~= 0 then error(to_failure(rc, side), 0) end
 end
 
---- transform(function(input, write) ... end): a rewrite while the body flows, in a coroutine of its own.
+-- A response that was coded goes to its client coded again, in what that client likes best (RFC 9110, section 12.5.3).
+local function code_again(self, x, list)
+  local headers = self.headers
+  local vary = headers["Vary"]
+  if not vary or not vary:lower():find("accept%-encoding") and vary ~= "*" then self:add_header("Vary", "Accept-Encoding") end
+  list.encode = coding.accepts(field(x, abi.ORIGINAL, "Accept-Encoding"))
+  headers["Content-Encoding"] = list.encode
+end
+
+--- transform(function(input, write) ... end): a rewrite while the body flows, in a coroutine of its own. Content codings are
+-- undone before the first one, and applied again behind the last if the client accepts that.
 local function transform(self, f)
   local x, side = live(self), self[3]
   if type(f) ~= "function" then error("transform needs a function, found a " .. type(f), 2) end
+  local codings, err = codings_of(x, side)
+  if err then error(err, 0) end
   if C.tg_abi_body_open(x, side) ~= 0 then error("the " .. names[side] .. " has gone out already", 2) end
-  forget_old_body(self)
   local list = stages_of(x, side)
+  local first = #list == 0
   list[#list + 1] = f
+  if not first then return end
+  forget_old_body(self)
+  list.decode = codings
+  if codings and side ~= REQUEST then code_again(self, x, list) end
 end
 
 -- Runs all stages but the last in tasks of their own; each reads what the one before it writes.
@@ -176,7 +214,16 @@ end
 function body.flow(x, side)
   local list = stages[x.slot]
   if not list or list.serial ~= x.serial then error("a body without stages", 0) end
-  run_stages(list[side], stream.input(reader(x, x.serial, side)), writer(x, x.serial, side))
+  list = list[side]
+  local read, write = reader(x, x.serial, side), writer(x, x.serial, side)
+  if list.decode then read = coding.readers(read, list.decode, { request = side == REQUEST }) end
+  if not list.encode then return run_stages(list, stream.input(read), write) end
+  local encode, some = coding.encoder(list.encode), false
+  run_stages(list, stream.input(read), function(value)
+    some = true
+    encode(stream.bytes(value, 2), write)
+  end)
+  if some then encode(nil, write) end
 end
 
 --- drop(x): a new response takes the place of one that had transforms.

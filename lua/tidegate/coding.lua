@@ -18,29 +18,6 @@ local messages = {
   decode = "the %s body is malformed or cut short",
 }
 
--- What a body's pieces go through. `fail(code)` makes the value to raise. While `emit` runs nothing is held: one that
--- raises, or that never comes back, leaves the state to the collector, and no further piece is taken.
-local function runner(held, fail)
-  return function(chunk, emit)
-    local current = held
-    if not current then error("the coding has ended, or is called from its own emit", 2) end
-    held = nil
-    local last = chunk == nil and 1 or 0
-    chunk = chunk or ""
-    local more = true
-    while more do
-      local rc, piece = abi.coding_run(current, chunk, last)
-      if rc < 0 then
-        abi.coding_free(current)
-        error(fail(codes[abi.code(rc)] or "decode"), 0)
-      end
-      more = rc == 0
-      if piece ~= "" then emit(piece) end
-    end
-    if last == 1 then abi.coding_free(current) else held = current end
-  end
-end
-
 local function open(name, decode, level, max)
   local known = type(name) == "string" and canonical[name:lower()]
   if not known then error("an unknown content coding: " .. tostring(name), 3) end
@@ -49,25 +26,88 @@ local function open(name, decode, level, max)
   return known, held
 end
 
---- decoder(name, { max = 10 MiB, request = false }?) -> function(chunk, emit). To be called with each piece of the body,
--- and with nil behind the last; calls emit(piece) for what comes out, up to 64 KiB each. Raises failures: "decode",
--- "too_large" (of a client's request 400 and 413, otherwise 502), "memory". `emit` may wait.
-function coding.decoder(name, options)
+--- reader(read, name, { max = 10 MiB, request = false }?) -> function() -> the next piece decoded, up to 64 KiB, nil at the
+-- end. read() gives the next piece coded, nil at the end; a body of nothing is left as it is. Raises failures: "decode",
+-- "too_large" (of a client's request 400 and 413, otherwise 502), "memory".
+function coding.reader(read, name, options)
   local max = options and options.max or DECODE_MAX
   local request = options and options.request
   local known, held = open(name, true, 0, max)
-  return runner(held, function(code)
-    local status = request and (code == "decode" and 400 or code == "too_large" and 413) or nil
-    return failure.new(code, messages[code]:format(known, max), status)
-  end)
+  local piece, more, begun, ended = "", false, false, false
+
+  local function close()
+    abi.coding_free(held)
+    held = nil
+  end
+
+  return function()
+    while held do
+      if not more then
+        piece = read()
+        ended = piece == nil
+        if ended and not begun then return close() end
+        piece, begun = piece or "", true
+      end
+      local rc, out = abi.coding_run(held, piece, ended and 1 or 0)
+      if rc < 0 then
+        close()
+        local code = codes[abi.code(rc)] or "decode"
+        local status = request and (code == "decode" and 400 or code == "too_large" and 413) or nil
+        error(failure.new(code, messages[code]:format(known, max), status), 0)
+      end
+      more = rc == 0
+      if ended and not more then close() end
+      if out ~= "" then return out end
+    end
+    return nil
+  end
 end
 
---- encoder(name, level?) -> function(chunk, emit), as a decoder's. All that is known of a piece is out before the next.
+--- readers(read, names, options?) -> `read` through a reader for each of `names`, the first one innermost.
+function coding.readers(read, names, options)
+  for _, name in ipairs(names) do read = coding.reader(read, name, options) end
+  return read
+end
+
+--- decode(text, names, options?) -> text | nil, err
+function coding.decode(text, names, options)
+  local read = coding.readers(function()
+    local piece = text
+    text = nil
+    return piece ~= "" and piece or nil
+  end, names, options)
+  local parts = {}
+  local ok, err = pcall(function()
+    for piece in read do parts[#parts + 1] = piece end
+  end)
+  if not ok then
+    if failure.is(err) then return nil, err end
+    error(err, 0)
+  end
+  return table.concat(parts)
+end
+
+--- encoder(name, level?) -> function(chunk, emit). To be called with each piece of a body, and with nil behind the last; calls
+-- emit(piece) for what comes out, up to 64 KiB each, all that is known of a piece before the next. `emit` may wait.
 function coding.encoder(name, level)
   local known, held = open(name, false, level or 0, 0)
-  return runner(held, function(code)
-    return failure.new(code, messages[code]:format(known))
-  end)
+  -- While `emit` runs nothing is held: one that raises, or that never comes back, leaves the state to the collector.
+  return function(chunk, emit)
+    local current = held
+    if not current then error("the coding has ended, or is called from its own emit", 2) end
+    held = nil
+    local last, more = chunk == nil and 1 or 0, true
+    while more do
+      local rc, piece = abi.coding_run(current, chunk or "", last)
+      if rc < 0 then
+        abi.coding_free(current)
+        error(failure.new("memory", messages.memory:format(known)), 0)
+      end
+      more = rc == 0
+      if piece ~= "" then emit(piece) end
+    end
+    if last == 1 then abi.coding_free(current) else held = current end
+  end
 end
 
 -- weight = "q=" qvalue (RFC 9110, section 12.4.2); what is none counts as a no.

@@ -1,5 +1,6 @@
 --- http: calls to upstreams and to URLs. Every call waits; nothing blocks.
 local abi = require "abi"
+local coding = require "tidegate.coding"
 local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 local query = require "tidegate.query"
@@ -16,11 +17,37 @@ local RETRY_PAUSE, REDIRECTS_MAX = 0.025, 10 -- seconds before the first retry, 
 local Result = {}
 Result.__index = Result
 
-function Result:text() return self.body end
-function Result:json() return json.decode(self.body) end
-function Result:form() return query.parse(self.body):map() end
+-- The codings to undo, nil for none; an unknown one is a failure.
+local function codings_of(result)
+  local value = result.headers["content-encoding"]
+  if not value then return nil end
+  local list = coding.known(value)
+  if list then return list[1] and list end
+  return nil, failure.new("decode", ("a content coding that is not known: %q"):format(value))
+end
+
+--- result:text() -> string | nil, err: the body, its content codings undone; result.body has it as it came
+function Result:text()
+  local codings, err = codings_of(self)
+  if codings then return coding.decode(self.body, codings) end
+  if err then return nil, err end
+  return self.body
+end
+
+function Result:json()
+  local body, err = self:text()
+  if not body then return nil, err end
+  return json.decode(body)
+end
+
+function Result:form()
+  local body, err = self:text()
+  if not body then return nil, err end
+  return query.parse(body):map()
+end
+
 function Result:chunks()
-  local rest = self.body
+  local rest = assert(self:text())
   return stream.input(function()
     local piece = rest
     rest = nil
@@ -45,10 +72,14 @@ end
 
 --- result:chunks() -> iterator over pieces as they come; with lines, events, text as the body of a message has
 function Streamed:chunks()
-  local call = self.call
-  local input = self.input or stream.input(function() return read_piece(call) end)
-  self.input = input
-  return input
+  if not self.input then
+    local call = self.call
+    local function read() return read_piece(call) end
+    local codings, err = codings_of(self)
+    if err then error(err, 0) end
+    self.input = stream.input(codings and coding.readers(read, codings) or read)
+  end
+  return self.input
 end
 function Streamed:lines(max) return self:chunks():lines(max) end
 function Streamed:events(max) return self:chunks():events(max) end

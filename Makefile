@@ -11,7 +11,7 @@ FUZZ_LIMIT = -max_total_time=$(FUZZ_SECONDS)
 SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
-	libc-ares-dev lua-cjson-dev libyaml-dev zlib1g-dev libbrotli-dev libzstd-dev
+	libc-ares-dev libyaml-dev zlib1g-dev libbrotli-dev libzstd-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-brotli python3-zstandard nodejs clang
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
@@ -39,7 +39,7 @@ fuzz_CC = clang
 LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--export-dynamic-symbol='tg_abi_*'
 release_LDFLAGS := -O2 -flto=auto
 debug_LDFLAGS := -fsanitize=address,undefined
-LIBS = $(shell pkg-config --libs $(PKGS)) -l:liblua5.1-cjson.a -lm
+LIBS = $(shell pkg-config --libs $(PKGS)) -lm
 
 GENERATED := $(GEN)/abi_text.c $(GEN)/abi_check.c $(GEN)/lua_embed.c
 OBJECTS := $(SOURCES:%.c=%.o) gen/abi_text.o gen/abi_check.o gen/lua_embed.o

@@ -269,15 +269,36 @@ TG_ABI double tg_abi_cpu(void);
 /* Random and digests: vm.out. An id is 32 hexadecimal digits. */
 TG_ABI int tg_abi_random_id(void);
 TG_ABI int tg_abi_uuid(void);
-/* A quoted JSON string (RFC 8259, section 7), cut after 4 KiB; bytes that are no UTF-8 become U+FFFD. */
-TG_ABI int tg_abi_json_string(const char *p, size_t n);
-/* Of a well-formed text: -TG_EBUSY: a member stands twice in its object, -TG_ELIMIT: it has too many. vm.out is the
- * name, vm.number which character of the text it begins at. */
-TG_ABI int tg_abi_json_check(const char *p, size_t n);
-/* YAML as JSON text into vm.out, valid until the next call; -TG_EINVAL: vm.out is "line:column: what is wrong". */
-TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
+
+/*
+ * JSON (RFC 8259). Whether a text is well-formed: -TG_EPROTOCOL malformed, -TG_EBUSY a member stands twice in its
+ * object, -TG_ELIMIT too deep, too many members or too large a number; vm.out says what is wrong with what stands at
+ * the offset vm.number.
+ */
+TG_ABI int tg_abi_json_check(const char *p, size_t n);
+/* In a text that was checked: the member of that name, or the item of that number, from 0: vm.out, which points into
+ * the text, and its offset vm.number. -TG_ENONE. */
+TG_ABI int tg_abi_json_find(const char *p, size_t n, const char *name, size_t name_len);
+/* The first member or item behind the offset `at`, 0 for the very first: vm.out and, as it is spelled, *name; vm.number
+ * is the offset for the next one. -TG_ENONE: no other one; -TG_EINVAL: neither object nor array. */
+TG_ABI int tg_abi_json_next(const char *p, size_t n, size_t at, struct tg_slice *name);
+/* Tokens of a text that was checked: one of enum tg_json_token of base/json_read.h, with vm.out or vm.number, or an
+ * error. One text is read at a time, and must stay where it is. */
+TG_ABI void tg_abi_json_read_from(const char *p, size_t n);
+TG_ABI int tg_abi_json_read(void);
+/* The one text that is being written: begin, puts in order, end, which sets vm.out until the next begin. -TG_ELIMIT:
+ * more than 256 MiB; -TG_EINVAL: a number that JSON does not have. */
+TG_ABI void tg_abi_json_begin(void);
+TG_ABI int tg_abi_json_put(const char *p, size_t n);
+TG_ABI int tg_abi_json_put_string(const char *p, size_t n);
+TG_ABI int tg_abi_json_put_number(double number);
+TG_ABI void tg_abi_json_end(void);
+/* One quoted string into vm.out, cut after 4 KiB; bytes that are no UTF-8 become U+FFFD. */
+TG_ABI int tg_abi_json_string(const char *p, size_t n);
+/* YAML as JSON text into vm.out, valid until the next call; -TG_EINVAL: vm.out is "line:column: what is wrong". */
+TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
 
 /*
  * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies

@@ -3,6 +3,8 @@ local ffi = require "ffi"
 
 ffi.cdef(_G.tg_abi_text)
 _G.tg_abi_text = nil
+local null = _G.tg_null
+_G.tg_null = nil
 
 local C = ffi.C
 local vm = C.tg_abi_vm
@@ -12,6 +14,7 @@ local abi = {
   C = C,
   vm = vm,
   string = to_string,
+  null = null,
   slice = ffi.new "struct tg_slice",
   -- While a configuration is validated there is no worker: set-up must not reach for one.
   validating = false,
@@ -33,6 +36,11 @@ local abi = {
 --- The string that the last call of the core has put out.
 function abi.out()
   return to_string(vm.out.p, vm.out.n)
+end
+
+--- The bytes of a string, as long as somebody holds it.
+function abi.bytes(text)
+  return ffi.cast("const char *", text)
 end
 
 --- A map from bytes to numbers above 0; freed when nobody holds it.

@@ -1,8 +1,8 @@
 /*
- * json.h - what a JSON decoder passes over: two members of one name in an object, and objects without measure.
+ * json.h - JSON texts (RFC 8259) whether one is well-formed, and what every reader of one needs.
  *
- * Owns: nothing. Used by: vm/, for lua-cjson, which keeps the last of two members: a check that reads the first and a
- * service that reads the last would not mean the same (SECURITY 1.2).
+ * Owns: nothing. Used by: vm/, before it reads a text or passes it on. A check that reads the first of two members of
+ * one name and a service that reads the last would not mean the same (SECURITY 1.2), so those are refused.
  */
 #ifndef TG_BASE_JSON_H
 #define TG_BASE_JSON_H
@@ -10,13 +10,26 @@
 #include "base/rc.h"
 #include "base/slice.h"
 
-enum { TG_JSON_KEYS_MAX = 10000 }; /* of an object */
+enum {
+    TG_JSON_KEYS_MAX = 10000, /* of an object */
+    TG_JSON_DEPTH_MAX = 32
+};
+
+struct tg_json_report {
+    const char *at;       /* where the fault is; in the text, or its end */
+    const char *what;     /* is wrong: an English phrase; NULL: nothing */
+    struct tg_slice name; /* the member that stands twice or is one too many, as it is spelled */
+};
 
 /*
- * Checks a text that a decoder has found well-formed (RFC 8259); another one is read without harm, and the result says
- * nothing. TG_EBUSY: a name stands twice in an object; TG_ELIMIT: an object has more than TG_JSON_KEYS_MAX members.
- * Both set *name to the bytes in the text, without quotes. TG_ENOMEM.
+ * TG_OK: a well-formed text in UTF-8. TG_EPROTOCOL: malformed. TG_EBUSY: a member stands twice in its object.
+ * TG_ELIMIT: deeper than TG_JSON_DEPTH_MAX, or more members than TG_JSON_KEYS_MAX. TG_ENOMEM. `report` says where.
  */
-TG_MUST_CHECK enum tg_rc tg_json_check(const char *p, size_t n, struct tg_slice *name);
+TG_MUST_CHECK enum tg_rc tg_json_check(const char *p, size_t n, struct tg_json_report *report);
+
+/* A string as it is meant, without quotes and escapes: at most as long as it is spelled. Returns the bytes written. */
+size_t tg_json_unescape(struct tg_slice spelled, char *out);
+/* Whether an integer of these digits is beyond 2^53: as a double it could not be told from its neighbours. */
+bool tg_json_is_long(const char *digits, size_t n);
 
 #endif

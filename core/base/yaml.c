@@ -1,19 +1,15 @@
 #include "base/yaml.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
-#include "base/mem.h"
+#include "base/json_text.h"
 
 /* What is open: a mapping that waits for a key, or for its value, or a sequence. */
 enum level { IN_KEY, IN_VALUE, IN_SEQUENCE };
 
 struct writer {
-    char *p;
-    size_t n;
-    size_t capacity;
+    struct tg_json_text text;
     unsigned depth;
     uint8_t levels[TG_YAML_DEPTH];
     bool first[TG_YAML_DEPTH];
@@ -29,41 +25,15 @@ refuse(struct writer *w, const yaml_mark_t *mark, const char *what)
 static enum tg_rc
 put(struct writer *w, const char *p, size_t n)
 {
-    if (w->n + n > TG_YAML_MAX) {
-        return tg_err_set(w->err, TG_EINVAL, "1:1: more than %d MiB", TG_YAML_MAX >> 20);
-    }
-    if (w->n + n > w->capacity) {
-        const size_t capacity = (w->n + n) * 2;
-        char *grown = tg_mem_resize(w->p, capacity);
-        if (grown == NULL) {
-            return TG_ENOMEM;
-        }
-        w->p = grown;
-        w->capacity = capacity;
-    }
-    memcpy(w->p + w->n, p, n);
-    w->n += n;
-    return TG_OK;
+    const enum tg_rc rc = tg_json_put(&w->text, p, n);
+    return rc == TG_ELIMIT ? tg_err_set(w->err, TG_EINVAL, "1:1: more than %d MiB", TG_YAML_MAX >> 20) : rc;
 }
 
 static enum tg_rc
 put_string(struct writer *w, const char *p, size_t n)
 {
-    enum tg_rc rc = put(w, "\"", 1);
-    for (size_t i = 0; i < n && rc == TG_OK; i++) {
-        const unsigned char c = (unsigned char)p[i];
-        char escape[8];
-        if (c == '"' || c == '\\') {
-            const char pair[2] = {'\\', (char)c};
-            rc = put(w, pair, 2);
-        } else if (c < 0x20 || c == 0x7f) {
-            (void)snprintf(escape, sizeof escape, "\\u%04x", c);
-            rc = put(w, escape, 6);
-        } else {
-            rc = put(w, p + i, 1);
-        }
-    }
-    return rc == TG_OK ? put(w, "\"", 1) : rc;
+    const enum tg_rc rc = tg_json_put_string(&w->text, p, n);
+    return rc == TG_ELIMIT ? tg_err_set(w->err, TG_EINVAL, "1:1: more than %d MiB", TG_YAML_MAX >> 20) : rc;
 }
 
 static bool
@@ -226,7 +196,7 @@ take_event(struct writer *w, const yaml_event_t *event, unsigned *documents)
 enum tg_rc
 tg_yaml_to_json(const char *p, size_t n, struct tg_slice *json, struct tg_err *err)
 {
-    struct writer w = {.err = err};
+    struct writer w = {.text = {.max = TG_YAML_MAX}, .err = err};
     yaml_parser_t parser;
     unsigned documents = 0;
     bool ended = false;
@@ -254,9 +224,9 @@ tg_yaml_to_json(const char *p, size_t n, struct tg_slice *json, struct tg_err *e
         rc = put(&w, "{}", 2);
     }
     if (rc != TG_OK) {
-        tg_mem_free(w.p);
+        tg_json_text_clear(&w.text, 0);
         return rc;
     }
-    *json = tg_slice_of(w.p, w.n);
+    *json = tg_slice_of(w.text.p, w.text.n);
     return TG_OK;
 }

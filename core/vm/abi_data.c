@@ -5,10 +5,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "base/json.h"
 #include "base/log.h"
 #include "base/map.h"
-#include "base/yaml.h"
 #include "vm/coroutine.h"
 
 static const char hex_digits[] = "0123456789abcdef";
@@ -293,94 +291,11 @@ tg_abi_random_id(void)
     return TG_OK;
 }
 
-/* Length of the UTF-8 sequence at `p` (RFC 3629, section 4), 0 when it is none. */
-static size_t
-utf8_length(const unsigned char *p, size_t n)
-{
-    static const unsigned char low[4] = {0, 0x80, 0xa0, 0x90};
-    const size_t length = p[0] < 0x80                   ? 1
-                          : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-                          : (p[0] & 0xf0) == 0xe0       ? 3
-                          : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
-                                                        : 0;
-    if (length == 0 || length > n) {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    if (length > 2 && ((p[0] == 0xe0 && p[1] < low[2]) || (p[0] == 0xf0 && p[1] < low[3]) ||
-                       (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f))) {
-        return 0;
-    }
-    return length;
-}
-
-int
-tg_abi_json_string(const char *text, size_t n)
-{
-    static char out[4096 + 16];
-    const unsigned char *p = (const unsigned char *)text;
-    size_t k = 0;
-    out[k++] = '"';
-    for (size_t i = 0; i < n && k < 4096;) {
-        const size_t length = utf8_length(p + i, n - i);
-        if (length == 0) {
-            memcpy(out + k, "\\ufffd", 6);
-            k += 6;
-            i++;
-        } else if (p[i] < 0x20 || p[i] == 0x7f) {
-            memcpy(out + k, "\\u00", 4);
-            out[k + 4] = hex_digits[p[i] >> 4];
-            out[k + 5] = hex_digits[p[i] & 15];
-            k += 6;
-            i++;
-        } else {
-            if (p[i] == '"' || p[i] == '\\') {
-                out[k++] = '\\';
-            }
-            memcpy(out + k, p + i, length);
-            k += length;
-            i += length;
-        }
-    }
-    out[k++] = '"';
-    tg_abi_vm.out = tg_slice_of(out, k);
-    return TG_OK;
-}
-
-int
-tg_abi_json_check(const char *p, size_t n)
-{
-    struct tg_slice name = {NULL, 0};
-    const enum tg_rc rc = tg_json_check(p, n, &name);
-    if (rc != TG_OK) {
-        tg_abi_vm.out = name;
-        tg_abi_vm.number = name.p == NULL ? 0 : (double)(name.p - p) + 1;
-    }
-    return rc;
-}
-
 double
 tg_abi_cpu(void)
 {
     struct timespec used;
     return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0 ? (double)used.tv_sec + (double)used.tv_nsec / 1e9 : 0;
-}
-
-int
-tg_abi_yaml_to_json(const char *p, size_t n)
-{
-    static char *last;
-    static struct tg_err err;
-    struct tg_slice json = {NULL, 0};
-    const enum tg_rc rc = tg_yaml_to_json(p, n, &json, &err);
-    tg_mem_free(last);
-    last = (char *)(uintptr_t)json.p;
-    tg_abi_vm.out = rc == TG_OK ? json : tg_slice_of(err.text, strlen(err.text));
-    return rc;
 }
 
 int

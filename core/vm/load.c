@@ -1,7 +1,6 @@
 #include "vm/load.h"
 
 #include <lauxlib.h>
-#include <lua-cjson.h>
 #include <lualib.h>
 #include <stdio.h>
 
@@ -79,10 +78,8 @@ prepare(lua_State *L)
     lua_newtable(L); /* start files */
     start->rc = start->bundle.n == 0 ? TG_OK : tg_bundle_each(start->bundle, keep_entry, L);
     lua_setfield(L, LUA_REGISTRYINDEX, "tidegate"); /* start */
-    lua_getglobal(L, "package");                    /* start package */
-    lua_getfield(L, -1, "preload");                 /* start package preload */
-    lua_pushcfunction(L, luaopen_cjson);            /* start package preload open */
-    lua_setfield(L, -2, "cjson");                   /* start package preload */
+    lua_pushlightuserdata(L, NULL);                 /* start null: Lua itself cannot make one */
+    lua_setglobal(L, "tg_null");                    /* start */
     lua_pushstring(L, tg_abi_text);
     lua_setglobal(L, "tg_abi_text");
     if (luaL_loadbuffer(L, prelude, sizeof prelude - 1, "=require") != 0) {

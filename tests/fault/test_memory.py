@@ -69,7 +69,7 @@ def test_a_reload_whose_allocations_fail_is_refused_or_done_and_never_half(gw):
     assert gw.command("reload").returncode == 0
     count = gw.plan.disarm()[0]
     steps = [*range(1, min(count, 30) + 1), *range(31, count + 1, max(1, count // 40))]
-    told = 0
+    told = deaths = 0
     for n in steps:
         edit(gw, n)
         before = gw.request("/edit").text
@@ -80,8 +80,9 @@ def test_a_reload_whose_allocations_fail_is_refused_or_done_and_never_half(gw):
         assert after == (str(n).encode() if done.returncode == 0 else before), (n, done.stderr, gw.log())
         assert done.returncode == 0 or done.stderr.strip(), "it says why"
         told += done.returncode != 0
-        if gw.workers() != [worker]:  # lua-cjson ends the process when its buffer cannot grow: its place is filled again
-            assert "Out of memory" in gw.log() and done.returncode == 1, gw.log()
+        if gw.workers() != [worker]:  # libgcc, which LuaJIT tells of its machine code, does not bear a failing allocation: its place is filled again
+            deaths += 1
+            assert deaths == 1 and done.returncode == 1, gw.log()
             wait_until(lambda: gw.workers(), "another worker runs")
             worker, = gw.workers()
     assert told > 0, "none of them was felt"

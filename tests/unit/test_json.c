@@ -6,8 +6,8 @@
 static enum tg_rc
 check(const char *text)
 {
-    struct tg_slice name;
-    return tg_json_check(text, strlen(text), &name);
+    struct tg_json_report report;
+    return tg_json_check(text, strlen(text), &report);
 }
 
 static void
@@ -18,7 +18,6 @@ two_members_of_one_name_are_found(void **state)
         const char *name; /* NULL: it is fine */
     } table[] = {
         {"{}", NULL},
-        {"", NULL},
         {"{\"a\":1,\"b\":2}", NULL},
         {"{\"a\":1,\"a\":2}", "a"},
         {"{\"a\" \n:1 , \"a\"\t:2}", "a"},
@@ -34,15 +33,19 @@ two_members_of_one_name_are_found(void **state)
         {"{\"\\/\":1,\"/\":2}", "/"},
         {"{\"\\\"\":1,\"\\u0022\":2}", "\\u0022"},
         {"{\"\\\\\":1,\"\\\"\":2}", NULL},
+        {"{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,\"l\":1,\"m\":1,"
+         "\"n\":1,\"o\":1,"
+         "\"p\":1,\"q\":1,\"r\":1,\"c\":1}",
+         "c"},
         {"{\"\\ud83c\\udf19\":1,\"\xf0\x9f\x8c\x99\":2}", "\xf0\x9f\x8c\x99"},
         {"{\"\xc3\xa4\":1,\"\\u00e4\":2}", "\\u00e4"},
         {"{\"a,\\\"b\\\":1\":1,\"b\":2}", NULL},
-        {"\"a\":1,\"b\":2", NULL},
     };
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct tg_slice name = {NULL, 0};
-        const enum tg_rc rc = tg_json_check(table[i].text, strlen(table[i].text), &name);
+        struct tg_json_report report;
+        const enum tg_rc rc = tg_json_check(table[i].text, strlen(table[i].text), &report);
+        const struct tg_slice name = report.name;
         assert_int_equal(rc, table[i].name == NULL ? TG_OK : TG_EBUSY);
         if (table[i].name != NULL) {
             assert_int_equal(name.n, strlen(table[i].name));
@@ -51,28 +54,100 @@ two_members_of_one_name_are_found(void **state)
     }
 }
 
-/* It is asked about well-formed texts only, and must survive all others. */
+/* What is well-formed by RFC 8259, and what is wrong where with what is not. */
 static void
-broken_texts_do_no_harm(void **state)
+a_text_is_well_formed_or_its_fault_has_a_place(void **state)
 {
-    static const char *const table[] = {"{\"a",  "{\"a\\",         "\"\\u\":", "{\"\\ud83c\\u\":1,\"\\ud83c\\u12\":2}",
-                                        "}}}]]", "{\"\\uzzzz\":1}"};
+    static const struct {
+        const char *text;
+        int at; /* -1: it is well-formed */
+        enum tg_rc rc;
+    } table[] = {
+        {"null", -1, TG_OK},
+        {" [ ] ", -1, TG_OK},
+        {"{ \"a\" : [ 1 , -0.5e+3 , true , false , null , \"\" ] }", -1, TG_OK},
+        {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e4\\ud83c\\udf19\"", -1, TG_OK},
+        {"\"\xf0\x9f\x8c\x99\"", -1, TG_OK},
+        {"1E400", 0, TG_ELIMIT},
+        {"0", -1, TG_OK},
+        {"-0", -1, TG_OK},
+        {"123456789012345678901234567890", -1, TG_OK},
+        {"", 0, TG_EPROTOCOL},
+        {" ", 1, TG_EPROTOCOL},
+        {"nul", 0, TG_EPROTOCOL},
+        {"nulL", 0, TG_EPROTOCOL},
+        {"[", 1, TG_EPROTOCOL},
+        {"]", 0, TG_EPROTOCOL},
+        {"[1 2]", 3, TG_EPROTOCOL},
+        {"[1,]", 3, TG_EPROTOCOL},
+        {"[,1]", 1, TG_EPROTOCOL},
+        {"[1}", 2, TG_EPROTOCOL},
+        {"{\"a\":1]", 6, TG_EPROTOCOL},
+        {"{\"a\":1,}", 7, TG_EPROTOCOL},
+        {"{\"a\"}", 4, TG_EPROTOCOL},
+        {"{\"a\":}", 5, TG_EPROTOCOL},
+        {"{a:1}", 1, TG_EPROTOCOL},
+        {"{1:1}", 1, TG_EPROTOCOL},
+        {"1 1", 2, TG_EPROTOCOL},
+        {"{} {}", 3, TG_EPROTOCOL},
+        {"01", 0, TG_EPROTOCOL},
+        {"-", 0, TG_EPROTOCOL},
+        {"+1", 0, TG_EPROTOCOL},
+        {"1.", 0, TG_EPROTOCOL},
+        {".1", 0, TG_EPROTOCOL},
+        {"1e", 0, TG_EPROTOCOL},
+        {"0x10", 1, TG_EPROTOCOL},
+        {"NaN", 0, TG_EPROTOCOL},
+        {"'a'", 0, TG_EPROTOCOL},
+        {"\"a", 2, TG_EPROTOCOL},
+        {"\"\t\"", 1, TG_EPROTOCOL},
+        {"\"\\x\"", 1, TG_EPROTOCOL},
+        {"\"\\u12g4\"", 1, TG_EPROTOCOL},
+        {"\"\\ud800\"", 1, TG_EPROTOCOL},
+        {"\"\\udc00\\ud800\"", 1, TG_EPROTOCOL},
+        {"\"\xc0\x80\"", 1, TG_EPROTOCOL},
+        {"\"\xed\xa0\x80\"", 1, TG_EPROTOCOL},
+        {"\"\xe4\"", 1, TG_EPROTOCOL},
+        {"// no\n1", 0, TG_EPROTOCOL},
+    };
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        const size_t n = strlen(table[i]);
-        for (size_t cut = 0; cut <= n; cut++) {
-            struct tg_slice name;
-            char *exact = malloc(cut + 1);
-            assert_non_null(exact);
-            memcpy(exact, table[i], cut);
-            (void)!tg_json_check(exact, cut, &name);
-            free(exact);
+        struct tg_json_report report;
+        const enum tg_rc rc = tg_json_check(table[i].text, strlen(table[i].text), &report);
+        if (rc != table[i].rc || (rc != TG_OK && report.at - table[i].text != table[i].at)) {
+            fail_msg("%s: %d at %ld", table[i].text, rc, rc == TG_OK ? -1 : (long)(report.at - table[i].text));
         }
+        assert_true((rc == TG_OK) == (report.what == NULL));
     }
-    char deep[1000];
-    memset(deep, '[', sizeof deep);
-    struct tg_slice name;
-    assert_int_equal(tg_json_check(deep, sizeof deep, &name), TG_OK);
+}
+
+static void
+a_text_that_is_cut_anywhere_is_none(void **state)
+{
+    static const char text[] = "{\"a\\u00e4\":[1,{\"\\ud83c\\udf19\":-1.5e3},\"\xc3\xa4\",true,null]}";
+    (void)state;
+    for (size_t cut = 0; cut < sizeof text - 1; cut++) {
+        struct tg_json_report report;
+        char *exact = malloc(cut + 1);
+        assert_non_null(exact);
+        memcpy(exact, text, cut);
+        assert_int_equal(tg_json_check(exact, cut, &report), TG_EPROTOCOL);
+        assert_true(report.at >= exact && report.at <= exact + cut);
+        free(exact);
+    }
+    assert_int_equal(check(text), TG_OK);
+}
+
+static void
+depth_is_bounded(void **state)
+{
+    char deep[2 * TG_JSON_DEPTH_MAX + 3] = {0};
+    (void)state;
+    for (int depth = TG_JSON_DEPTH_MAX; depth <= TG_JSON_DEPTH_MAX + 1; depth++) {
+        memset(deep, '[', (size_t)depth);
+        memset(deep + depth, ']', (size_t)depth);
+        assert_int_equal(check(deep), depth > TG_JSON_DEPTH_MAX ? TG_ELIMIT : TG_OK);
+    }
 }
 
 static void
@@ -80,7 +155,7 @@ an_object_has_so_many_members_at_most(void **state)
 {
     enum { ROOM = 20 };
     char *text = malloc((TG_JSON_KEYS_MAX + 1) * (size_t)ROOM);
-    struct tg_slice name;
+    struct tg_json_report report;
     (void)state;
     assert_non_null(text);
     for (int count = TG_JSON_KEYS_MAX; count <= TG_JSON_KEYS_MAX + 1; count++) {
@@ -94,7 +169,8 @@ an_object_has_so_many_members_at_most(void **state)
             memcpy(text + n, digits, 11);
             n += 11;
         }
-        assert_int_equal(tg_json_check(text, n, &name), count > TG_JSON_KEYS_MAX ? TG_ELIMIT : TG_OK);
+        text[n - 1] = '}';
+        assert_int_equal(tg_json_check(text, n, &report), count > TG_JSON_KEYS_MAX ? TG_ELIMIT : TG_OK);
     }
     free(text);
 }
@@ -102,12 +178,18 @@ an_object_has_so_many_members_at_most(void **state)
 static void
 short_memory_is_said(void **state)
 {
+    char text[1000] = "{";
+    size_t n = 1;
     (void)state;
-    for (unsigned long i = 1; i < 3; i++) {
-        tg_mem_fail_at(i);
-        assert_int_equal(check("{\"a\":1,\"\\u0062\":2}"), TG_ENOMEM);
-        tg_mem_fail_at(0);
+    for (char c = 'a'; c <= 'z'; c++) {
+        const char member[] = {'"', c, '"', ':', '0', c == 'z' ? '}' : ','};
+        memcpy(text + n, member, sizeof member);
+        n += sizeof member;
     }
+    assert_int_equal(check(text), TG_OK);
+    tg_mem_fail_at(1);
+    assert_int_equal(check(text), TG_ENOMEM);
+    tg_mem_fail_at(0);
 }
 
 int
@@ -115,7 +197,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_members_of_one_name_are_found),
-        cmocka_unit_test(broken_texts_do_no_harm),
+        cmocka_unit_test(a_text_is_well_formed_or_its_fault_has_a_place),
+        cmocka_unit_test(a_text_that_is_cut_anywhere_is_none),
+        cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(an_object_has_so_many_members_at_most),
         cmocka_unit_test(short_memory_is_said),
     };

@@ -30,7 +30,7 @@ a_document_becomes_one_value(void **state)
     is_json("", "{}");
     is_json("a: 1\nb: [x, 'y', {c: null}]\n", "{\"a\":1,\"b\":[\"x\",\"y\",{\"c\":null}]}");
     is_json("a:\n  - b: 1\n    c: 2\n  - []\n  - {}\n", "{\"a\":[{\"b\":1,\"c\":2},[],{}]}");
-    is_json("a: |\n  x\n  y\nb: >-\n  x\n  y\n", "{\"a\":\"x\\u000ay\\u000a\",\"b\":\"x y\"}");
+    is_json("a: |\n  x\n  y\nb: >-\n  x\n  y\n", "{\"a\":\"x\\ny\\n\",\"b\":\"x y\"}");
 }
 
 /* YAML 1.2.2, section 10.3.2 */

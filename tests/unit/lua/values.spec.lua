@@ -147,25 +147,3 @@ describe("report", function()
     expect(report.nearest(("x"):rep(1e6), { ("x"):rep(1e6) })):is_nil()
   end)
 end)
-
-describe("json", function()
-  it("takes no member twice", function()
-    local json = require "tidegate.json"
-    local value, err = json.decode '{"a":1,"b":{"\\u0061":2,"a":3}}'
-    expect(value):is_nil()
-    expect(err.status):equals(400)
-    expect(tostring(err)):matches 'the member "a" stands twice in its object, at character'
-    expect(json.decode '{"a":1,"b":{"a":2}}'):equals { a = 1, b = { a = 2 } }
-  end)
-
-  it("has measure", function()
-    local json = require "tidegate.json"
-    expect((json.decode(("["):rep(33) .. ("]"):rep(33)))):is_nil()
-    expect((json.decode('"' .. ("x"):rep(1024 * 1024) .. '"'))):is_nil()
-    local many = {}
-    for i = 1, 10001 do many[i] = ('"%d":0'):format(i) end
-    expect((json.decode("{" .. table.concat(many, ",") .. "}"))):is_nil()
-    expect((json.decode '{"a":NaN}')):is_nil()
-    expect((json.decode "[Infinity]")):is_nil()
-  end)
-end)

@@ -167,11 +167,7 @@ end
 
 local function add_query(path, values)
   if not values then return path end
-  local parts, names = {}, {}
-  for name in pairs(values) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do parts[#parts + 1] = url.encode(name) .. "=" .. url.encode(values[name]) end
-  return path .. (path:find("?", 1, true) and "&" or "?") .. table.concat(parts, "&")
+  return path .. (path:find("?", 1, true) and "&" or "?") .. url.query(values)
 end
 
 local function take_body(options)
@@ -181,7 +177,7 @@ local function take_body(options)
   end
   if options.form then
     options.content_type = "application/x-www-form-urlencoded"
-    return add_query("", options.form):sub(2)
+    return url.query(options.form)
   end
   local body = options.body
   if type(body) == "table" then
@@ -354,12 +350,7 @@ end
 local function next_url(result, target)
   local status, location = result.status, result.headers["location"]
   if not location or status < 301 or status > 308 or status == 304 or status > 303 and status < 307 then return nil end
-  if location:find "^https?://" then return location end
-  local origin = target:match "^(http://[^/?#]+)"
-  if location:sub(1, 2) == "//" then return "http:" .. location end
-  if location:sub(1, 1) == "/" then return origin .. location end
-  local path = target:sub(#origin + 1):match "^([^?#]*/)" or "/"
-  return origin .. path .. location
+  return (url.join(target, (location:match "^[^#]*")))
 end
 
 local function call_url(method, target, options)

@@ -263,6 +263,18 @@ TG_ABI int tg_abi_valid_name(const char *p, size_t n);
 TG_ABI int tg_abi_valid_cidr(const char *p, size_t n);
 TG_ABI int tg_abi_valid_value(const char *p, size_t n);
 
+/*
+ * Sets of networks, made in set-up, freed by whoever made them. add: in any order, at most a million; -TG_EINVAL and
+ * -TG_ELIMIT: vm.out says what is wrong. settle: once, when all are added. holds: 1 when the text is an address in one
+ * of them, 0 also when it is none.
+ */
+struct tg_cidr_list;
+TG_ABI struct tg_cidr_list *tg_abi_cidr_new(void);
+TG_ABI void tg_abi_cidr_free(struct tg_cidr_list *list);
+TG_ABI int tg_abi_cidr_add(struct tg_cidr_list *list, const char *p, size_t n);
+TG_ABI void tg_abi_cidr_settle(struct tg_cidr_list *list);
+TG_ABI int tg_abi_cidr_holds(const struct tg_cidr_list *list, const char *p, size_t n);
+
 /* Seconds of the processor that this thread has used. */
 TG_ABI double tg_abi_cpu(void);
 

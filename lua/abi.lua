@@ -50,6 +50,13 @@ function abi.map()
   return ffi.gc(map, C.tg_abi_map_free)
 end
 
+--- A set of networks; freed when nobody holds it.
+function abi.networks()
+  local list = C.tg_abi_cidr_new()
+  if list == nil then error("memory is short", 0) end
+  return ffi.gc(list, C.tg_abi_cidr_free)
+end
+
 --- A call that streams: its handle is let go when nobody holds it any more.
 function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -176,8 +177,11 @@ parse(struct tg_cidr *network, const char *text, size_t n, struct tg_err *err)
 }
 
 static enum tg_rc
-make_room(struct tg_cidr_list *list)
+make_room(struct tg_cidr_list *list, struct tg_err *err)
 {
+    if (list->count >= list->max) {
+        return tg_err_set(err, TG_ELIMIT, "found more than %u networks", list->max);
+    }
     if (list->count < list->capacity) {
         return TG_OK;
     }
@@ -216,10 +220,7 @@ tg_cidr_list_add(struct tg_cidr_list *list, const char *text, size_t n, struct t
         end++;
     }
     if (first == end) {
-        if (list->count >= list->max) {
-            return tg_err_set(err, TG_ELIMIT, "found more than %u networks", list->max);
-        }
-        rc = make_room(list);
+        rc = make_room(list, err);
         if (rc != TG_OK) {
             return rc;
         }
@@ -230,6 +231,43 @@ tg_cidr_list_add(struct tg_cidr_list *list, const char *text, size_t n, struct t
     list->networks[first] = network;
     list->count = list->count - (end - first) + 1;
     return TG_OK;
+}
+
+enum tg_rc
+tg_cidr_list_append(struct tg_cidr_list *list, const char *text, size_t n, struct tg_err *err)
+{
+    struct tg_cidr network;
+    enum tg_rc rc = parse(&network, text, n, err);
+    rc = rc == TG_OK ? make_room(list, err) : rc;
+    if (rc == TG_OK) {
+        list->networks[list->count++] = network;
+    }
+    return rc;
+}
+
+/* One that holds others comes before them. */
+static int
+compare(const void *a, const void *b)
+{
+    const struct tg_cidr *one = a;
+    const struct tg_cidr *other = b;
+    const int order = memcmp(one->key, other->key, TG_CIDR_KEY);
+    return order != 0 ? order : (int)one->bits - (int)other->bits;
+}
+
+void
+tg_cidr_list_settle(struct tg_cidr_list *list)
+{
+    unsigned kept = 0;
+    if (list->count > 0) {
+        qsort(list->networks, list->count, sizeof *list->networks, compare);
+    }
+    for (unsigned i = 0; i < list->count; i++) {
+        if (kept == 0 || !holds(&list->networks[kept - 1], list->networks[i].key)) {
+            list->networks[kept++] = list->networks[i];
+        }
+    }
+    list->count = kept;
 }
 
 bool

@@ -1,7 +1,7 @@
 /*
  * cidr.h - a list of networks, and whether an address lies in one of them.
  *
- * Owns: its array. Used by: listeners (whom to believe) and access lists. Built once a generation, then only read: a
+ * Owns: its array. Used by: listeners (whom to believe) and sets of plugins. Built once a generation, then only read: a
  * lookup writes nothing and allocates nothing. Does not know: what a match means, names, Unix sockets.
  * IPv4 and IPv6 are two worlds: "::/0" holds no IPv4 address. An IPv4-mapped one (::ffff:a.b.c.d, what a dual-stack
  * socket calls an IPv4 client) is IPv4 on both sides, or a rule for 10.0.0.0/8 would depend on how the listener was
@@ -39,6 +39,14 @@ void tg_cidr_list_fini(struct tg_cidr_list *list);
  * reached. TG_ENOMEM. The list is untouched by a failure; but for TG_ENOMEM, `err` (which may be NULL) says why.
  */
 TG_MUST_CHECK enum tg_rc tg_cidr_list_add(struct tg_cidr_list *list, const char *text, size_t n, struct tg_err *err);
+
+/*
+ * For many networks, which tg_cidr_list_add would move about for each: append them in any order, then settle the list.
+ * Before that it answers no question and takes no other addition. Results as of add; duplicates count until they are
+ * settled.
+ */
+TG_MUST_CHECK enum tg_rc tg_cidr_list_append(struct tg_cidr_list *list, const char *text, size_t n, struct tg_err *err);
+void tg_cidr_list_settle(struct tg_cidr_list *list);
 
 /* Whether a network holds the address; never for a family that is not IP. */
 bool tg_cidr_list_match(const struct tg_cidr_list *list, const struct tg_address *address);

@@ -216,18 +216,6 @@ tg_abi_valid_name(const char *p, size_t n)
 }
 
 int
-tg_abi_valid_cidr(const char *p, size_t n)
-{
-    static struct tg_err err;
-    struct tg_cidr_list list;
-    tg_cidr_list_init(&list, 1);
-    const enum tg_rc rc = tg_cidr_list_add(&list, p, n, &err);
-    tg_cidr_list_fini(&list);
-    tg_abi_vm.out = tg_slice_of(err.text, rc == TG_OK ? 0 : strlen(err.text));
-    return rc;
-}
-
-int
 tg_abi_valid_value(const char *p, size_t n)
 {
     return tg_is_value(p, n) ? TG_OK : TG_EINVAL;

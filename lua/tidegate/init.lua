@@ -34,6 +34,7 @@ local tg = {
   time = { http_date = time.http_date, iso = time.iso },
   dict = require("tidegate.dict").open,
   url = require "tidegate.url",
+  cidr = require("tidegate.cidr").set,
   consumers = require "tidegate.consumers",
 }
 

@@ -244,6 +244,74 @@ a_long_list_answers_as_its_networks_one_by_one(void **state)
     }
 }
 
+static enum tg_rc
+append(struct tg_cidr_list *list, const char *text)
+{
+    struct tg_err err = {{0}};
+    const enum tg_rc rc = tg_cidr_list_append(list, text, strlen(text), &err);
+    assert_true((rc == TG_OK || rc == TG_ENOMEM) == (err.text[0] == '\0'));
+    return rc;
+}
+
+static void
+networks_added_at_once_make_the_same_list(void **state)
+{
+    enum { N = 400 };
+    unsigned seed = 7;
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        struct tg_cidr_list one_by_one;
+        struct tg_cidr_list at_once;
+        tg_cidr_list_init(&one_by_one, N);
+        tg_cidr_list_init(&at_once, N);
+        tg_cidr_list_settle(&at_once);
+        assert_int_equal(at_once.count, 0);
+        for (unsigned i = 0; i < N; i++) {
+            char text[64];
+            const unsigned bits = 20 + next_random(&seed) % 13;
+            const unsigned random = (next_random(&seed) & 0xfffU) << (bits == 32 ? 0 : 32 - bits);
+            const unsigned v4 = 0x0a000000U | (random & 0xffffffU & ~(unsigned)((1ULL << (32 - bits)) - 1));
+            (void)snprintf(text, sizeof text, i % 3 == 0 ? "::ffff:%u.%u.%u.%u/%u" : "%u.%u.%u.%u/%u", v4 >> 24,
+                           v4 >> 16 & 255, v4 >> 8 & 255, v4 & 255, i % 3 == 0 ? bits + 96 : bits);
+            if (i % 5 == 0) {
+                (void)snprintf(text, sizeof text, "2001:db8:%x::/48", next_random(&seed) % 40);
+            }
+            assert_int_equal(add(&one_by_one, text), TG_OK);
+            assert_int_equal(append(&at_once, text), TG_OK);
+        }
+        assert_int_equal(at_once.count, N);
+        tg_cidr_list_settle(&at_once);
+        assert_in_range(at_once.count, 20, N - 20);
+        assert_int_equal(at_once.count, one_by_one.count);
+        for (unsigned i = 0; i < at_once.count; i++) {
+            assert_memory_equal(at_once.networks[i].key, one_by_one.networks[i].key, TG_CIDR_KEY);
+            assert_int_equal(at_once.networks[i].bits, one_by_one.networks[i].bits);
+        }
+        tg_cidr_list_fini(&one_by_one);
+        tg_cidr_list_fini(&at_once);
+    }
+}
+
+static void
+a_network_that_cannot_be_appended_leaves_the_list_as_it_is(void **state)
+{
+    (void)state;
+    struct tg_cidr_list list;
+    tg_cidr_list_init(&list, 2);
+    assert_int_equal(append(&list, "10.0.0.1/8"), TG_EINVAL);
+    tg_mem_fail_at(1);
+    assert_int_equal(append(&list, "10.0.0.0/8"), TG_ENOMEM);
+    tg_mem_fail_at(0);
+    assert_int_equal(list.count, 0);
+    assert_int_equal(append(&list, "10.0.0.0/8"), TG_OK);
+    assert_int_equal(append(&list, "10.0.0.0/8"), TG_OK);
+    assert_int_equal(append(&list, "10.0.0.0/8"), TG_ELIMIT);
+    tg_cidr_list_settle(&list);
+    assert_int_equal(list.count, 1);
+    assert_true(match(&list, "10.1.2.3"));
+    tg_cidr_list_fini(&list);
+}
+
 static void
 a_full_list_stays_as_it_is(void **state)
 {
@@ -311,6 +379,8 @@ main(void)
         cmocka_unit_test(what_is_not_ip_is_in_no_network),
         cmocka_unit_test(a_network_within_another_takes_no_place),
         cmocka_unit_test(a_long_list_answers_as_its_networks_one_by_one),
+        cmocka_unit_test(networks_added_at_once_make_the_same_list),
+        cmocka_unit_test(a_network_that_cannot_be_appended_leaves_the_list_as_it_is),
         cmocka_unit_test(a_full_list_stays_as_it_is),
         cmocka_unit_test(memory_that_is_short_loses_no_network),
     };

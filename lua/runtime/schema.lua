@@ -3,6 +3,7 @@ local abi = require "abi"
 local address = require "runtime.address"
 local report_of = require "runtime.report"
 local template = require "runtime.template"
+local time = require "tidegate.time"
 
 local Type = {}
 Type.__index = Type
@@ -156,18 +157,7 @@ end)
 
 define("date", 'a date: "2031-01-31"', function(_, value)
   if type(value) ~= "string" then return nil end
-  local year, month, day = value:match "^(%d%d%d%d)%-(%d%d)%-(%d%d)$"
-  if not year then return nil end
-  year, month, day = tonumber(year), tonumber(month), tonumber(day)
-  local leap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
-  local days = { 31, leap and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
-  if not days[month] or day < 1 or day > days[month] then return nil end
-  -- Days since 1970-01-01 of the proleptic Gregorian calendar.
-  local y = month <= 2 and year - 1 or year
-  local era = math.floor(y / 400)
-  local of_year = math.floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
-  local of_era = (y - era * 400) * 365 + math.floor((y - era * 400) / 4) - math.floor((y - era * 400) / 100) + of_year
-  return (era * 146097 + of_era - 719468) * 86400
+  return time.date(value)
 end)
 
 define("status", "a status from 200 to 599", function(_, value)

@@ -31,7 +31,7 @@ local tg = {
   null = json.null,
   log = require "tidegate.log",
   now = time.now,
-  time = { http_date = time.http_date, iso = time.iso },
+  time = { http_date = time.http_date, iso = time.iso, parse = time.parse },
   dict = require("tidegate.dict").open,
   url = require "tidegate.url",
   cidr = require("tidegate.cidr").set,

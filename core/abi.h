@@ -278,9 +278,10 @@ TG_ABI int tg_abi_cidr_holds(const struct tg_cidr_list *list, const char *p, siz
 /* Seconds of the processor that this thread has used. */
 TG_ABI double tg_abi_cpu(void);
 
-/* Random and digests: vm.out. An id is 32 hexadecimal digits. */
+/* Random and digests: vm.out. An id is 32 hexadecimal digits. uuid7: each is greater than the one before. */
 TG_ABI int tg_abi_random_id(void);
 TG_ABI int tg_abi_uuid(void);
+TG_ABI int tg_abi_uuid7(void);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
 

@@ -9,6 +9,8 @@
 #include "base/map.h"
 #include "vm/coroutine.h"
 
+enum { UUID_COUNTER = 1 << 26 };
+
 static const char hex_digits[] = "0123456789abcdef";
 
 struct tg_map *
@@ -247,15 +249,10 @@ put_hex(char *p, const unsigned char *bytes, size_t n)
     return p;
 }
 
-/* RFC 9562, section 5.4. */
-int
-tg_abi_uuid(void)
+static void
+put_uuid(const unsigned char bytes[static 16])
 {
     static char text[36];
-    unsigned char bytes[16];
-    random_bytes(bytes, sizeof bytes);
-    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40);
-    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
     char *p = put_hex(text, bytes, 4);
     for (unsigned i = 4; i < 10; i += 2) {
         *p++ = '-';
@@ -264,6 +261,49 @@ tg_abi_uuid(void)
     *p++ = '-';
     (void)put_hex(p, bytes + 10, 6);
     tg_abi_vm.out = tg_slice_of(text, sizeof text);
+}
+
+/* RFC 9562, section 5.4. */
+int
+tg_abi_uuid(void)
+{
+    unsigned char bytes[16];
+    random_bytes(bytes, sizeof bytes);
+    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40);
+    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
+    put_uuid(bytes);
+    return TG_OK;
+}
+
+/*
+ * RFC 9562, section 5.7, with the counter of section 6.2, method 1: 26 bits behind the milliseconds, which begin
+ * anywhere in the lower half of their range. A clock that goes back is waited for.
+ */
+int
+tg_abi_uuid7(void)
+{
+    static uint64_t last;
+    static uint32_t counter;
+    unsigned char bytes[16];
+    uint32_t start = 0;
+    struct timespec wall;
+    random_bytes(bytes, sizeof bytes);
+    memcpy(&start, bytes, sizeof start);
+    TG_ASSERT(clock_gettime(CLOCK_REALTIME, &wall) == 0);
+    const uint64_t now = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    counter++;
+    if (now > last || counter == UUID_COUNTER) {
+        last = now > last ? now : last + 1;
+        counter = start % (UUID_COUNTER / 2);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        bytes[i] = (unsigned char)(last >> (40 - 8 * i));
+    }
+    bytes[6] = (unsigned char)(0x70 | counter >> 22);
+    bytes[7] = (unsigned char)(counter >> 14);
+    bytes[8] = (unsigned char)(0x80 | (counter >> 8 & 0x3f));
+    bytes[9] = (unsigned char)counter;
+    put_uuid(bytes);
     return TG_OK;
 }
 

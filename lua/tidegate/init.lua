@@ -38,10 +38,14 @@ local tg = {
   consumers = require "tidegate.consumers",
 }
 
---- uuid.v4() -> a random UUID (RFC 9562)
+--- uuid.v4() -> a random UUID; uuid.v7() -> one that begins with the time, greater than all before it in this worker (RFC 9562)
 tg.uuid = {
   v4 = function()
     C.tg_abi_uuid()
+    return abi.out()
+  end,
+  v7 = function()
+    C.tg_abi_uuid7()
     return abi.out()
   end,
 }

@@ -288,12 +288,6 @@ local function add_json(collector, key, entry, path)
   end
 end
 
--- The line of a byte, which is what the decoder counts.
-local function line_of(text, position)
-  local _, newlines = text:sub(1, position - 1):gsub("\n", "\n")
-  return newlines + 1
-end
-
 -- YAML says the same words; it becomes JSON, which is read. nil when it is malformed.
 local function yaml_to_json(collector, path, text)
   if abi.C.tg_abi_yaml_to_json(text, #text) == 0 then return abi.out() end
@@ -304,16 +298,13 @@ end
 
 local function decode_json(collector, path, text, is_yaml)
   local value, err = collector.source:json(text)
-  if type(value) ~= "table" then
-    local message = err and tostring(err) or "the file must hold one object"
-    local position = message:match "at character (%d+)$"
-    if position and is_yaml then -- of a text that nobody has seen
-      message, position = message:gsub(",? at character %d+$", ""):gsub("^malformed JSON: ", ""), nil
-    end
-    collector.report:problem(position and path .. ":" .. line_of(text, tonumber(position)) or path, nil, message)
-    return nil
+  if type(value) == "table" then return value end
+  local message, line = err and tostring(err) or "the file must hold one object", err and err.line
+  if line and is_yaml then -- of a text that nobody has seen
+    message, line = message:gsub("^malformed JSON: line %d+, column %d+: ", ""), nil
   end
-  return value
+  collector.report:problem(line and path .. ":" .. line or path, nil, message)
+  return nil
 end
 
 -- An object has no order, so there is one here: what is included comes first, names by the alphabet.

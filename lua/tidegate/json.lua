@@ -1,6 +1,7 @@
 --- json: encode and decode; parts of texts looked at and passed on as they are.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local writer = require "tidegate.json_writer"
 
 local C, vm, to_string, slice = abi.C, abi.vm, abi.string, abi.slice
 local type, error, next, pairs, tostring, getmetatable, setmetatable = type, error, next, pairs, tostring, getmetatable, setmetatable
@@ -157,6 +158,8 @@ function json.encode(value, options)
   C.tg_abi_json_end()
   return to_string(vm.out.p, vm.out.n)
 end
+
+json.writer, writer.encode, writer.null = writer.new, json.encode, null
 
 --- quote(text) -> a JSON string; bytes that are no UTF-8 become \\ufffd. For lines that are written by hand.
 function json.quote(text)

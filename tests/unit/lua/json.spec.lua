@@ -111,7 +111,7 @@ describe("json.lazy", function()
     expect(tostring(doc:part "l")):equals "[1,[],{}]"
     expect(json.encode(doc)):equals(text)
     expect(json.encode(json.raw "[ 1 ]")):equals "[ 1 ]"
-    expect(select(2, pcall(function() return (json.raw "[1") end))):matches "json.spec.lua:112: json.raw: malformed JSON: line 1, column 3"
+    expect(select(2, pcall(function() return (json.raw "[1") end))):matches "json.spec.lua:114: json.raw: malformed JSON: line 1, column 3"
     expect(json.is_lazy(doc)):is_true()
     expect(json.is_lazy {}):equals(false)
   end)

@@ -208,6 +208,8 @@ TG_ABI uint32_t tg_abi_peer_in_flight(uint32_t peer);
 TG_ABI struct tg_abi_call *tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *body,
                                              size_t body_len, uint32_t connect_timeout, uint32_t timeout,
                                              size_t max_body, uint32_t flags);
+/* Of the calls of the running coroutine the next `n` - 1 that end with a status below 300 do not wake it. */
+TG_ABI void tg_abi_calls_gather(uint32_t n);
 /* A call that streams has a handle, which may be let go whenever nobody uses it: the call itself ends with its owner.
  */
 TG_ABI void tg_abi_call_let_go(struct tg_abi_call *call);
@@ -219,6 +221,8 @@ TG_ABI int tg_abi_call_read(struct tg_abi_call *call);
 TG_ABI int tg_abi_call_write(struct tg_abi_call *call, const char *p, size_t n);
 TG_ABI void tg_abi_call_finish(struct tg_abi_call *call);
 TG_ABI int tg_abi_call_field(struct tg_abi_call *call, uint32_t index, struct tg_slice *name);
+/* The value of the first field of that name: vm.out. -TG_ENONE. */
+TG_ABI int tg_abi_call_find(struct tg_abi_call *call, const char *name, size_t n);
 TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
 
 /*

@@ -112,8 +112,22 @@ tg_abi_peer_in_flight(uint32_t peer)
 static void
 on_call_done(struct tg_call *call)
 {
-    if (call->owner != NULL) { /* else it is between two of them: the next one looks by itself */
-        tg_coroutine_ready(call->owner);
+    struct tg_coroutine *co = call->owner;
+    if (co == NULL) { /* it is between two of them: the next one looks by itself */
+        return;
+    }
+    if (co->quiet > 0 && call->abi.state == TG_CALL_DONE && call->abi.status < 300) {
+        co->quiet--;
+        return;
+    }
+    tg_coroutine_ready(co);
+}
+
+void
+tg_abi_calls_gather(uint32_t n)
+{
+    if (tg_host->running != NULL) {
+        tg_host->running->quiet = n == 0 ? 0 : n - 1;
     }
 }
 
@@ -234,6 +248,20 @@ tg_abi_call_field(struct tg_abi_call *abi, uint32_t index, struct tg_slice *name
     *name = tg_slice_of(field->name, field->name_len);
     tg_abi_vm.out = tg_slice_of(field->value, field->value_len);
     return TG_OK;
+}
+
+int
+tg_abi_call_find(struct tg_abi_call *abi, const char *name, size_t n)
+{
+    const struct tg_call *call = (const struct tg_call *)abi;
+    for (unsigned i = 0; i < call->response.count; i++) {
+        const struct tg_field *field = &call->response.fields[i];
+        if (tg_slice_is_text(tg_slice_of(field->name, field->name_len), name, n)) {
+            tg_abi_vm.out = tg_slice_of(field->value, field->value_len);
+            return TG_OK;
+        }
+    }
+    return TG_ENONE;
 }
 
 void

@@ -50,6 +50,7 @@ struct tg_coroutine {
     uint32_t exchange_serial;
     uint32_t entry;
     uint32_t task;
+    uint32_t quiet;  /* so many calls may end well without waking it */
     uint32_t plugin; /* mark to be restored */
     uint32_t route;
     bool is_ready;

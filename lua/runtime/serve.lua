@@ -4,6 +4,7 @@ local batch = require "tidegate.batch"
 local body = require "runtime.body"
 local branch = require "tidegate.branch"
 local budget = require "runtime.budget"
+local call = require "tidegate.call"
 local chain = require "runtime.chain"
 local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
@@ -553,11 +554,11 @@ function serve.start(server, cfg, uses, id)
   http.allowed = allow_hosts(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end
-  branch.fetch = upstreams.fetch
+  branch.request, branch.fetch = upstreams.request, upstreams.fetch
   exchange.upstream_of = function(name) return upstreams.by_name[name] end
   exchange.peer_of = upstreams.peer
   log.context = function() return describe(vm.mark[0]) end
-  http.exchange = function() return vm.exchange ~= nil and ctx_of(vm.exchange) or nil end
+  call.exchange = function() return vm.exchange ~= nil and ctx_of(vm.exchange) or nil end
   -- What only loading needs is garbage from now on, and need not be marked again and again.
   for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
     package.loaded["runtime." .. name] = nil

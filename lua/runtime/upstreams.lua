@@ -1,6 +1,6 @@
 --- upstreams: the upstreams of the generation: their peers, whose turn it is, and calls from Lua to them.
 local abi = require "abi"
-local failure = require "tidegate.failure"
+local call = require "tidegate.call"
 local http = require "tidegate.http"
 
 local C = abi.C
@@ -56,6 +56,7 @@ function upstreams.define(list)
     up.attempts = math.min(2, #up.list)
     up.host = conf.host ~= "pass" and conf.host ~= "target" and conf.host or nil
     up.host_of_target = conf.host == "target"
+    up.defaults = { timeout = conf.timeout or 30, connect_timeout = conf.connect_timeout }
     upstreams.by_name[conf.name] = up
   end
 end
@@ -99,9 +100,8 @@ function Upstream:next_target()
   return peer, self.host or target.address .. ":" .. target.port
 end
 
-http.add_verbs(Upstream, function(self, method, path, options)
-  local defaults = { timeout = self.conf.timeout or 30, connect_timeout = self.conf.connect_timeout }
-  return http.send(method, path, self.name, function() return self:next_target() end, options, defaults)
+http.add_verbs(Upstream, function(self, method, path, options, form)
+  return http.send(method, path, self.name, self, options, self.defaults, form)
 end)
 
 --- tg.upstream(name)
@@ -111,11 +111,21 @@ function upstreams.get(name)
   return up
 end
 
--- A branch of fetch_all given as a table: decoded JSON.
-function upstreams.fetch(request)
+--- request { upstream, path, method = "GET", lazy = false, ... } -> a call that has not begun, and gives decoded JSON; what a branch of
+-- fetch_all is that was given as a table
+function upstreams.request(request)
   local up = upstreams.by_name[request.upstream]
-  if not up then return nil, failure.new("error", 'there is no upstream "' .. tostring(request.upstream) .. '"') end
-  return up:get_json(request.path, request)
+  if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
+  return call.new(request.method or "GET", request.path, up.name, up, request, up.defaults, request.lazy and "lazy" or "json")
+end
+
+--- fetch(request) -> decoded JSON | nil, err; the same for one with `url`, or with `cache`, and waits.
+function upstreams.fetch(request)
+  local form = request.lazy and "lazy" or "json"
+  if request.url then return http.fetch(request.method or "GET", request.url, request, form) end
+  local up = upstreams.by_name[request.upstream]
+  if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
+  return http.send(request.method or "GET", request.path, up.name, up, request, up.defaults, form)
 end
 
 return upstreams

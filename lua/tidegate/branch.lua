@@ -3,21 +3,28 @@ local abi = require "abi"
 local failure = require "tidegate.failure"
 local task = require "tidegate.task"
 
-local C, vm = abi.C, abi.vm
+local C, vm, misuse = abi.C, abi.vm, failure.misuse
 local pcall, type, error, setmetatable, tostring, pairs, ipairs = pcall, type, error, setmetatable, tostring, pairs, ipairs
 
-local branch = { fetch = nil } -- fetch(request) -> value | nil, err: what a branch without a function does; set by the runtime
+-- request(table) -> a call that has not begun, fetch(table) -> value | nil, err: what a branch without a function does; set by the runtime
+local branch = { request = nil, fetch = nil }
 local MAX = 32 -- SECURITY 1.2: at once; and as tasks of a request in all
 local BRANCHES_MAX = 1000
 
--- A branch in one form: function f(r), timeout, fallback, optional.
+local function fetching(value)
+  return function() return branch.fetch(value) end
+end
+
+-- A branch in one form: function f(r) or a request, timeout, fallback, optional.
 local function to_branch(name, value)
   if type(value) == "function" then return { f = value } end
-  if type(value) ~= "table" then error(("branch %q is no function and no table"):format(tostring(name)), 4) end
-  local f = value[1]
-  if f == nil and value.upstream then f = function() return branch.fetch(value) end end
-  if type(f) ~= "function" then error(("branch %q needs a function or an upstream"):format(tostring(name)), 4) end
-  return { f = f, timeout = value.timeout, fallback = value.fallback, has_fallback = value.fallback ~= nil, optional = value.optional }
+  if type(value) ~= "table" then misuse(("branch %q is no function and no table"):format(tostring(name))) end
+  local f, request = value[1], nil
+  if f == nil and value.upstream and not value.cache then request = value end
+  if f == nil and not request and (value.upstream or value.url) then f = fetching(value) end
+  if type(f) ~= "function" and not request then misuse(("branch %q needs a function, an upstream or a url"):format(tostring(name))) end
+  local fallback = value.fallback
+  return { f = f, request = request, timeout = value.timeout, fallback = fallback, has_fallback = fallback ~= nil, optional = value.optional }
 end
 
 local Group = {}
@@ -25,24 +32,28 @@ Group.__index = Group
 
 local function text_of(a) return tostring(a) end
 
--- open(branches, options) -> group; nothing has begun yet. Names in an order that does not change from run to run.
-local function open(branches, options, default_limit)
+local function comes_before(a, b)
+  if type(a) == type(b) and type(a) == "number" then return a < b end
+  return text_of(a) < text_of(b)
+end
+
+-- open(branches, options) -> group; nothing has begun yet. `ordered`: names in an order that does not change from run to run.
+local function open(branches, options, ordered)
   local self = setmetatable({
-    branches = {}, names = {}, next = 1, running = 0, open = 0, settled = {}, taken = 0, data = {}, errors = {},
-    parent = vm.coroutine, serial = vm.coroutine_serial, limit = math.min(options and options.limit or default_limit, MAX),
+    branches = {}, names = {}, next = 1, running = 0, open = 0, settled = {}, taken = 0, data = {}, errors = {}, calls = {}, timed = false,
+    parent = vm.coroutine, serial = vm.coroutine_serial, limit = math.min(options and options.limit or MAX, MAX),
     till = options and options.timeout and vm.monotonic + options.timeout or nil,
   }, Group)
+  local names = self.names
   for name, value in pairs(branches) do
-    self.branches[name] = to_branch(name, value)
-    self.branches[name].waiters = {}
-    self.names[#self.names + 1] = name
-    self.open = self.open + 1
+    local each = to_branch(name, value)
+    self.branches[name] = each
+    self.timed = self.timed or each.timeout ~= nil
+    names[#names + 1] = name
   end
-  if self.open > BRANCHES_MAX then error("at most " .. BRANCHES_MAX .. " branches", 3) end
-  table.sort(self.names, function(a, b)
-    if type(a) == type(b) and type(a) == "number" then return a < b end
-    return text_of(a) < text_of(b)
-  end)
+  self.open = #names
+  if self.open > BRANCHES_MAX then misuse("at most " .. BRANCHES_MAX .. " branches") end
+  if ordered or self.open > self.limit then table.sort(names, comes_before) end
   return self
 end
 
@@ -58,8 +69,16 @@ function Group:results(own)
         at = self.branches[at].waits_for
       end
       self.branches[own].waits_for = name
-      if not other.task and not other.settled then self:start(name) end
+      if not other.begun and not other.settled then
+        if other.request then -- calls belong to who waits for the whole group
+          other.wanted, self.wants = true, true
+          C.tg_abi_wake(self.parent, self.serial)
+        else
+          self:start(name)
+        end
+      end
       while not other.settled do
+        other.waiters = other.waiters or {}
         other.waiters[#other.waiters + 1] = { vm.coroutine, vm.coroutine_serial }
         task.wait()
       end
@@ -75,7 +94,7 @@ function Group:settle(name, value, err)
   if each.settled then return end
   each.settled = true
   self.open = self.open - 1
-  if each.task then self.running = self.running - 1 end
+  if each.begun then self.running = self.running - 1 end
   if err then
     self.errors[name] = err
     each.err = err
@@ -89,8 +108,8 @@ function Group:settle(name, value, err)
   each.value = value
   self.data[name] = value
   self.settled[#self.settled + 1] = name
-  for _, waiter in ipairs(each.waiters) do C.tg_abi_wake(waiter[1], waiter[2]) end
-  C.tg_abi_wake(self.parent, self.serial)
+  for _, waiter in ipairs(each.waiters or {}) do C.tg_abi_wake(waiter[1], waiter[2]) end
+  if not each.request then C.tg_abi_wake(self.parent, self.serial) end
 end
 
 local function run(self, name, each)
@@ -107,8 +126,30 @@ end
 function Group:start(name)
   local each = self.branches[name]
   each.till = each.timeout and vm.monotonic + each.timeout
-  each.task = task.start(abi.TASK_CHILD, run, self, name, each)
+  each.begun = true
   self.running = self.running + 1
+  if not each.request then
+    each.task = task.start(abi.TASK_CHILD, run, self, name, each)
+    return
+  end
+  local call = branch.request(each.request)
+  each.call = call
+  self.calls[#self.calls + 1] = name
+  call:start()
+end
+
+-- Settles the calls that are over. An odd one out of the list takes the place of the last.
+function Group:poll()
+  local calls = self.calls
+  for i = #calls, 1, -1 do
+    local name = calls[i]
+    local each = self.branches[name]
+    if each.settled or each.call:poll() then
+      calls[i] = calls[#calls]
+      calls[#calls] = nil
+      self:settle(name, each.call.value, each.call.err)
+    end
+  end
 end
 
 function Group:start_more()
@@ -116,13 +157,23 @@ function Group:start_more()
     local name = self.names[self.next]
     self.next = self.next + 1
     local each = self.branches[name]
-    if not each.task and not each.settled then self:start(name) end
+    if not each.begun and not each.settled then self:start(name) end
+  end
+  if not self.wants then return end
+  self.wants = false
+  for name, each in pairs(self.branches) do
+    if each.wanted and not each.begun and not each.settled then self:start(name) end
   end
 end
 
 -- The moment at which something must be ended.
 function Group:moment()
   local at = self.till
+  for _, name in ipairs(self.calls) do
+    local moment = self.branches[name].call:moment()
+    if moment and (not at or moment < at) then at = moment end
+  end
+  if not self.timed then return at end
   for _, each in pairs(self.branches) do
     if not each.settled and each.till and (not at or each.till < at) then at = each.till end
   end
@@ -131,10 +182,13 @@ end
 
 -- Ends the branches whose time is up.
 function Group:expire()
+  self:poll()
   local all = self.till and vm.monotonic >= self.till
+  if not all and not self.timed then return end
   for name, each in pairs(self.branches) do
     if not each.settled and (all or each.till and vm.monotonic >= each.till) then
       if each.task then each.task:cancel() end
+      if each.call then each.call:cancel() end
       self:settle(name, nil, failure.new("timeout", ("branch %q took too long"):format(tostring(name))))
     end
   end
@@ -143,14 +197,69 @@ end
 function Group:cancel()
   for _, each in pairs(self.branches) do
     if each.task and not each.settled then each.task:cancel() end
+    if each.call and not each.settled then each.call:cancel() end
     each.settled = true
   end
+end
+
+-- What only calls and has no pauses in it needs no coroutines and no order.
+local function is_plain(branches)
+  local count = 0
+  for _, value in pairs(branches) do
+    if type(value) ~= "table" or not value.upstream or value[1] or value.cache or value.retries or value.hedge then return false end
+    count = count + 1
+  end
+  return count <= MAX
+end
+
+-- What has come of one: its value, or what stands for it; true when it was needed and failed.
+local function settle_plain(data, errors, name, value, call)
+  local err = call.err
+  data[name] = call.value
+  if not err then return false end
+  errors[name] = err
+  local fallback = value.fallback
+  if type(fallback) == "function" then fallback = fallback(err) end
+  data[name] = fallback
+  return fallback == nil and not value.optional
+end
+
+local function gather(branches, options)
+  local calls, left = {}, 0
+  for name, value in pairs(branches) do
+    local call = branch.request(value)
+    calls[name], left = call, left + 1
+    call:start()
+  end
+  local till = options and options.timeout and vm.monotonic + options.timeout
+  local data, errors, failed = {}, {}, nil
+  while true do
+    local late = till and vm.monotonic >= till
+    for name, call in pairs(calls) do
+      if late and not call:poll() then
+        call:cancel()
+        call.err = failure.new("timeout", ("branch %q took too long"):format(tostring(name)))
+      end
+      if late or call:poll() then
+        calls[name], left = nil, left - 1
+        if settle_plain(data, errors, name, branches[name], call) then failed = failed or call.err end
+      end
+    end
+    if left == 0 or failed then break end
+    C.tg_abi_calls_gather(left)
+    task.wait_until(till)
+  end
+  C.tg_abi_calls_gather(0)
+  if not failed then return data, errors end
+  for _, call in pairs(calls) do call:cancel() end
+  return nil, failed
 end
 
 --- fetch_all(branches, { timeout?, limit? }) -> data, errors | nil, err when a branch that is needed failed. `limit`: so many at once.
 function branch.fetch_all(branches, options)
   task.need_worker()
-  local self = open(branches, options, MAX)
+  if not (options and options.limit) and is_plain(branches) then return gather(branches, options) end
+  local self = open(branches, options)
   while self.open > 0 and not self.failed do
     self:start_more()
     task.wait_until(self:moment())
@@ -166,7 +275,7 @@ end
 --- as_completed(branches, { timeout?, limit? }) -> iterator over name, value, err in the order in which they are done
 function branch.as_completed(branches, options)
   task.need_worker()
-  local self = open(branches, options, MAX)
+  local self = open(branches, options)
   return function()
     self.parent, self.serial = vm.coroutine, vm.coroutine_serial
     while self.taken == #self.settled do
@@ -185,7 +294,7 @@ end
 -- many seconds after the one before it, or when that one has failed.
 function branch.first(branches, options)
   task.need_worker()
-  local self = open(branches, options, MAX)
+  local self = open(branches, options, true)
   local stagger = options and options.stagger
   local last_err, due = nil, vm.monotonic
   while self.open > 0 do

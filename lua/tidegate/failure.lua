@@ -21,6 +21,16 @@ function failure.new(code, message, status)
   }, Failure)
 end
 
+--- misuse(message): raises it at the line of the plugin that called the library, however deep in it we are.
+function failure.misuse(message)
+  for level = 2, 20 do
+    local info = debug.getinfo(level, "S")
+    if not info then break end
+    if info.what ~= "C" and not info.source:find "^@lua/[rt][ui]" and info.what ~= "tail" then error(message, level) end
+  end
+  error(message, 0)
+end
+
 function failure.is(value)
   return type(value) == "table" and getmetatable(value) == Failure
 end

@@ -32,6 +32,18 @@ route "redirect" { listen = "back", path = "/redirect/{n}", handler = function(c
   local n = tonumber(ctx.req.params.n)
   return tg.redirect(n == 0 and "/ok" or "/redirect/" .. n - 1)
 end }
+route "doc" { listen = "back", path = "/doc/{name}", handler = function(ctx)
+  local name = ctx.req.params.name
+  if name == "bad" then return tg.respond(200, '{"a":\\n[1,}') end
+  if name == "slow" then tg.sleep(2) end
+  if name == "fails" then return tg.respond(503, { error = "down" }) end
+  return tg.respond(200, '{"name":"' .. name .. '","id":1234567890123456789,"list":[]}')
+end }
+route "count" { listen = "back", path = "/count/{name}", handler = function(ctx)
+  local n = tg.dict("seen"):incr("count-" .. ctx.req.params.name)
+  if ctx.req.params.name == "hedge" and n == 1 then tg.sleep(2) end
+  return tg.respond(ctx.req.params.name == "fails" and 503 or 200, tostring(n))
+end }
 route "ok" { listen = "back", path = "/*", handler = function() return tg.respond(200, "ok") end }
 """
 
@@ -189,6 +201,41 @@ BODIES = {
       local data = tg.fetch_all(list)
       local _, err = tg.within(1, function() local t = tg.semaphore(1) return t:run(1, function() return t:run(0.02, function() end) end) end)
       return tg.respond(200, most .. " " .. #data .. " " .. err.code)""",
+    "spliced": """local data = tg.fetch_all { a = { upstream = "o", path = "/doc/x", lazy = true }, b = { upstream = "o", path = "/doc/y", query = { q = "ä" } } }
+      return tg.respond(200, tg.json.encode({ a = data.a, b = data.b, c = data.a:part "id", d = data.b.name }, { sorted = true }))""",
+    "partial": """local data, errors = tg.fetch_all({
+        bad = { upstream = "o", path = "/doc/bad", optional = true }, slow = { upstream = "o", path = "/doc/slow", timeout = 0.05, fallback = "late" },
+        down = { upstream = "o", path = "/doc/fails", fallback = function(err) return err.answer end }, ok = { upstream = "o", path = "/doc/ok" },
+        none = { upstream = "dead", path = "/", optional = true } }, { timeout = 1 })
+      return tg.respond(200, ("%s %s %s %s %s %s %s"):format(errors.bad.message, errors.bad.status, data.slow, errors.slow.code, data.down,
+        data.ok.name, errors.none.code))""",
+    "needed": """local before = tg.now.monotonic() local data, err = tg.fetch_all { a = { upstream = "o", path = "/doc/slow" }, b = { upstream = "o", path = "/doc/fails" } }
+      return tg.respond(200, tostring(data) .. err.code .. tostring(tg.now.monotonic() - before < 1))""",
+    "late": """local data, errors = tg.fetch_all({ a = { upstream = "o", path = "/doc/slow", optional = true }, b = { upstream = "o", path = "/doc/b" } }, { timeout = 0.1 })
+      return tg.respond(200, tostring(data.a) .. errors.a.code .. data.b.name)""",
+    "mixed": """local data = tg.fetch_all { user = { upstream = "o", path = "/doc/ann" }, twice = { upstream = "o", path = "/doc/t", retries = 1 },
+        greeting = function(r) return "hello " .. r.user.name end }
+      local many = {} for i = 1, 40 do many[i] = { upstream = "o", path = "/doc/n" .. i } end
+      local all = tg.fetch_all(many, { limit = 3 })
+      local only = tg.fetch_all({ late = { upstream = "o", path = "/doc/l" }, early = function(r) return r.late.name end }, { limit = 1 })
+      return tg.respond(200, data.greeting .. " " .. data.twice.name .. " " .. #all .. all[40].name .. " " .. only.early)""",
+    "cached-call": """local o, out = tg.upstream "o", {}
+      for i = 1, 3 do out[i] = assert(o:get("/count/cache", { cache = 5 })).body end
+      out[4] = assert(o:get("/count/cache")).body out[5] = tostring(o:get_json("/count/cache", { cache = 5 }))
+      for i = 6, 7 do out[i] = tostring(assert(o:get("/count/fails", { cache = 5 })).status) end
+      out[8] = tostring(tg.dict("seen"):get "count-fails") return tg.respond(200, table.concat(out, " "))""",
+    "hedge": """local before = tg.now.monotonic() local res = assert(tg.upstream("o"):get("/count/hedge", { hedge = 0.05 }))
+      return tg.respond(200, res.body .. tostring(tg.now.monotonic() - before < 1))""",
+    "broken": """local dead, out = tg.upstream "dead", {} local o = { breaker = { failures = 2, open = 0.1 } }
+      for i = 1, 4 do out[i] = select(2, dead:get("/", o)).code end tg.sleep(0.12) out[5] = select(2, dead:get("/", o)).code
+      out[6] = select(2, dead:get("/", o)).code return tg.respond(200, table.concat(out, " "))""",
+    "misuse": """local o, out = tg.upstream "o", {}
+      for i, f in ipairs { function() o:get("no slash") end, function() o:get("/", { headers = { Host = "x" } }) end, function() o:get("/", { headers = { A = "a\\nb" } }) end,
+        function() o:get("/", { expect = "good" }) end, function() o:get {} end, function() tg.fetch_all { a = 1 } end, function() tg.http.get(5) end } do
+        local ok, err = pcall(f) out[i] = tostring(err):match "gateway.lua:%d+: " and not ok and "here" or tostring(err) end
+      return tg.respond(200, table.concat(out, " "))""",
+    "expects": """local o = tg.upstream "o" local a = assert(o:get("/doc/fails", { expect = 503 })) local b, err = o:get("/doc/x", { expect = "3xx" })
+      return tg.respond(200, a.status .. err.code .. err.response.status)""",
     "waits": "tg.sleep(0.3) return tg.respond(200, 'never')",
 }
 EXPECTED = {
@@ -196,6 +243,10 @@ EXPECTED = {
     "none": b"nilerror", "within": b"niltimeout12", "nested": b"timeout 1 nil", "streamed": b"".join(b"line %d\n" % n for n in range(1, 6)),
     "lines": b"line 1,line 2,line 3,line 4,line 5", "stalled": b"begun timeout", "upload": b"part1part2part3", "retried": b"at last", "keyed": b"abc",
     "url": b"ok", "too-many": b"302", "swap": b"false true false true true true nil", "locked": b"1", "unlocked": b"nilbusyfree", "places": b"2 8 busy", "denied": b"denied denied denied denied denied denied",
+    "spliced": b'{"a":{"name":"x","id":1234567890123456789,"list":[]},"b":{"id":1234567890123456789,"list":[],"name":"y"},"c":1234567890123456789,"d":"y"}',
+    "partial": b'malformed JSON: line 2, column 4: "}" is no value 502 late timeout 503 ok connect', "needed": b"nilstatustrue", "late": b"niltimeoutb",
+    "mixed": b"hello ann t 40n40 l", "cached-call": b"1 1 1 2 1 503 503 2", "hedge": b"2true", "broken": b"connect connect open open connect open",
+    "misuse": b"here here here here here here here", "expects": b"503status200",
 }
 HOOKS = """
 return { doc = "Has hooks.",

@@ -25,7 +25,7 @@ end
 local range = { "min", "max" }
 local settings = {
   string = { "match", "one_of", "len" }, integer = range, number = range, duration = range, size = range, list = range,
-  any = { "raw" },
+  any = { "raw" }, template = { "roots", "escape" },
 }
 
 -- These three return what is wrong, which t.X then raises at the line of the plugin. A misspelt option would be a limit
@@ -43,7 +43,8 @@ local function set_options(self, options)
     self[key] = value
   end
   if self.match and not pcall(string.find, "", self.match) then return "t.string has a malformed pattern in `match`" end
-  return nil
+  local problem = self.name == "template" and template.problem_of { roots = self.roots, escape = self.escape }
+  return problem and "t.template: " .. problem or nil
 end
 
 local function need_type(name, value)
@@ -190,9 +191,9 @@ define("ip", 'an address: "0.0.0.0", "::1"', function(_, value)
   return value
 end)
 
-define("template", 'a text with variables: "${client.ip}"', function(_, value)
+define("template", 'a text with variables: "${client.ip}"', function(self, value)
   if type(value) ~= "string" then return nil end
-  local f, err = template.compile(value)
+  local f, err = template.compile(value, self)
   if not f then return nil, "a template: " .. err end
   return f
 end)

@@ -67,6 +67,13 @@ function tg.is_token(s)
   return C.tg_abi_valid_name(s, #s) == 0
 end
 
+--- template(text, { roots?, escape? }?) -> function(ctx, given?) -> text | nil when a variable is missing. To be made in set-up.
+-- "${header.X-Tenant}" and the other variables of configurations; `roots = { "answers" }` adds "${answers.user.orders.0.id}", whose values
+-- are in `given`; lists are counted from 0. `escape = "url"` percent-encodes each value, "json" puts in its JSON text.
+function tg.template(text, options)
+  return require("runtime.template").new(text, options)
+end
+
 --- upstream "name" -> object with get, post ... get_json and peers. An unknown name is an error at load.
 function tg.upstream(name)
   return require("runtime.upstreams").get(name)

@@ -27,8 +27,12 @@ local function scalar(value)
   local kind = type(value)
   if kind == "string" then return value end
   if kind == "number" then return value - value == 0 and number.text(value) or nil end
-  if kind == "boolean" then return tostring(value) end
-  return nil
+  if kind == "boolean" or json.is_integer(value) then return tostring(value) end
+  if not json.is_lazy(value) then return nil end
+  kind = value:kind()
+  if kind == "object" or kind == "array" or kind == "null" then return nil end
+  local text = value:get()
+  return type(text) == "string" and text or tostring(value):match "%S+"
 end
 
 local function groups(consumer)
@@ -49,6 +53,7 @@ end
 
 local function walk(value, keys)
   for i = 1, #keys do
+    if json.is_lazy(value) then return value:part { unpack(keys, i) } end
     value = member(value, keys[i])
     if value == nil then return nil end
   end
@@ -69,7 +74,7 @@ local ways = {
   url = { scalar = scalar, put = function(value) return value and url.encode(value) end, groups = groups },
   json = {
     scalar = as_it_is, put = json_text,
-    groups = function(consumer) return consumer and type(consumer.groups) == "table" and json.array(consumer.groups) or nil end,
+    groups = function(consumer) return consumer and type(consumer.groups) == "table" and json.array { unpack(consumer.groups) } or nil end,
   },
 }
 

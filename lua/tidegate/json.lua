@@ -329,6 +329,11 @@ function Document:each(path)
   end
 end
 
+--- is_integer(value) -> whether it is an integer beyond 2^53, which only tostring and encode know
+function json.is_integer(value)
+  return getmetatable(value) == Exact
+end
+
 --- is_lazy(value) -> whether it is a document
 function json.is_lazy(value)
   return getmetatable(value) == Document

@@ -78,6 +78,30 @@ describe("tg.template", function()
     expect(function() tg.template(5) end):raises "needs a text, found a number"
   end)
 
+  it("looks into documents that are not decoded, and keeps their integers", function()
+    local text = '{"user":{"name":"L \\u00e9\\"","id":12345678901234567890,"x":[1.50,true,null,{}]}}'
+    local given = { { item = tg.json.decode(text), answers = tg.json.lazy(text) },
+    { item = tg.json.lazy(text), answers = { user = tg.json.lazy(text):part "user" } } }
+    for _, values in ipairs(given) do
+      for _, case in ipairs {
+        { "name", "L é\"", '"L é\\""' }, { "id", "12345678901234567890", "12345678901234567890" }, { "x.1", "true", "true" },
+        { "x.2", "nil", "null" },
+        { "x.3", "nil", "{}" }, { "x", "nil" }, { "x.4", "nil", "nil" }, { "none.x", "nil", "nil" }, { "name.x", "nil", "nil" },
+      } do
+        for _, root in ipairs(ROOTS) do
+          local name = "${" .. root .. ".user." .. case[1] .. "}"
+          expect(name .. tostring(tg.template(name, { roots = ROOTS })(nil, values))):equals(name .. case[2])
+          local json = tg.template(name, { roots = ROOTS, escape = "json" })(nil, values)
+          if case[3] then expect(json and tg.json.encode(tg.json.decode(json)) or "nil"):equals(case[3]) end
+        end
+      end
+      expect(tg.template("${item.user.x.0}", { roots = ROOTS })(nil, values):match "^1%.50?$" ~= nil):is_true()
+    end
+    expect(tg.template("${item}", { roots = ROOTS, escape = "json" })(nil, { item = tg.json.lazy "[1.50, 2]" })):equals "[1.50, 2]"
+    expect(tg.template("${item}", { roots = ROOTS, escape = "url" })(nil, { item = tg.json.lazy '"a\\/b"' })):equals "a%2Fb"
+    expect(tg.template("${item}", { roots = ROOTS })(nil, { item = tg.json.lazy " 1.50 " })):equals "1.50"
+  end)
+
   it("may have any name as a root, even a word of Lua", function()
     local f = tg.template("${end.x}${ctx}${given}", { roots = { "end", "ctx", "given" } })
     expect(f(CTX, { ["end"] = { x = 1 }, ctx = 2, given = 3 })):equals "123"

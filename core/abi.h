@@ -288,6 +288,8 @@ TG_ABI int tg_abi_uuid(void);
 TG_ABI int tg_abi_uuid7(void);
 TG_ABI int tg_abi_hex(const char *p, size_t n);
 TG_ABI int tg_abi_sha256(const char *p, size_t n);
+/* 64 hexadecimal digits into vm.out, which take 16 MiB and some 30 ms to make (scrypt): of what could be guessed. */
+TG_ABI int tg_abi_slow_hash(const char *p, size_t n);
 
 /*
  * JSON (RFC 8259). Whether a text is well-formed: -TG_EPROTOCOL malformed, -TG_EBUSY a member stands twice in its

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +82,7 @@ watch_file(void *arg, struct tg_slice rest)
 {
     char path[4096];
     (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
-    tg_watch_folder(arg, dirname(path));
+    tg_watch_file(arg, path);
     return true;
 }
 

@@ -16,7 +16,9 @@ struct tg_watch *tg_watch_new(struct tg_loop *loop, tg_watch_cb changed, void *a
 void tg_watch_free(struct tg_watch *watch);
 /* In a forked process: closes the descriptor. NULL is allowed. */
 void tg_watch_forget(struct tg_watch *watch);
-/* Adds a folder; one that is there already, or does not exist, is left alone. */
+/* Adds a folder: the files in it that look like configuration. One that is there, or does not exist, is left alone. */
 void tg_watch_folder(struct tg_watch *watch, const char *path);
+/* Adds a file, whatever it is called, and its folder. */
+void tg_watch_file(struct tg_watch *watch, const char *path);
 
 #endif

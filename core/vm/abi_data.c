@@ -339,6 +339,22 @@ tg_abi_hex(const char *p, size_t n)
 }
 
 int
+tg_abi_slow_hash(const char *p, size_t n)
+{
+    enum { COST = 1 << 14, BLOCK = 8, MEMORY_MAX = 32 * 1024 * 1024, SIZE = 32 };
+    /* Always the same, so that the same configuration has the same hash wherever it runs. */
+    static const unsigned char salt[] = "tidegate";
+    static char text[SIZE * 2];
+    unsigned char hash[SIZE];
+    if (EVP_PBE_scrypt(p, n, salt, sizeof salt, COST, BLOCK, 1, MEMORY_MAX, hash, sizeof hash) != 1) {
+        return TG_ESYSTEM;
+    }
+    (void)put_hex(text, hash, sizeof hash);
+    tg_abi_vm.out = tg_slice_of(text, sizeof text);
+    return TG_OK;
+}
+
+int
 tg_abi_sha256(const char *p, size_t n)
 {
     static unsigned char digest[EVP_MAX_MD_SIZE];

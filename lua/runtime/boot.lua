@@ -10,6 +10,7 @@ local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
 local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
+local secret = require "tidegate.secret"
 local serve = require "runtime.serve"
 local upstreams = require "runtime.upstreams"
 
@@ -80,8 +81,7 @@ local function prepare_uses(cfg, source, report)
   return report:count() == 0 and uses or nil
 end
 
--- Reads and judges all; `source` gives the files.
-local function load(source, entry, report)
+local function build(source, entry, report)
   config.library = { tg = library, t = schema.t }
   local cfg = config.load(entry, source, report)
   if not cfg or report:count() > 0 then return nil end
@@ -92,6 +92,14 @@ local function load(source, entry, report)
   if not uses then return nil end
   local server = serve.build(cfg, uses, report)
   if report:count() > 0 then return nil end
+  return cfg, uses, server
+end
+
+-- Reads and judges all; `source` gives the files. Later there are no secrets: what is not in the bundle, no worker has.
+local function load(source, entry, report)
+  secret.source = source
+  local cfg, uses, server = build(source, entry, report)
+  secret.source = nil
   return cfg, uses, server
 end
 
@@ -129,9 +137,19 @@ function FileSource:glob(pattern)
   return found
 end
 
-function FileSource:getenv(name)
-  local value = os.getenv(name)
-  if value then self.files["env:" .. name] = value end
+-- Kept apart from other files: their bytes are in no name, and in no hash but a slow one.
+function FileSource:secret(kind, name)
+  local value, err
+  if kind == "env" then
+    value = os.getenv(name)
+  else
+    local full = name:sub(1, 1) == "/" and name or self.folder .. name
+    value, err = read_file(full)
+    if not value then return nil, "cannot be read: " .. err:match "[^:]*$":gsub("^ ", "") end
+    self.paths[full] = true
+  end
+  if not value then return nil, "is not there" end
+  self.files["secret:" .. kind .. ":" .. name] = value
   return value
 end
 
@@ -207,10 +225,24 @@ local function add_code(entries, kind, name, text, chunk_name)
   entries[#entries + 1] = { "source:" .. kind .. ":" .. name, text }
 end
 
+-- The id of a generation is shown to everybody, and must change with a secret: but nobody shall try words against it until it fits.
+-- So it is made of a hash that is slow for each try, of all secrets together.
+local function add_fingerprint(entries, source, names)
+  local secrets = {}
+  for _, name in ipairs(names) do
+    if name:find "^secret:" then secrets[#secrets + 1] = ("%d:%s%d:%s"):format(#name, name, #source.files[name], source.files[name]) end
+  end
+  if #secrets == 0 then return end
+  local text = table.concat(secrets)
+  if abi.C.tg_abi_slow_hash(text, #text) ~= 0 then error("memory is short", 0) end
+  entries[#entries + 1] = { "secrets", abi.out() }
+end
+
 local function bundle(core, source, entry, cfg, uses)
   local entries, names = { { "entry", entry }, { "manifest", manifest(cfg, uses, source.paths) } }, {}
   for name in pairs(source.files) do names[#names + 1] = name end
   table.sort(names) -- the hash of the bundle is the generation's id: the order must not depend on a table
+  add_fingerprint(entries, source, names)
   for _, name in ipairs(names) do
     local kind, rest = name:match "^(%a+):(.*)$"
     if kind == "plugin" then
@@ -260,7 +292,11 @@ function BundleSource:glob(pattern)
   return found
 end
 
-function BundleSource:getenv(name) return self.files["env:" .. name] end
+function BundleSource:secret(kind, name)
+  local value = self.files["secret:" .. kind .. ":" .. name]
+  if not value then return nil, "was not asked for when the configuration was checked" end
+  return value
+end
 
 function BundleSource.json(_, text) return json.decode(text) end
 

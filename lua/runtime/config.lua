@@ -4,6 +4,7 @@ local address = require "runtime.address"
 local budget = require "runtime.budget"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
+local secret = require "tidegate.secret"
 local task = require "tidegate.task"
 
 local t = schema.t
@@ -147,21 +148,6 @@ local function report_open(collector)
   end
 end
 
-local function resolve_secret(collector, spec)
-  local kind, name = report_of.text_of(spec):match "^(%a+):(.+)$"
-  local value
-  if kind == "env" then
-    value = collector.source:getenv(name)
-  elseif kind == "file" then
-    value = collector.source:read(name)
-    value = value and value:gsub("%s+$", "")
-  else
-    error(('secret needs "env:NAME" or "file:PATH", found %q'):format(report_of.text_of(spec)), 3)
-  end
-  if not value or value == "" then error(("the secret %q is not there"):format(spec), 3) end
-  return value
-end
-
 -- Copies: what a configuration does to its `string` must not reach the runtime's.
 local function library_copy()
   local env = {
@@ -198,7 +184,7 @@ local function environment(collector)
     word[name] = function() error(name .. " is not available in this version", 2) end
   end
   word.include = function(pattern) return collector:include(pattern, here(collector)) end
-  word.secret = function(spec) return resolve_secret(collector, spec) end
+  word.secret = secret.open
   return setmetatable(env, {
     __metatable = false,
     __newindex = function(_, key, value)

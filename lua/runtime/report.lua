@@ -1,4 +1,6 @@
 --- report: collects what is wrong with a configuration: where, what was found, what was expected.
+local secret = require "tidegate.secret"
+
 local Report = {}
 Report.__index = Report
 
@@ -26,6 +28,7 @@ local function show(value)
   if kind == "string" then return '"' .. printable(#value > 80 and value:sub(1, 77) .. "..." or value) .. '"' end
   if kind == "nil" then return "nothing" end
   if kind == "userdata" then return "null" end
+  if secret.is(value) then return "a secret" end
   if kind == "number" or kind == "boolean" then return tostring(value) end
   return "a " .. kind
 end

@@ -2,6 +2,7 @@
 local abi = require "abi"
 local address = require "runtime.address"
 local report_of = require "runtime.report"
+local secret = require "tidegate.secret"
 local template = require "runtime.template"
 local time = require "tidegate.time"
 
@@ -16,6 +17,7 @@ schema.t = setmetatable({}, {
   __newindex = function(_, name) error("t." .. report_of.text_of(name) .. " cannot be assigned: types are frozen", 2) end,
 })
 local MAX_DEPTH = 16
+local FAILED = {} -- what is judged and already reported
 
 function schema.is_type(value)
   return type(value) == "table" and getmetatable(value) == Type
@@ -66,7 +68,7 @@ end
 -- A type: name, expected (text), parse(value, where) -> value | nil, problem. A nil problem means "not what is expected".
 local function define(name, expected, parse, compound)
   t[name] = function(options, default)
-    local self = setmetatable({ name = name, expected = expected, parse = parse }, Type)
+    local self = setmetatable({ name = name, expected = expected, parse = parse, hides = name == "secret" }, Type)
     local problem
     if compound then
       problem = compound(self, options, default)
@@ -191,7 +193,40 @@ define("ip", 'an address: "0.0.0.0", "::1"', function(_, value)
   return value
 end)
 
-define("template", 'a text with variables: "${client.ip}"', function(self, value)
+-- `{ secret = "env:NAME" }`, the only form that YAML and JSON have for it -> "env:NAME" | nil
+local function reference_of(value)
+  if type(value) ~= "table" or getmetatable(value) ~= nil then return nil end
+  local spec = value.secret
+  return type(spec) == "string" and next(value, next(value)) == nil and spec or nil
+end
+
+-- A secret where one may stand beside other values; nil when there is none.
+local function take_secret(value, where)
+  if secret.is(value) then return value end
+  local spec = reference_of(value)
+  if not spec then return nil end
+  local found, problem = secret.resolve(spec)
+  if found then return found end
+  where.report:problem(where.at, where.path, problem)
+  return FAILED
+end
+
+define("secret", 'secret "env:NAME", secret "file:PATH" (in YAML and JSON { "secret": "env:NAME" }), or a text', function(_, value, where)
+  local found = take_secret(value, where)
+  if found then return found end
+  if type(value) ~= "string" or value == "" then return nil end
+  if secret.looks_like(value) then
+    where.report:problem(where.at, where.path, 'found     the name of a secret as a text\nexpected  secret "env:NAME" in Lua, '
+      .. '{ "secret": "env:NAME" } in YAML and JSON')
+    return FAILED
+  end
+  return secret.new(value)
+end)
+
+define("template", 'a text with variables: "${client.ip}"', function(self, value, where)
+  local found = take_secret(value, where)
+  if found == FAILED then return FAILED end
+  if found then return template.constant(found:reveal(), self) end
   if type(value) ~= "string" then return nil end
   local f, err = template.compile(value, self)
   if not f then return nil, "a template: " .. err end
@@ -200,11 +235,6 @@ end)
 
 define("regex", "a pattern", function(_, value)
   if type(value) ~= "string" or not pcall(string.find, "", value) then return nil end
-  return value
-end)
-
-define("secret", "a string", function(_, value)
-  if type(value) ~= "string" or value == "" then return nil end
   return value
 end)
 
@@ -276,23 +306,29 @@ function schema.sequence(value)
 end
 
 -- A deep copy that is frozen. Objects (what has a metatable) stay what they are.
-local function copy_of(value, depth)
+local function copy_of(value, depth, where)
   if type(value) ~= "table" or getmetatable(value) ~= nil then return value end
   if depth > MAX_DEPTH then return nil end
+  local spec = reference_of(value)
+  if spec and secret.looks_like(spec) then return take_secret(value, where) end
   local copy = {}
   for key, item in pairs(value) do
-    copy[key] = copy_of(item, depth + 1)
-    if copy[key] == nil then return nil end
+    copy[key] = copy_of(item, depth + 1, where)
+    if copy[key] == nil or copy[key] == FAILED then return copy[key] end
   end
   return freeze(copy)
 end
 
-define("any", "a value of at most 16 levels", function(self, value)
+define("any", "a value of at most 16 levels", function(self, value, where)
   if self.raw then return value end
-  return copy_of(value, 1)
+  return copy_of(value, 1, where)
 end)
 
-local FAILED = {}
+-- Where a secret may stand, nothing of what stands there is shown: it may be one that is written wrongly.
+local function hidden(value)
+  if value == nil then return "nothing" end
+  return value == "" and "an empty text" or type(value) == "string" and "a text" or "a " .. type(value)
+end
 
 -- Judges one value; FAILED when it was reported.
 local function judge(self, value, where)
@@ -302,7 +338,10 @@ local function judge(self, value, where)
   end
   local result, problem = self.parse(self, value, where)
   if result == FAILED then return FAILED end
-  if result == nil then
+  if result == nil and self.hides then
+    where.report:problem(where.at, where.path, ("found     %s\nexpected  %s"):format(hidden(value), problem or self.expected))
+    return FAILED
+  elseif result == nil then
     where.report:found(where.at, where.path, value, problem or self.expected)
     return FAILED
   end
@@ -361,7 +400,10 @@ define("any_of", "one of several types", function(self, value, where)
   return nil, table.concat(expected, ", or ")
 end, function(self, options)
   local problem = positional(self, options, "types")
-  for _, inner in ipairs(self.types or {}) do problem = problem or need_type(self.name, inner) end
+  for _, inner in ipairs(self.types or {}) do
+    problem = problem or need_type(self.name, inner)
+    self.hides = self.hides or inner.hides
+  end
   return problem
 end)
 
@@ -465,7 +507,7 @@ function schema.describe(spec)
     list[#list + 1] = {
       name = name, type = kind.inner and kind.name .. " of " .. kind.inner.name or kind.name, doc = kind.doc or "",
       expected = kind.expected, required = kind.default == nil and not kind.is_optional,
-      default = kind.default ~= nil and show_default(kind.default) or nil,
+      default = kind.default ~= nil and (kind.hides and "***" or show_default(kind.default)) or nil,
     }
   end
   table.sort(list, function(a, b)

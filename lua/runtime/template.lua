@@ -181,6 +181,12 @@ function template.compile(text, options)
   return assert(loadstring(source, "=template"))(way.scalar, way.put, way.groups, meta, walk, paths, nothing, checked)
 end
 
+--- constant(value, options?) -> a template that always gives this text, whatever is in it
+function template.constant(value, options)
+  local text = ways[options and options.escape or "none"].put(value)
+  return function() return text end
+end
+
 --- new(text, options?) -> function, for plugins: what is wrong raises.
 function template.new(text, options)
   if type(text) ~= "string" then error("tg.template needs a text, found a " .. type(text), 2) end

@@ -1,5 +1,6 @@
 --- consumers: those that the configuration declares.
 local abi = require "abi"
+local secret = require "tidegate.secret"
 
 local C = abi.C
 
@@ -26,13 +27,23 @@ end
 local SIDE = 3 -- slot of a message's fields
 local Credentials = { __index = {} }
 
+-- The text of a credential; or what it is instead.
+local function text_of(value)
+  if secret.is(value) then return value:reveal() end
+  if type(value) ~= "string" then return nil, "neither a text nor a secret, but a " .. type(value) end
+  if secret.looks_like(value) then return nil, ('the name of a secret as a text: write secret "%s"'):format(value) end
+  return value
+end
+
 --- credentials(kind) -> all credentials of this kind, to be made in `setup`. One that two consumers have raises.
 function consumers.credentials(kind)
   local map = abi.map()
   local self = setmetatable({ map = map, consumers = list }, Credentials)
   for i, consumer in ipairs(list) do
     local values = consumer.credentials[kind]
-    for _, value in ipairs(type(values) == "table" and values or { values }) do
+    for _, item in ipairs(type(values) == "table" and not secret.is(values) and values or { values }) do
+      local value, problem = text_of(item)
+      if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
       local rc = C.tg_abi_map_add(map, value, #value, i)
       local other = list[C.tg_abi_map_find(map, value, #value)]
       if rc == abi.EBUSY and other ~= consumer then

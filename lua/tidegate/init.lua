@@ -2,6 +2,7 @@
 local abi = require "abi"
 local branch = require "tidegate.branch"
 local response = require "tidegate.response"
+local secret = require "tidegate.secret"
 local task = require "tidegate.task"
 local time = require "tidegate.time"
 local timer = require "tidegate.timer"
@@ -34,6 +35,7 @@ local tg = {
   time = { http_date = time.http_date, iso = time.iso, parse = time.parse },
   dict = require("tidegate.dict").open,
   url = require "tidegate.url",
+  secret = secret.open,
   cidr = require("tidegate.cidr").set,
   consumers = require "tidegate.consumers",
 }

@@ -1,6 +1,7 @@
 --- json: encode and decode; parts of texts looked at and passed on as they are.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local secret = require "tidegate.secret"
 local writer = require "tidegate.json_writer"
 
 local C, vm, to_string, slice = abi.C, abi.vm, abi.string, abi.slice
@@ -112,6 +113,7 @@ local function put_table(value, depth, options)
   if depth > DEPTH_MAX then raise "more than 32 levels" end
   local meta = getmetatable(value)
   if meta == Document then return put_document(value) end
+  if meta == false and secret.is(value) then return put("***", depth, options) end
   if meta == Exact then
     C.tg_abi_json_put(value[1], #value[1])
   elseif meta == Array then

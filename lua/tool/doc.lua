@@ -4,8 +4,12 @@ local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
 local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
+local secret = require "tidegate.secret"
 
 local doc = {}
+
+-- Plugins may ask for secrets when they are loaded, which for their documentation need not be there.
+secret.source = { secret = function() return "***" end }
 
 local function load_all(core)
   local list, seen = {}, {}

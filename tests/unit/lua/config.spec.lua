@@ -1,5 +1,6 @@
 local config = require "runtime.config"
 local report = require "runtime.report"
+local secret = require "tidegate.secret"
 
 local decoded -- what the source's json gives, for files that end in .json
 
@@ -19,7 +20,11 @@ local function load(files, entry)
     table.sort(list)
     return list
   end
-  function source.getenv(_, name) return name == "KEY" and "from-env" or nil end
+  function source.secret(_, kind, name)
+    local value = kind == "env" and name == "KEY" and "from-env" or kind == "file" and files[name]
+    return value or nil, not value and "is not there" or nil
+  end
+  secret.source = source
   function source.json() return decoded end
   local cfg = config.load(entry or "gateway.lua", source, found)
   return cfg, found:text(), source
@@ -280,9 +285,25 @@ end)
 describe("secret", function()
   it("reads the environment and files, and is never empty", function()
     local cfg = load { ["gateway.lua"] = HEAD .. 'consumer "c" { credentials = { a = secret "env:KEY", b = secret "file:k" } }', k = "text\n" }
-    expect(cfg.consumer.c.credentials.a):equals "from-env"
-    expect(cfg.consumer.c.credentials.b):equals "text"
-    refuses('secret "env:NONE"', 'the secret "env:NONE" is not there')
-    refuses('secret "NONE"', 'secret needs "env:NAME" or "file:PATH"')
+    expect(cfg.consumer.c.credentials.a:reveal()):equals "from-env"
+    expect(cfg.consumer.c.credentials.b:reveal()):equals "text"
+    refuses('secret "env:NONE"', 'gateway.lua:1\n    the secret "env:NONE" is not there')
+    refuses('\nlocal x = {\n  secret "NONE" }', 'gateway.lua:3\n    secret needs "env:NAME" or "file:PATH"')
+    refuses("secret(5)", "found a number")
+  end)
+
+  it("has a form in JSON, too, also among free values", function()
+    local function whole(consumer)
+      return { listen = { port = 1 }, consumer = consumer }
+    end
+    decoded = whole { c = { credentials = { key = { secret = "env:KEY" }, more = { { x = { secret = "file:k" } }, "plain" } } } }
+    local cfg = load({ ["g.json"] = "", k = "text\n" }, "g.json")
+    expect(cfg.consumer.c.credentials.key:reveal()):equals "from-env"
+    expect(cfg.consumer.c.credentials.more[1].x:reveal()):equals "text"
+    expect(cfg.consumer.c.credentials.more[2]):equals "plain"
+    decoded = whole { c = { credentials = { key = { secret = "env:NONE" } } } }
+    local none, found = load({ ["g.json"] = "" }, "g.json")
+    expect(none):is_nil()
+    expect(found):matches 'g.json  consumer "c" › credentials › key\n    the secret "env:NONE" is not there'
   end)
 end)

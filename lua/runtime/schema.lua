@@ -5,6 +5,7 @@ local report_of = require "runtime.report"
 local secret = require "tidegate.secret"
 local template = require "runtime.template"
 local time = require "tidegate.time"
+local url = require "tidegate.url"
 
 local Type = {}
 Type.__index = Type
@@ -173,11 +174,17 @@ define("header", 'a header name: "X-Api-Key"', function(_, value)
   return value
 end)
 
-define("url", 'a URL: "http://host:port/path"', function(_, value)
-  if type(value) ~= "string" or value:find "[%s%c]" then return nil end
-  local authority = value:match "^https?://([^/?#]+)"
-  if not authority or not address.parse_authority(authority) then return nil end
-  return value
+define("url", 'a URL: "http://host:port/path"', function(_, value, where)
+  local parts, err
+  if type(value) == "string" then parts, err = url.parse(value) end
+  if not parts then return nil, err and 'a URL: "http://host:port/path" (' .. err.message .. ")" end
+  if parts.scheme ~= "http" and parts.scheme ~= "https" then return nil end
+  if parts.userinfo then
+    where.report:problem(where.at, where.path, "found     a URL with a user or a password\nexpected  one without, since it is shown in logs")
+    return FAILED
+  end
+  if not (address.is_ipv4(parts.host) or address.is_ipv6(parts.host) or address.is_name(parts.host)) then return nil end
+  return url.build(parts)
 end)
 
 define("cidr", 'a network or an address: "10.0.0.0/8", "::1"', function(_, value)
@@ -359,7 +366,7 @@ local function with_options(self, inner, options)
 end
 
 define("list", "a list", function(self, value, where)
-  if type(value) ~= "table" then
+  if type(value) ~= "table" or secret.is(value) or reference_of(value) then
     value = { value } -- one value may stand for a list of one
   end
   local length, wrong = schema.sequence(value)
@@ -378,7 +385,7 @@ define("list", "a list", function(self, value, where)
 end, with_options)
 
 define("map", "a table of names and values", function(self, value, where)
-  if type(value) ~= "table" then return nil end
+  if type(value) ~= "table" or secret.is(value) then return nil end
   local result, failed = {}, false
   for key, item in pairs(value) do
     if type(key) ~= "string" then return nil end
@@ -444,7 +451,7 @@ local function apply_fields(spec, value, where)
 end
 
 define("record", "a table", function(self, value, where)
-  if type(value) ~= "table" then return nil end
+  if type(value) ~= "table" or secret.is(value) then return nil end
   local result = apply_fields(self.fields, value, where)
   return result == FAILED and FAILED or freeze(result)
 end, function(self, fields, options)

@@ -142,6 +142,12 @@ describe("t.secret", function()
       expect(found):is_nil()
       expect(text):matches "found     a secret\n    expected  a string"
       expect((apply(t.string(), { secret = "env:KEY" }))):is_nil()
+      -- It has no fields, but it is no empty table.
+      for _, kind in ipairs { t.map(t.any()), t.record {}, t.list(t.string()), t.integer(), t.func() } do
+        expect((apply(kind, tg.secret "env:KEY"))):is_nil()
+      end
+      expect(apply(t.list(t.secret()), tg.secret "env:KEY")[1]:reveal()):equals "s3cr3t"
+      expect(apply(t.list(t.secret()), { secret = "env:KEY" })[1]:reveal()):equals "s3cr3t"
     end)
     expect(schema.describe({ a = t.secret "hunter2" })[1].default):equals "***"
   end)

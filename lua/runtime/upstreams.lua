@@ -111,17 +111,22 @@ function upstreams.get(name)
   return up
 end
 
---- request { upstream, path, method = "GET", lazy = false, ... } -> a call that has not begun, and gives decoded JSON; what a branch of
--- fetch_all is that was given as a table
+local function form_of(request)
+  if request.result or request.read then return nil end
+  return request.lazy and "lazy" or "json"
+end
+
+--- request { upstream, path, method = "GET", lazy = false, result = false, read?, ... } -> a call that has not begun, and gives decoded
+-- JSON, a document, the whole result, or what read(result, request) makes of it; what a branch of fetch_all is that was given as a table
 function upstreams.request(request)
   local up = upstreams.by_name[request.upstream]
   if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
-  return call.new(request.method or "GET", request.path, up.name, up, request, up.defaults, request.lazy and "lazy" or "json")
+  return call.new(request.method or "GET", request.path, up.name, up, request, up.defaults, form_of(request))
 end
 
 --- fetch(request) -> decoded JSON | nil, err; the same for one with `url`, or with `cache`, and waits.
 function upstreams.fetch(request)
-  local form = request.lazy and "lazy" or "json"
+  local form = form_of(request)
   if request.url then return http.fetch(request.method or "GET", request.url, request, form) end
   local up = upstreams.by_name[request.upstream]
   if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end

@@ -140,6 +140,14 @@ local function read_headers(handle)
   return headers
 end
 
+-- Fields of a call that is not freed yet, one by one: for who needs few of them.
+local Fields = {}
+function Fields.__index(self, name)
+  local handle = self[1]
+  if not handle or type(name) ~= "string" or C.tg_abi_call_find(handle, name, #name) ~= 0 then return nil end
+  return to_string(vm.out.p, vm.out.n)
+end
+
 -- ---------------------------------------------------------------- heads
 
 local function check_header(name, value)
@@ -272,7 +280,8 @@ function call.new(method, path, host, peer, options, defaults, form)
   local fields = options and (options.headers or options.forward or options.idempotency_key)
   return setmetatable({
     method = method, path = path, host = host, peer = peer, options = options, defaults = defaults, form = form, body = body,
-    content_type = content_type, retries = repeatable and options.retries or 0, n = 0, hedge = repeatable and options.hedge or nil,
+    content_type = content_type, read = options and options.read, n = 0,
+    retries = repeatable and options.retries or 0, hedge = repeatable and options.hedge or nil,
     breaker = breaker and { failures = breaker.failures or BREAKER.failures, open = breaker.open or BREAKER.open } or nil,
     bare = not fields and body == "" and method == "GET", -- what most calls are
     handle = nil, second = nil, due = nil, second_due = nil, done = false, value = nil, err = nil,
@@ -338,6 +347,17 @@ local function unexpected(self, status)
   return err
 end
 
+-- What `read` makes of the result, whose headers are there for so long only.
+local function hand_to_reader(self, handle, status)
+  local fields = setmetatable({ handle }, Fields)
+  local result = setmetatable({ status = status, headers = fields, body = to_string(handle.body.p, handle.body.n) }, Result)
+  local ok, value, err = pcall(self.read, result, self.options)
+  fields[1] = nil
+  C.tg_abi_call_free(handle)
+  if not ok then return nil, task.to_failure(value) end
+  return value, err
+end
+
 -- What has come of an attempt: value | nil, err.
 local function take(self, handle)
   local options = self.options
@@ -353,6 +373,8 @@ local function take(self, handle)
     C.tg_abi_call_free(handle)
     return read_json(self.form == "lazy" and json.lazy or json.decode, plain(body, coded))
   end
+  local expect = options and options.expect or self.form and "2xx"
+  if self.read and (not expect or is_expected(expect, status)) then return hand_to_reader(self, handle, status) end
   local result = { status = status, headers = read_headers(handle) }
   if options and options.stream then
     result.call = handle
@@ -362,7 +384,6 @@ local function take(self, handle)
     setmetatable(result, Result)
     C.tg_abi_call_free(handle)
   end
-  local expect = options and options.expect or self.form and "2xx"
   if expect and not is_expected(expect, status) then
     local err = unexpected(self, status)
     err.response = result

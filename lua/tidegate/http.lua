@@ -42,10 +42,12 @@ end
 function http.send(method, path, host, peer, options, defaults, form)
   local self = call.new(method, path, host, peer, options, defaults, form)
   if options and options.cache and method == "GET" and not options.stream then
-    self.form = nil
+    self.form, self.read = nil, nil
     local result, err = through_cache(self, options)
-    if not result or not form then return result, err end
-    return result[form](result)
+    if not result then return nil, err end
+    if options.read then return options.read(result, options) end
+    if form then return result[form](result) end
+    return result
   end
   return self:run()
 end

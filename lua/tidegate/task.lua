@@ -178,6 +178,9 @@ end
 
 local function to_failure(value)
   if failure.is(value) then return value end
+  if type(value) == "table" and type(value.code) == "string" then -- one that a plugin has made
+    return failure.new(value.code, tostring(value.message or value.code), value.status)
+  end
   return failure.new("error", tostring(value))
 end
 task.to_failure = to_failure

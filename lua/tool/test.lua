@@ -162,12 +162,15 @@ local function to_config(given, port)
     config.upstream[name] = { targets = { "http://127.0.0.1:" .. origin.port } }
     return name
   end
-  for name, upstream in pairs(given.upstream or {}) do config.upstream[name] = upstream end
+  for name, upstream in pairs(given.upstream or {}) do
+    config.upstream[name] = getmetatable(upstream) == Origin and { targets = { "http://127.0.0.1:" .. upstream.port } } or upstream
+  end
   local routes = given.route or { all = { path = "/*", to = given.to or new_upstream(200), use = given.use } }
   for name, route in pairs(routes) do
     local copy = {}
     for key, value in pairs(route) do copy[key] = value end
     copy.use = to_uses(route.use)
+    if route.handler then copy.handler = to_use(route.handler) end
     if route.to then copy.to = upstream_of(route.to) end
     config.route[name] = copy
   end

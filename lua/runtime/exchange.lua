@@ -44,10 +44,11 @@ function Fields.__index(self, name)
   return to_string(vm.out.p, vm.out.n)
 end
 
-local function refuse(rc, name, value)
+-- Without the value, which may be a credential.
+local function refuse(rc, name)
   if rc == abi.EINVAL then
-    error(("header %q cannot be set to %q: hop-by-hop and framing fields are read-only, and neither name nor value may"
-      .. " have control bytes"):format(tostring(name), tostring(value)), 3)
+    error(("header %q cannot be set to this: hop-by-hop and framing fields are read-only, and neither name nor value may"
+      .. " have control bytes"):format(tostring(name)), 3)
   end
   error("header " .. tostring(name) .. ": " .. abi.code(rc), 3)
 end
@@ -69,7 +70,7 @@ function Fields.__newindex(self, name, value)
     value = to_value(name, value)
     rc = C.tg_abi_field_set(x, side, name, #name, value, #value)
   end
-  if rc ~= 0 then refuse(rc, name, value) end
+  if rc ~= 0 then refuse(rc, name) end
 end
 
 local function next_field(self, index)
@@ -134,7 +135,7 @@ local function add_header(self, name, value)
   local x = live(self)
   value = to_value(name, value)
   local rc = C.tg_abi_field_add(x, self[3], name, #name, value, #value)
-  if rc ~= 0 then refuse(rc, name, value) end
+  if rc ~= 0 then refuse(rc, name) end
 end
 
 -- ---------------------------------------------------------------- request

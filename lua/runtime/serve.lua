@@ -13,6 +13,7 @@ local http = require "tidegate.http"
 local log = require "tidegate.log"
 local response = require "tidegate.response"
 local router = require "runtime.router"
+local secret = require "tidegate.secret"
 local task = require "tidegate.task"
 local upstreams = require "runtime.upstreams"
 
@@ -153,15 +154,20 @@ function probe:query(name)
   return exchange.new(self.x).req.query[name]
 end
 
+local function as_value(name, value)
+  if type(value) == "table" and secret.is(value) then error(("response header %s: a secret becomes text by its reveal()"):format(name), 0) end
+  return tostring(value)
+end
+
 local function set_header(x, name, value)
-  value = tostring(value)
+  value = as_value(name, value)
   local rc = C.tg_abi_field_set(x, abi.RESPONSE, name, #name, value, #value)
-  if rc ~= 0 then error(("response header %s: %q may not stand there"):format(name, value), 0) end
+  if rc ~= 0 then error(("response header %s: its value may not stand there"):format(name), 0) end
 end
 
 local function add_header(x, name, value)
   local rc = C.tg_abi_field_add(x, abi.RESPONSE, name, #name, value, #value)
-  if rc ~= 0 then error(("response header %s: %q may not stand there"):format(name, value), 0) end
+  if rc ~= 0 then error(("response header %s: its value may not stand there"):format(name), 0) end
 end
 
 -- Makes `r` the response of the exchange.
@@ -177,10 +183,9 @@ local function apply(x, r)
   local headers = r.headers
   if headers then
     for name, value in pairs(headers) do
-      if type(value) == "table" then
+      if type(value) == "table" and not secret.is(value) then
         for _, item in ipairs(value) do
-          item = tostring(item)
-          add_header(x, name, item)
+          add_header(x, name, as_value(name, item))
         end
       else
         set_header(x, name, value)

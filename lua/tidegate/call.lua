@@ -4,6 +4,7 @@ local coding = require "tidegate.coding"
 local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 local query = require "tidegate.query"
+local secret = require "tidegate.secret"
 local stream = require "tidegate.stream"
 local task = require "tidegate.task"
 local url = require "tidegate.url"
@@ -150,10 +151,12 @@ end
 
 -- ---------------------------------------------------------------- heads
 
+-- Its messages are without the value, which may be a credential.
 local function check_header(name, value)
+  if type(value) == "table" and secret.is(value) then misuse(("header %q: a secret becomes text by its reveal()"):format(name)) end
   value = tostring(value)
   if C.tg_abi_valid_name(name, #name) ~= 0 or C.tg_abi_valid_value(value, #value) ~= 0 then
-    misuse(("header %q: %q has bytes that may not stand there"):format(name, value))
+    misuse(("header %q: it or its value has bytes that may not stand there"):format(name))
   end
   return value
 end

@@ -24,6 +24,9 @@ return { doc = "Uses secrets.", schema = { token = t.secret() },
     tg.log.info("secrets", { own, conf.token, state.later, text = tostring(own) })
     if ctx.req.query.show then return tg.respond(200, own:reveal() .. state.token .. conf.token:reveal() .. state.later:reveal()) end
     if ctx.req.query.json then return tg.respond(200, { own, conf.token }) end
+    if ctx.req.query.header then return tg.respond(200, "", { ["X-A"] = ctx.req.query.header == "list" and { own } or own }) end
+    if ctx.req.query.call then tg.http.get("http://127.0.0.1:1/", { headers = { Authorization = ctx.req.query.call == "lf" and own:reveal() .. "\\n" or own } }) end
+    if ctx.req.query.set then ctx.req.headers["X-A"] = ctx.req.query.set == "lf" and own:reveal() .. "\\n" or own end
     if ctx.req.query.late then return tg.respond(200, tostring(select(2, pcall(tg.secret, "env:HOME")))) end
   end }
 """
@@ -67,6 +70,9 @@ def test_secrets_are_where_they_are_needed_and_nowhere_else():
         assert get(gw, "/?json=1").text == b'["***","***"]'
         assert b"while a generation is made" in get(gw, "/?late=1").text
         assert get(gw, "/?raise=1").status == 500
+        for query in "header=1", "header=list", "call=1", "call=lf", "set=1", "set=lf":
+            assert get(gw, "/?" + query).status == 500, query
+        gw.wait_for("a secret becomes text by its reveal()", count=3)
         gw.wait_for("***")
         said = gw.log() + gw.command("status").stdout
         for value in [*VALUES.values(), *(text.strip() for text in FILES.values())]:

@@ -2,6 +2,7 @@
 -- Strict: what two readers could take differently is refused, so that a host that was checked is the host that is called.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local json = require "tidegate.json"
 local number = require "tidegate.number"
 
 local C = abi.C
@@ -14,6 +15,8 @@ local function unescape(hex) return string.char(tonumber(hex, 16)) end
 function url.encode(text)
   if type(text) == "number" then
     text = number.text(text)
+  elseif json.is_integer(text) then
+    text = tostring(text)
   elseif type(text) ~= "string" then
     error("url.encode needs a string or a number, found a " .. type(text), 2)
   end
@@ -31,9 +34,10 @@ end
 
 -- The pairs of a name, or what is wrong with its value.
 local function put_pairs(out, name, value)
-  for _, item in ipairs(type(value) == "table" and value or { value }) do
+  local is_list = type(value) == "table" and not json.is_integer(value)
+  for _, item in ipairs(is_list and value or { value }) do
     local kind = type(item)
-    if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+    if kind ~= "string" and kind ~= "number" and kind ~= "boolean" and not json.is_integer(item) then
       return ("the value of %q is a string, a number, a boolean or a list of them, found a %s"):format(name, kind)
     end
     out[#out + 1] = url.encode(name) .. "=" .. url.encode(kind == "boolean" and tostring(item) or item)

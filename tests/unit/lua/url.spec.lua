@@ -194,6 +194,9 @@ describe("url.query", function()
     } do
       expect(tg.url.query(case[1])):equals(case[2])
     end
+    local large = tg.json.decode '{"id":12345678901234567890}'
+    expect(tg.url.query { id = large.id, ids = { large.id, 1 } }):equals "id=12345678901234567890&ids=12345678901234567890&ids=1"
+    expect(tg.url.encode(large.id)):equals "12345678901234567890"
     for _, bad in ipairs { { "x" }, { a = print }, { a = { {} } }, { [true] = "x" } } do
       expect(function() tg.url.query(bad) end):raises "url.query: "
     end

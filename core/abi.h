@@ -336,4 +336,18 @@ TG_ABI int tg_abi_coding_run(struct tg_abi_coding *coding, const char *p, size_t
 /* Bytes that all codings of this process hold. Lua's collector does not see them. */
 TG_ABI double tg_abi_coding_memory(void);
 
+/*
+ * Regular expressions. `flags` are letters of i m s x u a. NULL: vm.out says what is wrong with the pattern; otherwise
+ * vm.number is how many groups it has, vm.type 1 if it may match nothing at all.
+ */
+struct tg_abi_regex;
+TG_ABI struct tg_abi_regex *tg_abi_regex_new(const char *pattern, size_t n, const char *flags, size_t flags_n);
+TG_ABI void tg_abi_regex_free(struct tg_abi_regex *regex);
+/* The name of a group: vm.out. -TG_ENONE. */
+TG_ABI int tg_abi_regex_name(const struct tg_abi_regex *regex, uint32_t group);
+TG_ABI uint32_t tg_abi_regex_lookbehind(const struct tg_abi_regex *regex);
+/* As tg_regex_match of base/regex.h; offsets are begin and end of the match and of each group, until the next one. */
+TG_ABI int tg_abi_regex_match(struct tg_abi_regex *regex, const char *p, size_t n, size_t start, uint32_t options);
+TG_ABI const size_t *tg_abi_regex_offsets(void);
+
 #endif

@@ -89,6 +89,13 @@ function abi.coding_free(coding)
   C.tg_abi_coding_free(ffi.gc(coding, nil))
 end
 
+--- A compiled pattern and its groups, or nil and what is wrong; freed when nobody holds it.
+function abi.regex(pattern, flags)
+  local regex = C.tg_abi_regex_new(pattern, #pattern, flags, #flags)
+  if regex == nil then return nil, abi.out() end
+  return ffi.gc(regex, C.tg_abi_regex_free), tonumber(vm.number), vm.type ~= 0
+end
+
 local codes = {
   [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
   [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",

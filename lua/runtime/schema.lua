@@ -1,6 +1,7 @@
 --- schema: the types of configuration values: t.string, t.duration ... Validation, defaults and descriptions from one source.
 local abi = require "abi"
 local address = require "runtime.address"
+local re = require "tidegate.re"
 local report_of = require "runtime.report"
 local secret = require "tidegate.secret"
 local template = require "runtime.template"
@@ -28,7 +29,7 @@ end
 local range = { "min", "max" }
 local settings = {
   string = { "match", "one_of", "len" }, integer = range, number = range, duration = range, size = range, list = range,
-  any = { "raw" }, template = { "roots", "escape" },
+  any = { "raw" }, regex = { "flags" }, template = { "roots", "escape" },
 }
 
 -- These three return what is wrong, which t.X then raises at the line of the plugin. A misspelt option would be a limit
@@ -240,9 +241,11 @@ define("template", 'a text with variables: "${client.ip}"', function(self, value
   return f
 end)
 
-define("regex", "a pattern", function(_, value)
-  if type(value) ~= "string" or not pcall(string.find, "", value) then return nil end
-  return value
+define("regex", "a regular expression", function(self, value)
+  if type(value) ~= "string" then return nil end
+  local regex, err = re.try(value, self.flags)
+  if not regex then return nil, "a regular expression: " .. err end
+  return regex
 end)
 
 local function reference(kind)

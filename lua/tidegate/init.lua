@@ -29,6 +29,7 @@ local tg = {
   batch = require("tidegate.batch").open,
   semaphore = require("tidegate.semaphore").open,
   json = json,
+  re = require "tidegate.re",
   null = json.null,
   log = require "tidegate.log",
   now = time.now,

@@ -1,6 +1,7 @@
 --- stream: a body as a sequence of pieces: what `chunks`, transforms and streamed results give to a plugin.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local re = require "tidegate.re"
 local task = require "tidegate.task"
 
 local C, vm = abi.C, abi.vm
@@ -107,6 +108,12 @@ function Input:events(max)
       if text:sub(1, 1) ~= ":" then add_field(event, text) end
     end
   end
+end
+
+--- input:matches(pattern, flags?) -> iterator over text, captures | nil: all bytes in order, with the matches of a regular expression
+-- (tg.re) across the borders of pieces
+function Input:matches(pattern, flags)
+  return re.matches(self, pattern, flags)
 end
 
 --- event { data =, event?, id?, retry? } -> the bytes of a server-sent event

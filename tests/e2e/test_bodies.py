@@ -1,6 +1,7 @@
 """Bodies in the hands of plugins: read whole or in pieces, replaced, made, transformed while they flow; bounded and in order."""
 import hashlib
 import pathlib
+import re
 import socket
 import sys
 import threading
@@ -59,6 +60,8 @@ PLUGINS = {
     "raise-late": plugin("response", "ctx.res:transform(function(input, write) write(input()) tg.sleep(0.02) error 'late' end)"),
     "count-events": plugin("response", "ctx.res:transform(function(input, write) for event in input:events() do "
                                        "assert(event.event == 'tick' and event.data:find '^line %d\\nmore$') write(event) end write { data = 'end' } end)"),
+    "matches": plugin("response", "ctx.res:transform(function(input, write) for text, m in input:matches([[0000(\\d+?)(?=0000)]]) do write(text) "
+                                  "if m then write('<' .. m[1] .. '>') end end end)"),
     "request-upper": plugin("access", "ctx.req:transform(function(input, write) for piece in input do write(piece:upper()) end end)"),
     "request-whole": plugin("access", "local text = assert(ctx.req:text(64 * 1024)) ctx.req.headers['X-Was'] = tostring(#text)"),
     "request-json": plugin("access", "local value = assert(ctx.req:json()) value.seen = true ctx.req:set_body(value)"),
@@ -117,6 +120,12 @@ def test_a_body_of_any_length_passes_through_a_slow_transform_in_bounded_memory(
 
 def resident(pid):
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def test_matches_are_found_across_the_borders_of_chunks(gw):
+    whole = "".join("%08d" % n * 12500 for n in range(1, 321))
+    expected = re.sub(r"0000(\d+?)(?=0000)", r"<\1>", whole)
+    assert get(gw, "/matches/big").text.decode() == expected
 
 
 def test_a_response_is_read_whole_and_goes_on(gw):

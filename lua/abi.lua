@@ -30,7 +30,7 @@ local abi = {
   REQUEST = C.TG_SIDE_REQUEST, RESPONSE = C.TG_SIDE_RESPONSE, ORIGINAL = C.TG_SIDE_ORIGINAL,
 
   -- enum tg_rc
-  AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, EBUSY = -14,
+  AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, EBUSY = -14, EDENIED = -16,
 }
 
 --- The string that the last call of the core has put out.
@@ -94,6 +94,27 @@ function abi.regex(pattern, flags)
   local regex = C.tg_abi_regex_new(pattern, #pattern, flags, #flags)
   if regex == nil then return nil, abi.out() end
   return ffi.gc(regex, C.tg_abi_regex_free), tonumber(vm.number), vm.type ~= 0
+end
+
+local parts = ffi.new("struct tg_slice[?]", C.TG_KEY_PARTS)
+
+local function owned_key(key)
+  if key == nil then return nil, abi.out() end
+  return ffi.gc(key, C.tg_abi_key_free)
+end
+
+--- key_read(text, password) -> a key from PEM or DER, freed when nobody holds it | nil, why not
+function abi.key_read(text, password)
+  return owned_key(C.tg_abi_key_read(text, #text, password, #password))
+end
+
+--- key_make(kind, bits, numbers) -> the same from the numbers of a JWK, { [part] = bytes }
+function abi.key_make(kind, bits, numbers)
+  for i = 0, C.TG_KEY_PARTS - 1 do
+    local bytes = numbers[i] or ""
+    parts[i].p, parts[i].n = bytes, #bytes
+  end
+  return owned_key(C.tg_abi_key_make(kind, bits, parts))
 end
 
 local codes = {

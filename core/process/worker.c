@@ -605,6 +605,7 @@ tg_worker_run(const struct tg_worker_start *start)
     apply_limits(worker, start->generation->manifest);
     start->score->heartbeat = tg_loop_now(worker->loop);
     tg_loop_run(worker->loop);
+    tg_threads_free(worker->host.threads);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {
         tg_sink_close(worker->host.sinks[i]);
     }

@@ -1,17 +1,11 @@
 /*
- * The border, part three: dictionaries, logs, set-up, random and digests. Contracts are in abi.h.
+ * The border, part three: dictionaries, logs, set-up and texts. Contracts are in abi.h.
  */
-#include <openssl/evp.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/log.h"
 #include "base/map.h"
 #include "vm/coroutine.h"
-
-enum { UUID_COUNTER = 1 << 26 };
-
-static const char hex_digits[] = "0123456789abcdef";
 
 struct tg_map *
 tg_abi_map_new(void)
@@ -223,145 +217,9 @@ tg_abi_valid_value(const char *p, size_t n)
     return tg_is_value(p, n) ? TG_OK : TG_EINVAL;
 }
 
-/* The kernel's random bytes, fetched 256 at a time: a system call for each identifier would show. */
-static void
-random_bytes(unsigned char *out, size_t n)
-{
-    static unsigned char pool[256];
-    static size_t used = sizeof pool;
-    for (size_t i = 0; i < n; i++) {
-        if (used == sizeof pool) {
-            TG_ASSERT(getrandom(pool, sizeof pool, 0) == (ssize_t)sizeof pool);
-            used = 0;
-        }
-        out[i] = pool[used];
-        pool[used++] = 0;
-    }
-}
-
-static char *
-put_hex(char *p, const unsigned char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        *p++ = hex_digits[bytes[i] >> 4];
-        *p++ = hex_digits[bytes[i] & 15];
-    }
-    return p;
-}
-
-static void
-put_uuid(const unsigned char bytes[static 16])
-{
-    static char text[36];
-    char *p = put_hex(text, bytes, 4);
-    for (unsigned i = 4; i < 10; i += 2) {
-        *p++ = '-';
-        p = put_hex(p, bytes + i, 2);
-    }
-    *p++ = '-';
-    (void)put_hex(p, bytes + 10, 6);
-    tg_abi_vm.out = tg_slice_of(text, sizeof text);
-}
-
-/* RFC 9562, section 5.4. */
-int
-tg_abi_uuid(void)
-{
-    unsigned char bytes[16];
-    random_bytes(bytes, sizeof bytes);
-    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40);
-    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
-    put_uuid(bytes);
-    return TG_OK;
-}
-
-/*
- * RFC 9562, section 5.7, with the counter of section 6.2, method 1: 26 bits behind the milliseconds, which begin
- * anywhere in the lower half of their range. A clock that goes back is waited for.
- */
-int
-tg_abi_uuid7(void)
-{
-    static uint64_t last;
-    static uint32_t counter;
-    unsigned char bytes[16];
-    uint32_t start = 0;
-    struct timespec wall;
-    random_bytes(bytes, sizeof bytes);
-    memcpy(&start, bytes, sizeof start);
-    TG_ASSERT(clock_gettime(CLOCK_REALTIME, &wall) == 0);
-    const uint64_t now = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
-    counter++;
-    if (now > last || counter == UUID_COUNTER) {
-        last = now > last ? now : last + 1;
-        counter = start % (UUID_COUNTER / 2);
-    }
-    for (unsigned i = 0; i < 6; i++) {
-        bytes[i] = (unsigned char)(last >> (40 - 8 * i));
-    }
-    bytes[6] = (unsigned char)(0x70 | counter >> 22);
-    bytes[7] = (unsigned char)(counter >> 14);
-    bytes[8] = (unsigned char)(0x80 | (counter >> 8 & 0x3f));
-    bytes[9] = (unsigned char)counter;
-    put_uuid(bytes);
-    return TG_OK;
-}
-
-/* 16 random bytes, so that it may serve as a trace id (W3C Trace Context, section 3.2.2.3). */
-int
-tg_abi_random_id(void)
-{
-    static char text[32];
-    unsigned char bytes[16];
-    random_bytes(bytes, sizeof bytes);
-    (void)put_hex(text, bytes, sizeof bytes);
-    tg_abi_vm.out = tg_slice_of(text, sizeof text);
-    return TG_OK;
-}
-
 double
 tg_abi_cpu(void)
 {
     struct timespec used;
     return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0 ? (double)used.tv_sec + (double)used.tv_nsec / 1e9 : 0;
-}
-
-int
-tg_abi_hex(const char *p, size_t n)
-{
-    static char text[256];
-    if (n > sizeof text / 2) {
-        return TG_ELIMIT;
-    }
-    (void)put_hex(text, (const unsigned char *)p, n);
-    tg_abi_vm.out = tg_slice_of(text, n * 2);
-    return TG_OK;
-}
-
-int
-tg_abi_slow_hash(const char *p, size_t n)
-{
-    enum { COST = 1 << 14, BLOCK = 8, MEMORY_MAX = 32 * 1024 * 1024, SIZE = 32 };
-    /* Always the same, so that the same configuration has the same hash wherever it runs. */
-    static const unsigned char salt[] = "tidegate";
-    static char text[SIZE * 2];
-    unsigned char hash[SIZE];
-    if (EVP_PBE_scrypt(p, n, salt, sizeof salt, COST, BLOCK, 1, MEMORY_MAX, hash, sizeof hash) != 1) {
-        return TG_ESYSTEM;
-    }
-    (void)put_hex(text, hash, sizeof hash);
-    tg_abi_vm.out = tg_slice_of(text, sizeof text);
-    return TG_OK;
-}
-
-int
-tg_abi_sha256(const char *p, size_t n)
-{
-    static unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    if (EVP_Digest(p, n, digest, &size, EVP_sha256(), NULL) != 1) {
-        return TG_ESYSTEM;
-    }
-    tg_abi_vm.out = tg_slice_of((const char *)digest, size);
-    return TG_OK;
 }

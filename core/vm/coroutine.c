@@ -127,8 +127,12 @@ tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *x, uint32_t entry)
 }
 
 static void
-free_calls(struct tg_coroutine *co)
+free_waits(struct tg_coroutine *co)
 {
+    if (co->job != NULL) {
+        tg_threads_drop(co->vm->host->threads, co->job);
+        co->job = NULL;
+    }
     while (co->calls != NULL) {
         struct tg_call *next = co->calls->next;
         tg_call_free(co->calls);
@@ -145,7 +149,7 @@ tg_coroutine_drop(struct tg_coroutine *co)
     struct tg_vm *vm = co->vm;
     const bool holds = co->holds;
     TG_ASSERT(vm->host->running != co);
-    free_calls(co);
+    free_waits(co);
     unlink_ready(co);
     unlink_from_exchange(co);
     vm->host->coroutines[co->index] = NULL;
@@ -189,7 +193,7 @@ static void
 give(struct tg_coroutine *co)
 {
     struct tg_vm *vm = co->vm;
-    free_calls(co);
+    free_waits(co);
     unlink_ready(co);
     unlink_from_exchange(co);
     if (vm->pooled >= POOL_MAX || co->holds) {

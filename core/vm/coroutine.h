@@ -11,6 +11,7 @@
 #include <event2/event_struct.h>
 #include <lua.h>
 
+#include "net/threads.h"
 #include "proxy/call.h"
 #include "vm/heap.h"
 #include "vm/host.h"
@@ -43,6 +44,7 @@ struct tg_coroutine {
     struct tg_coroutine *next;    /* of the exchange's list, or of the pool */
     struct tg_coroutine *next_ready;
     struct tg_call *calls;
+    struct tg_job *job; /* what it waits for in another thread, or has not asked the result of */
     struct event timer;
     int ref;        /* in the registry: keeps the thread */
     uint32_t index; /* in host->coroutines */
@@ -71,7 +73,7 @@ struct tg_coroutine *tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *exc
  * error value is on top of its stack; it must be dropped.
  */
 enum tg_coroutine_result tg_coroutine_resume(struct tg_coroutine *coroutine);
-/* Ends it, wherever it waits; its calls end with it. */
+/* Ends it, wherever it waits; its calls and its job end with it. */
 void tg_coroutine_drop(struct tg_coroutine *coroutine);
 /* Ends all of an exchange; `parked`: also the one that waits for its next phase. */
 void tg_coroutine_drop_all(struct tg_exchange *exchange, bool parked);

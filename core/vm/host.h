@@ -8,6 +8,7 @@
 #define TG_VM_HOST_H
 
 #include "base/sink.h"
+#include "net/threads.h"
 #include "proxy/exchange.h"
 #include "zone/dict.h"
 #include "zone/scoreboard.h"
@@ -25,6 +26,7 @@ struct tg_host_dict {
 struct tg_host {
     struct tg_proxy *proxy; /* NULL in a process that only validates */
     struct tg_score *score;
+    struct tg_threads *threads; /* NULL until somebody needs them */
     unsigned worker;
     size_t lua_memory;      /* bytes at which a Lua state is collected; what is made next may have twice that */
     struct tg_vm *current;  /* what new exchanges begin on */

@@ -28,6 +28,7 @@ local tg = {
   cache = require("tidegate.cache").open,
   batch = require("tidegate.batch").open,
   semaphore = require("tidegate.semaphore").open,
+  crypto = require "tidegate.crypto",
   json = json,
   re = require "tidegate.re",
   null = json.null,
@@ -49,18 +50,6 @@ tg.uuid = {
   end,
   v7 = function()
     C.tg_abi_uuid7()
-    return abi.out()
-  end,
-}
-
---- crypto.sha256(s) -> 32 bytes; crypto.hex(s)
-tg.crypto = {
-  sha256 = function(s)
-    C.tg_abi_sha256(s, #s)
-    return abi.out()
-  end,
-  hex = function(s)
-    if C.tg_abi_hex(s, #s) ~= 0 then error("hex takes at most 128 bytes", 2) end
     return abi.out()
   end,
 }

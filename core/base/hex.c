@@ -1,0 +1,41 @@
+#include "base/hex.h"
+
+const char tg_hex_digits[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
+
+char *
+tg_hex_encode(char *out, const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+    for (size_t i = 0; i < n; i++) {
+        *out++ = tg_hex_digits[p[i] >> 4];
+        *out++ = tg_hex_digits[p[i] & 15];
+    }
+    return out;
+}
+
+/* Above 15: no digit. */
+static unsigned
+value_of(unsigned char c)
+{
+    const unsigned digit = c - (unsigned)'0';
+    const unsigned letter = (c | 0x20U) - (unsigned)'a';
+    return digit < 10 ? digit : letter < 6 ? letter + 10 : 16;
+}
+
+enum tg_rc
+tg_hex_decode(char *out, const char *text, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    if (n % 2 != 0) {
+        return TG_EINVAL;
+    }
+    for (size_t i = 0; i < n; i += 2) {
+        const unsigned high = value_of(p[i]);
+        const unsigned low = value_of(p[i + 1]);
+        if (high > 15 || low > 15) {
+            return TG_EINVAL;
+        }
+        *out++ = (char)(high << 4 | low);
+    }
+    return TG_OK;
+}

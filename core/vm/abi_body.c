@@ -1,5 +1,5 @@
 /*
- * The border, part two: bodies. Contracts are in abi.h.
+ * The border: bodies. Contracts are in abi.h.
  */
 #include "proxy/stream.h"
 #include "vm/host.h"

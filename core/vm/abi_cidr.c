@@ -1,5 +1,5 @@
 /*
- * The border, part five: networks. Contracts are in abi.h.
+ * The border: networks. Contracts are in abi.h.
  */
 #include <string.h>
 

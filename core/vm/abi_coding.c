@@ -1,5 +1,5 @@
 /*
- * The border, part four: content codings. Contracts are in abi.h.
+ * The border: content codings. Contracts are in abi.h.
  */
 #include "base/buffer.h"
 #include "base/coding.h"

@@ -1,5 +1,5 @@
 /*
- * The border, part seven: random bytes, digests, texts of bytes, keys and passwords. Contracts are in abi.h.
+ * The border: random bytes, digests, texts of bytes, keys and passwords. Contracts are in abi.h.
  */
 #include <errno.h>
 #include <openssl/crypto.h>

@@ -1,5 +1,5 @@
 /*
- * The border, part three: dictionaries, logs, set-up and texts. Contracts are in abi.h.
+ * The border: dictionaries, logs, set-up and texts. Contracts are in abi.h.
  */
 #include <time.h>
 

@@ -1,5 +1,5 @@
 /*
- * The border, part one: the messages of the running exchange. Contracts are in abi.h.
+ * The border: the messages of the running exchange. Contracts are in abi.h.
  */
 #include <stdio.h>
 #include <sys/random.h>

@@ -1,5 +1,5 @@
 /*
- * The border, part three: coroutines, timers, peers and calls. Contracts are in abi.h.
+ * The border: coroutines, timers, peers and calls. Contracts are in abi.h.
  */
 #include <event2/event.h>
 

@@ -1,5 +1,5 @@
 /*
- * The border, part five: JSON texts. Contracts are in abi.h.
+ * The border: JSON texts. Contracts are in abi.h.
  */
 #include "base/json.h"
 

@@ -1,5 +1,5 @@
 /*
- * The border, part six: regular expressions. Contracts are in abi.h.
+ * The border: regular expressions. Contracts are in abi.h.
  */
 #include "base/mem.h"
 #include "base/regex.h"

@@ -51,6 +51,7 @@ def test_the_example_of_each_plugin_is_valid(tmp_path):
         example = re.search(r"example = \[\[\n(.*?)\]\]", text, re.S).group(1)
         example = example.replace("/var/log/tidegate/access.log", str(tmp_path / "access.log"))
         file = tmp_path / f"{name}.lua"
-        file.write_text('listen { port = 1 }\nupstream "orders" { targets = { "http://127.0.0.1:1" } }\n' + example)
+        upstreams = "".join(f'upstream "{upstream}" {{ targets = {{ "http://127.0.0.1:1" }} }}\n' for upstream in ("orders", "users"))
+        file.write_text("listen { port = 1 }\n" + upstreams + example)
         out = subprocess.run([BINARY, "check", "--plugins", str(ROOT / "plugins"), str(file)], capture_output=True, text=True, timeout=20)
         assert out.returncode == 0, f"{name}: {out.stderr}"

@@ -328,6 +328,16 @@ TG_ABI int tg_abi_coding_run(struct tg_abi_coding *coding, const char *p, size_t
 TG_ABI double tg_abi_coding_memory(void);
 
 /*
+ * The items of the array at `path` of a text that comes in pieces; NULL: memory is short, or the path too long. take:
+ * vm.out is what belongs to the current item, vm.number how many bytes were used. 0: the item ends; TG_AGAIN: another
+ * piece; -TG_ENONE: the array ends, and an item with it if vm.type is 1; -TG_EPROTOCOL.
+ */
+struct tg_abi_items;
+TG_ABI struct tg_abi_items *tg_abi_items_new(const char *path, size_t n);
+TG_ABI void tg_abi_items_free(struct tg_abi_items *items);
+TG_ABI int tg_abi_items_take(struct tg_abi_items *items, const char *p, size_t n);
+
+/*
  * Regular expressions. `flags` are letters of i m s x u a. NULL: vm.out says what is wrong with the pattern; otherwise
  * vm.number is how many groups it has, vm.type 1 if it may match nothing at all.
  */

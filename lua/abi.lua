@@ -89,6 +89,12 @@ function abi.coding_free(coding)
   C.tg_abi_coding_free(ffi.gc(coding, nil))
 end
 
+--- What finds the items of an array in a stream; freed when nobody holds it.
+function abi.items(path)
+  local items = C.tg_abi_items_new(path, #path)
+  return items ~= nil and ffi.gc(items, C.tg_abi_items_free) or nil
+end
+
 --- A compiled pattern and its groups, or nil and what is wrong; freed when nobody holds it.
 function abi.regex(pattern, flags)
   local regex = C.tg_abi_regex_new(pattern, #pattern, flags, #flags)

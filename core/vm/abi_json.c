@@ -3,6 +3,7 @@
  */
 #include "base/json.h"
 
+#include "base/json_items.h"
 #include "base/json_read.h"
 #include "base/json_text.h"
 #include "base/mem.h"
@@ -135,5 +136,33 @@ tg_abi_yaml_to_json(const char *p, size_t n)
     tg_mem_free(last);
     last = (char *)(uintptr_t)json.p;
     tg_abi_vm.out = rc == TG_OK ? json : tg_slice_of(err.text, strlen(err.text));
+    return rc;
+}
+
+struct tg_abi_items *
+tg_abi_items_new(const char *path, size_t n)
+{
+    struct tg_json_items *items = tg_mem_new(struct tg_json_items);
+    if (items != NULL && tg_json_items_init(items, tg_slice_of(path, n)) != TG_OK) {
+        tg_mem_free(items);
+        return NULL;
+    }
+    return (struct tg_abi_items *)items;
+}
+
+void
+tg_abi_items_free(struct tg_abi_items *items)
+{
+    tg_mem_free(items);
+}
+
+int
+tg_abi_items_take(struct tg_abi_items *abi, const char *p, size_t n)
+{
+    struct tg_json_items *items = (struct tg_json_items *)abi;
+    size_t used = 0;
+    const enum tg_rc rc = tg_json_items_take(items, tg_slice_of(p, n), &used, &tg_abi_vm.out);
+    tg_abi_vm.number = (double)used;
+    tg_abi_vm.type = items->in_item;
     return rc;
 }

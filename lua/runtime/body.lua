@@ -118,6 +118,7 @@ end
 
 local function lines(self, max) return chunks(self):lines(max) end
 local function events(self, max) return chunks(self):events(max) end
+local function items(self, path, max) return chunks(self):items(path, max) end
 
 -- What was said of the bytes is no longer true of them (RFC 9110, section 8.8.3; RFC 9530).
 local stale = { "Content-Encoding", "Content-MD5", "Content-Digest", "Repr-Digest", "Digest", "Accept-Ranges" }
@@ -233,7 +234,8 @@ function body.drop(x)
 end
 
 body.methods = {
-  text = text, json = decoded, form = form, chunks = chunks, lines = lines, events = events, set_body = set_body, transform = transform,
+  text = text, json = decoded, form = form, chunks = chunks, lines = lines, events = events, items = items,
+  set_body = set_body, transform = transform,
 }
 
 return body

@@ -106,6 +106,7 @@ function Streamed:chunks()
 end
 function Streamed:lines(most) return self:chunks():lines(most) end
 function Streamed:events(most) return self:chunks():events(most) end
+function Streamed:items(path, most) return self:chunks():items(path, most) end
 function Streamed:text(most) return self:chunks():text(most or MAX_BODY) end
 function Streamed:json(most) return read_json(json.decode, self:text(most)) end
 

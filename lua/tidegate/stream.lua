@@ -1,11 +1,12 @@
 --- stream: a body as a sequence of pieces: what `chunks`, transforms and streamed results give to a plugin.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local json = require "tidegate.json"
 local re = require "tidegate.re"
 local task = require "tidegate.task"
 
 local C, vm = abi.C, abi.vm
-local type, error, setmetatable, tostring = type, error, setmetatable, tostring
+local type, error, setmetatable, tostring, tonumber = type, error, setmetatable, tostring, tonumber
 
 local stream = {}
 local LINE_MAX = 64 * 1024
@@ -107,6 +108,53 @@ function Input:events(max)
       end
       if text:sub(1, 1) ~= ":" then add_field(event, text) end
     end
+  end
+end
+
+-- The text of the next item; nil behind the last.
+local function next_item(self, state, max)
+  local parts, size = {}, 0
+  while true do
+    if not state.piece then
+      state.piece = self()
+      if not state.piece then
+        error(failure.new("decode", "malformed JSON: the text ends " .. (state.begun and "within its array" or "before its array")), 0)
+      end
+    end
+    local piece = state.piece
+    local rc = C.tg_abi_items_take(state.items, piece, #piece)
+    local used = tonumber(vm.number)
+    state.piece = used < #piece and piece:sub(used + 1) or nil
+    if rc == abi.ENONE and vm.type == 0 then return nil end
+    if vm.out.n > 0 then
+      state.begun = true
+      parts[#parts + 1] = abi.out()
+      size = size + #parts[#parts]
+      if size > max then error(failure.new("too_large", "an item of more than " .. max .. " bytes"), 0) end
+    end
+    if rc == 0 or rc == abi.ENONE then
+      state.last = rc == abi.ENONE
+      return table.concat(parts)
+    end
+    if rc ~= abi.AGAIN then error(failure.new("decode", "malformed JSON: brackets that do not fit, or too many of them"), 0) end
+  end
+end
+
+--- input:items(path?, max = 1 MiB) -> iterator over the items of a JSON array, decoded one at a time. `path` leads to it: "data.items"; without
+-- one the text itself is the array. What is no JSON, or has no array there, raises.
+function Input:items(path, max)
+  max = max or TEXT_MAX
+  local state = { items = abi.items(path or ""), piece = nil, begun = false, last = false }
+  if not state.items then failure.misuse "items: a path of less than 256 bytes is needed" end
+  return function()
+    local text = not state.last and next_item(self, state, max)
+    if not text then
+      for _ in self do state.last = true end -- what stands behind the array belongs to the body
+      return nil
+    end
+    local value, err = json.decode(text)
+    if err then error(err, 0) end
+    return value
   end
 end
 

@@ -74,6 +74,18 @@ on_accepted(void *arg, int fd, const struct tg_address *peer)
     tg_downstream_accept(&place->worker->proxy, place->index, fd, peer);
 }
 
+/* The gateway calls a listener of its own. */
+static void
+on_own(void *arg, unsigned listener, int fd)
+{
+    struct tg_worker *worker = arg;
+    if (listener >= TG_LISTENERS_MAX || worker->places[listener].listener == NULL) {
+        close(fd); /* of a generation that has gone */
+        return;
+    }
+    tg_downstream_adopt(&worker->proxy, listener, fd);
+}
+
 /* Gives back those of `slot`, or all. What waits on them is the next worker's: nothing is lost by closing. */
 static void
 give_back(struct place *place, const uint64_t *slot)
@@ -544,6 +556,8 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
     if (worker->loop == NULL || tg_peers_init(&worker->proxy.peers, worker->loop) != TG_OK) {
         return TG_ENOMEM;
     }
+    worker->proxy.peers.own = on_own;
+    worker->proxy.peers.own_arg = worker;
     struct tg_proxy *proxy = &worker->proxy;
     proxy->loop = worker->loop;
     proxy->policy = &tg_vm_policy;

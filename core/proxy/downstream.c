@@ -169,31 +169,31 @@ tg_downstream_again(struct tg_downstream *down)
     tg_task_queue(down->proxy->loop, &down->task);
 }
 
-void
-tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const struct tg_address *client)
+/* NULL: `fd` is closed, since memory is short or there are too many. */
+static struct tg_downstream *
+downstream_new(struct tg_proxy *proxy, unsigned listener, int fd)
 {
     struct tg_downstream *down = NULL;
     proxy->counters->connections++;
     if (proxy->counters->active >= proxy->connections_max) {
         tg_proxy_limited(proxy, TG_LIMIT_CONNECTIONS);
-        close(fd);
-        return;
+    } else {
+        down = tg_mem_new(struct tg_downstream);
     }
-    if ((down = tg_mem_new(struct tg_downstream)) == NULL) {
+    if (down == NULL) {
         close(fd);
-        return;
+        return NULL;
     }
     *down = (struct tg_downstream){
         .proxy = proxy, .listener = (uint16_t)listener, .deadline = {.expired = on_expired}, .task = {.run = on_task}};
-    set_client(down, client);
-    const bool announced = tg_downstream_config(down)->proxy_protocol != 0;
-    down->mode = announced ? TG_DOWNSTREAM_ANNOUNCED : TG_DOWNSTREAM_OPEN;
-    if (announced ? !is_trusted(down, client) : !count_client(down, client)) {
-        tg_client_leave(&proxy->clients, down->counted);
-        close(fd);
-        tg_mem_free(down);
-        return;
-    }
+    down->mode = TG_DOWNSTREAM_OPEN;
+    return down;
+}
+
+static void
+begin(struct tg_downstream *down, int fd)
+{
+    struct tg_proxy *proxy = down->proxy;
     if (tg_transport_open(&down->transport, proxy->loop, fd, on_ready) != TG_OK) {
         tg_client_leave(&proxy->clients, down->counted);
         tg_mem_free(down);
@@ -208,6 +208,35 @@ tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const st
     proxy->connections = down;
     /* Until the first request comes, the time for its head runs. */
     tg_deadline_set(proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
+}
+
+void
+tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const struct tg_address *client)
+{
+    struct tg_downstream *down = downstream_new(proxy, listener, fd);
+    if (down == NULL) {
+        return;
+    }
+    set_client(down, client);
+    const bool announced = tg_downstream_config(down)->proxy_protocol != 0;
+    down->mode = announced ? TG_DOWNSTREAM_ANNOUNCED : TG_DOWNSTREAM_OPEN;
+    if (announced ? !is_trusted(down, client) : !count_client(down, client)) {
+        tg_client_leave(&proxy->clients, down->counted);
+        close(fd);
+        tg_mem_free(down);
+        return;
+    }
+    begin(down, fd);
+}
+
+void
+tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd)
+{
+    struct tg_downstream *down = downstream_new(proxy, listener, fd);
+    if (down != NULL) {
+        down->client.sin6_family = AF_INET6;
+        begin(down, fd);
+    }
 }
 
 void

@@ -110,6 +110,12 @@ struct tg_downstream {
 /* Takes over `fd`. Closes it when memory is short or there are too many. */
 void tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const struct tg_address *client);
 
+/*
+ * The same for a connection of the gateway's own. Its client has the unspecified address: no rule that lets addresses
+ * pass may take it for one of them (SECURITY, the batch plugin that came from 127.0.0.1).
+ */
+void tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd);
+
 /* The exchange is over; `exchange` is a next one whose first bytes are already there, or NULL. */
 void tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange);
 /* Sends the end, reads at most 64 KiB or 2 s of what still comes, and closes: a reset would destroy the answer. */

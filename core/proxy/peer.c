@@ -83,7 +83,11 @@ peer_new(struct tg_peers *peers, struct tg_slice host, unsigned port, const stru
     if (peer->host == NULL) {
         goto fail;
     }
-    if (tg_address_parse(&address, peer->host, port) == TG_OK) {
+    peer->own = peer->host[0] == '@';
+    if (peer->own) {
+        peer->fresh_until = UINT64_MAX;
+        peer->count = 1; /* and no address: none is asked for */
+    } else if (tg_address_parse(&address, peer->host, port) == TG_OK) {
         peer->fresh_until = UINT64_MAX;
         if (keep_addresses(peer, &address, 1) != TG_OK) {
             goto fail;

@@ -25,6 +25,7 @@ struct tg_peer {
     uint64_t usable_until; /* a name that no longer resolves keeps its last addresses until then */
     bool resolving;
     bool guarded; /* named by a plugin at run time: private addresses are not connected to */
+    bool own;     /* a listener of this gateway, by its index + 1 as port: no network is between */
     struct tg_address *addresses;
     struct tg_peer_wait *waiting;
 };
@@ -36,6 +37,9 @@ struct tg_peer_wait {
     void (*resolved)(struct tg_peer_wait *wait, enum tg_rc rc);
 };
 
+/* Takes over one end of a connection to a listener of this gateway. */
+typedef void (*tg_peer_own_cb)(void *arg, unsigned listener, int fd);
+
 struct tg_peers {
     struct tg_loop *loop;
     struct tg_resolver *resolver;
@@ -43,13 +47,18 @@ struct tg_peers {
     unsigned count;
     unsigned capacity;
     unsigned guarded;
+    tg_peer_own_cb own;
+    void *own_arg;
 };
 
 /* TG_ENOMEM when memory is short. */
 TG_MUST_CHECK enum tg_rc tg_peers_init(struct tg_peers *peers, struct tg_loop *loop);
 void tg_peers_fini(struct tg_peers *peers);
 
-/* The index of the peer, made when it is new. The last limits that were asked for hold. TG_ENOMEM, TG_ELIMIT. */
+/*
+ * The index of the peer, made when it is new. A host that begins with "@" is a listener of this gateway. The last
+ * limits that were asked for hold. TG_ENOMEM, TG_ELIMIT.
+ */
 TG_MUST_CHECK enum tg_rc tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port,
                                          const struct tg_pool_limits *limits, unsigned *index);
 

@@ -1,12 +1,16 @@
 #include "proxy/upstream.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "http/h1_parse.h"
 
-enum { INTERIM_MAX = 16 }; /* SECURITY 1.1 */
+enum {
+    INTERIM_MAX = 16, /* SECURITY 1.1 */
+    OWN_MAX = 1024    /* connections to a listener of our own: a route that calls itself ends here */
+};
 
 static const struct tg_h1_fault too_many_interim = {502, "too many interim responses", TG_LIMIT_INTERIM_RESPONSES};
 static const struct tg_h1_fault unwanted_switch = {502, "101 that nobody asked for", TG_LIMIT_NONE};
@@ -69,11 +73,37 @@ on_ready(struct tg_transport *transport)
     }
 }
 
+/* A listener of this gateway: one end is for its downstream side, as if it had been accepted. */
+static void
+connect_to_own(struct tg_upstream *upstream)
+{
+    struct tg_peers *peers = upstream->peers;
+    int pair[2];
+    upstream->state = TG_UPSTREAM_CLOSED;
+    upstream->rc = upstream->peer->in_flight > OWN_MAX ? TG_EBUSY : TG_ECONNECT;
+    if (upstream->rc == TG_EBUSY || upstream->tried++ > 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0) {
+        return;
+    }
+    upstream->link = tg_pool_link_new(&upstream->peer->pool, pair[0], on_ready, upstream);
+    if (upstream->link == NULL) {
+        close(pair[1]);
+        upstream->rc = TG_ENOMEM;
+        return;
+    }
+    peers->own(peers->own_arg, upstream->peer->port - 1, pair[1]);
+    upstream->state = TG_UPSTREAM_CONNECTING;
+}
+
 /* Tries the next address. The state is CONNECTING afterwards, or CLOSED with the reason in rc. */
 static void
 start_connecting(struct tg_upstream *upstream)
 {
     struct tg_peer *peer = upstream->peer;
+    if (peer->own) {
+        connect_to_own(upstream);
+        return;
+    }
     upstream->state = TG_UPSTREAM_CLOSED;
     upstream->rc = TG_ECONNECT;
     while (upstream->tried < peer->count) {

@@ -395,9 +395,20 @@ local function read_uses(list, at, prefix, report)
   return uses
 end
 
-local function read_target(target, item, path, report)
+-- "listener:NAME": no network is between. The core knows it by "@NAME" and its index.
+local function own_target(cfg, name, weight, item, path, report)
+  for i, listen in ipairs(cfg.listen) do
+    if listen.name == name then return { scheme = "http", host = "@" .. name, port = i, weight = weight, own = true } end
+  end
+  report:found(item.at, path, "listener:" .. name, "the name of a declared listener")
+  return nil
+end
+
+local function read_target(cfg, target, item, path, report)
   local text = type(target) == "table" and target.url or target
   local weight = type(target) == "table" and target.weight or 1
+  local own = text:match "^listener:(.+)$"
+  if own then return own_target(cfg, own, weight, item, path, report) end
   local scheme, authority = text:match "^(%a+)://(.*)$"
   if scheme == "https" then
     report:problem(item.at, path, ("%q: https is not available in this version"):format(text))
@@ -406,7 +417,7 @@ local function read_target(target, item, path, report)
   local host, port
   if scheme == "http" then host, port = address.parse_authority(authority) end
   if not host then
-    report:found(item.at, path, text, 'a target: "http://host:port"')
+    report:found(item.at, path, text, 'a target: "http://host:port", or "listener:NAME" for one of this gateway')
     return nil
   end
   return { scheme = scheme, host = host, port = port or 80, weight = weight }
@@ -466,7 +477,7 @@ function readers.upstream(cfg, item, report)
   if not up then return end
   local targets = {}
   for i, target in ipairs(up.targets) do
-    targets[#targets + 1] = read_target(target, item, { ('upstream "%s"'):format(item.name), "targets", "[" .. i .. "]" }, report)
+    targets[#targets + 1] = read_target(cfg, target, item, { ('upstream "%s"'):format(item.name), "targets", "[" .. i .. "]" }, report)
   end
   up.targets = targets
   if not address.parse_authority(up.host) then

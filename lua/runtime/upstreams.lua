@@ -47,7 +47,7 @@ function upstreams.define(list)
       targets[i] = { peer = peer, weight = target.weight }
       up.list[i] = {
         address = target.host, port = target.port, weight = target.weight or 1, index = peer,
-        name = target.host .. ":" .. target.port,
+        name = target.host .. ":" .. target.port, host = target.own and "localhost" or target.host .. ":" .. target.port,
       }
       by_peer[peer] = up.list[i]
     end
@@ -90,14 +90,14 @@ function Upstream:host_for(peer)
   if self.host then return self.host end
   if not self.host_of_target then return nil end
   local target = by_peer[peer]
-  return target.port == 80 and target.address or target.address .. ":" .. target.port
+  return target.port == 80 and target.address or target.host
 end
 
 -- For one attempt: whose turn it is, and what goes to it as Host.
 function Upstream:next_target()
   local peer = self:next_peer()
   local target = by_peer[peer]
-  return peer, self.host or target.address .. ":" .. target.port
+  return peer, self.host or target.host
 end
 
 http.add_verbs(Upstream, function(self, method, path, options, form)

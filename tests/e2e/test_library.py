@@ -17,6 +17,8 @@ listen { name = "back", address = "127.0.0.1", port = @PORT2@ }
 http { allow = { "127.0.0.1" } }
 dict "seen" { size = "1MiB" }
 upstream "o" { targets = { "http://127.0.0.1:@PORT2@" } }
+upstream "own" { targets = { "listener:back" } }
+upstream "myself" { targets = { "listener:front" } }
 upstream "dead" { targets = { "http://127.0.0.1:1" } }
 route "flaky" { listen = "back", path = "/flaky", handler = function()
   if tg.dict("seen"):incr("flaky") % 3 ~= 0 then tg.sleep(5) end
@@ -26,7 +28,9 @@ route "slow" { listen = "back", path = "/slow", handler = function() return tg.r
   for i = 1, 5 do write("line " .. i .. "\\n") tg.sleep(0.03) end
 end) end }
 route "stall" { listen = "back", path = "/stall", handler = function() return tg.respond(200, function(write) write "begun" tg.sleep(2) end) end }
-route "echo" { listen = "back", path = "/echo", handler = function(ctx) return tg.respond(200, assert(ctx.req:text())) end }
+route "echo" { listen = "back", path = "/echo", body_limit = "10MiB", handler = function(ctx)
+  return tg.respond(200, assert(ctx.req:text(10 * 1024 * 1024)))
+end }
 route "key" { listen = "back", path = "/key", handler = function(ctx) return tg.respond(200, ctx.req.headers["Idempotency-Key"] or "none") end }
 route "redirect" { listen = "back", path = "/redirect/{n}", handler = function(ctx)
   local n = tonumber(ctx.req.params.n)
@@ -39,6 +43,7 @@ route "doc" { listen = "back", path = "/doc/{name}", handler = function(ctx)
   if name == "fails" then return tg.respond(503, { error = "down" }) end
   return tg.respond(200, '{"name":"' .. name .. '","id":1234567890123456789,"list":[]}')
 end }
+route "whoami" { listen = "back", path = "/whoami", handler = function(ctx) return tg.respond(200, ctx.req.client.ip) end }
 route "count" { listen = "back", path = "/count/{name}", handler = function(ctx)
   local n = tg.dict("seen"):incr("count-" .. ctx.req.params.name)
   if ctx.req.params.name == "hedge" and n == 1 then tg.sleep(2) end
@@ -234,6 +239,11 @@ BODIES = {
         function() o:get("/", { expect = "good" }) end, function() o:get {} end, function() tg.fetch_all { a = 1 } end, function() tg.http.get(5) end } do
         local ok, err = pcall(f) out[i] = tostring(err):match "gateway.lua:%d+: " and not ok and "here" or tostring(err) end
       return tg.respond(200, table.concat(out, " "))""",
+    "own": """local res = assert(tg.upstream("own"):get("/whoami")) local many = {}
+      for i = 1, 200 do many[i] = { upstream = "own", path = "/doc/n" .. i } end
+      return tg.respond(200, res.body .. " " .. #tg.fetch_all(many))""",
+    "myself": """local res, err = tg.upstream("myself"):get("/myself", { timeout = 20 })
+      return tg.respond(200, res and res.body or err.code)""",
     "expects": """local o = tg.upstream "o" local a = assert(o:get("/doc/fails", { expect = 503 })) local b, err = o:get("/doc/x", { expect = "3xx" })
       return tg.respond(200, a.status .. err.code .. err.response.status)""",
     "waits": "tg.sleep(0.3) return tg.respond(200, 'never')",
@@ -246,6 +256,7 @@ EXPECTED = {
     "spliced": b'{"a":{"name":"x","id":1234567890123456789,"list":[]},"b":{"id":1234567890123456789,"list":[],"name":"y"},"c":1234567890123456789,"d":"y"}',
     "partial": b'malformed JSON: line 2, column 4: "}" is no value 502 late timeout 503 ok connect', "needed": b"nilstatustrue", "late": b"niltimeoutb",
     "mixed": b"hello ann t 40n40 l", "cached-call": b"1 1 1 2 1 503 503 2", "hedge": b"2true", "broken": b"connect connect open open connect open",
+    "own": b":: 200", "myself": b"busy",
     "misuse": b"here here here here here here here", "expects": b"503status200",
 }
 HOOKS = """
@@ -269,6 +280,7 @@ def gw():
     lock = """function() local d = tg.dict "seen" return d:lock("one", 2, function() local n = d:incr "inside" tg.sleep(0.01)
       d:set("most", math.max(n, d:get "most" or 0)) d:incr("inside", -1) return n end) end"""
     text = CONFIG + 'use { "hooks" }\n' + "".join(route(name, body) for name, body in BODIES.items()).replace("LOCK", lock) + route("look", LOOK)
+    text += 'route "own-proxied" { listen = "front", path = "/own-proxied/*", strip_path = true, to = "own", body_limit = "10MiB" }\n'
     text += route("leaves", 'tg.defer(function() tg.dict("seen"):incr("left") end) tg.sleep(5) return tg.respond(200)')
     text += 'route "cached" { listen = "front", path = "/cached", handler = "cached" }\nroute "batched" { listen = "front", path = "/batched", handler = "batched" }\n'
     with Gateway(text, plugins={"hooks": HOOKS, "cached": CACHED, "batched": BATCHED}, workers=2) as running:
@@ -280,6 +292,13 @@ def test_the_library_does_what_it_says(gw, name):
     answer = gw.request("/" + name)
     found = answer.text.replace(b"bad=error ", b"") if name == "completed" else answer.text
     assert (answer.status, found) == (200, EXPECTED[name]), gw.log()[-3000:]
+
+
+def test_a_listener_of_our_own_is_an_upstream_without_a_network(gw):
+    """Proxied, with bodies of some size both ways; the connections are pairs of this process, and none goes over a port."""
+    body = b"x" * 3000000
+    for _ in range(3):
+        assert gw.request("/own-proxied/echo", "POST", body).text == body
 
 
 def test_what_a_function_raises_is_raised_where_it_was_asked_for(gw):

@@ -338,7 +338,9 @@ local public = { RSA = { "e", "n" }, EC = { "x", "y" }, OKP = { "x" }, oct = { "
 
 local function part_of(key, name)
   C.tg_abi_key_part(handles[key], members[facts[key].kind][name])
-  return crypto.base64url(out())
+  local text = crypto.base64url(out())
+  C.tg_abi_forget()
+  return text
 end
 
 --- key:jwk() -> the public key as a JWK; nil of a shared secret

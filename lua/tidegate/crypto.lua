@@ -80,6 +80,12 @@ end
 
 -- ---------------------------------------------------------------- bytes as text
 
+-- What comes from outside is not a mistake of the plugin's, however long it is.
+local function too_long(text)
+  if #text > MAX then return failure.new("too_large", "more than 16 MiB are not decoded", 413) end
+  return nil
+end
+
 local function result(rc, what)
   if rc == 0 then return out() end
   if rc == abi.EINVAL then return nil, failure.new("decode", what, 400) end
@@ -97,9 +103,11 @@ function crypto.hex(s)
   return made(C.tg_abi_hex(s, #s))
 end
 
---- unhex(text) -> bytes | nil, err ("decode"): pairs of digits, of either case
+--- unhex(text) -> bytes | nil, err ("decode", "too_large"): pairs of digits, of either case
 function crypto.unhex(text)
-  need_bytes(text, "unhex")
+  need_string(text, "unhex")
+  local err = too_long(text)
+  if err then return nil, err end
   return result(C.tg_abi_unhex(text, #text), "malformed hexadecimal digits")
 end
 
@@ -111,7 +119,9 @@ end
 
 --- unbase64(text) -> bytes | nil, err ("decode"). Strict: padding, no blanks, unused bits are zero.
 function crypto.unbase64(text)
-  need_bytes(text, "unbase64")
+  need_string(text, "unbase64")
+  local err = too_long(text)
+  if err then return nil, err end
   return result(C.tg_abi_unbase64(text, #text, 0), "malformed Base64")
 end
 
@@ -123,7 +133,9 @@ end
 
 --- unbase64url(text) -> bytes | nil, err ("decode"); with padding or without, otherwise as strict as unbase64
 function crypto.unbase64url(text)
-  need_bytes(text, "unbase64url")
+  need_string(text, "unbase64url")
+  local err = too_long(text)
+  if err then return nil, err end
   return result(C.tg_abi_unbase64(text, #text, 1), "malformed base64url")
 end
 
@@ -148,9 +160,11 @@ end
 --- decrypt(key, sealed, bound?) -> text | nil, err ("auth"): it was sealed with another key or `bound`, or was changed
 function crypto.decrypt(key, sealed, bound)
   need_key(key, "decrypt")
-  need_bytes(sealed, "decrypt")
-  if bound ~= nil then need_bytes(bound, "decrypt") end
+  need_string(sealed, "decrypt")
+  if bound ~= nil then need_string(bound, "decrypt") end
   bound = bound or ""
+  local err = too_long(sealed) or too_long(bound)
+  if err then return nil, err end
   local rc = C.tg_abi_unseal(key, #key, sealed, #sealed, bound, #bound)
   if rc == abi.EDENIED then return nil, failure.new("auth", "it was sealed with another key, or has been changed", 401) end
   if rc ~= 0 then return nil, failure.new(abi.code(rc), "the text could not be opened") end

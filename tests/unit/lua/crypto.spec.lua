@@ -120,6 +120,10 @@ describe("crypto texts", function()
       fails("decode", c.unbase64(text))
     end
     for _, text in ipairs { "Z", "Zh", "Zm9vZ", "Zm9", "Zg=", "Zm+/", "Zg===", "Zm9v ", "=" } do fails("decode", c.unbase64url(text)) end
+    local long = ("A"):rep(16 * 1024 * 1024) .. "AAAA"
+    for _, name in ipairs { "unhex", "unbase64", "unbase64url" } do fails("too_large", c[name](long)) end
+    fails("too_large", c.decrypt(("k"):rep(32), long))
+    fails("too_large", c.decrypt(("k"):rep(32), "", long))
     for _, text in ipairs { "a", "0g", "0x", "zz", "1 ", " 1", "\255\255", "a\0" } do fails("decode", c.unhex(text)) end
   end)
 end)

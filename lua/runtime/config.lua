@@ -667,6 +667,7 @@ function config.load(entry, source, report)
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end
   if not collector:has("dict", "cache") then collector:add("dict", "cache", { size = "16MiB" }, entry) end
+  if not collector:has("dict", "metrics") then collector:add("dict", "metrics", { size = "4MiB" }, entry) end
   for _, word in ipairs(order) do
     refuse_duplicates(collector.items[word], word, report)
     for _, item in ipairs(collector.items[word]) do readers[word](cfg, item, report) end

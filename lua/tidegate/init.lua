@@ -33,6 +33,7 @@ local tg = {
   re = require "tidegate.re",
   null = json.null,
   log = require "tidegate.log",
+  metrics = require "tidegate.metrics",
   now = time.now,
   time = { http_date = time.http_date, iso = time.iso, parse = time.parse },
   dict = require("tidegate.dict").open,

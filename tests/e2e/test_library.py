@@ -281,6 +281,16 @@ def gw():
       d:set("most", math.max(n, d:get "most" or 0)) d:incr("inside", -1) return n end) end"""
     text = CONFIG + 'use { "hooks" }\n' + "".join(route(name, body) for name, body in BODIES.items()).replace("LOCK", lock) + route("look", LOOK)
     text += 'route "own-proxied" { listen = "front", path = "/own-proxied/*", strip_path = true, to = "own", body_limit = "10MiB" }\n'
+    text += """local orders, stock = tg.metrics.counter("orders_total", { help = "Orders.", labels = { "state" } }), tg.metrics.gauge "in_stock"
+      local weight, many = tg.metrics.histogram("weight", { buckets = { 1, 5 } }), tg.metrics.counter("many_total", { labels = { "id" } })
+      route "measured" { listen = "front", path = "/measured", handler = function()
+        orders:inc(1, { state = 'new "x"\\n' }) stock:set(7) weight:observe(2.5) return tg.respond(200) end }
+      route "metrics" { listen = "front", path = "/metrics", handler = function()
+        for i = 1, 1200 do many:inc(1, { id = i }) end return tg.respond(200, tg.metrics.text()) end }
+      route "wrong-metrics" { listen = "front", path = "/wrong-metrics", handler = function()
+        local function fails(f, part) local ok, err = pcall(f) return tostring(not ok and tostring(err):find(part, 1, true) ~= nil) end
+        return tg.respond(200, fails(function() orders:inc(-1) end, "at least 0") .. " " .. fails(function() orders:inc(1, { x = 1 }) end, 'no label "x"')
+          .. " " .. fails(function() stock:observe(1) end, "only a histogram")) end }\n"""
     text += route("leaves", 'tg.defer(function() tg.dict("seen"):incr("left") end) tg.sleep(5) return tg.respond(200)')
     text += 'route "cached" { listen = "front", path = "/cached", handler = "cached" }\nroute "batched" { listen = "front", path = "/batched", handler = "batched" }\n'
     with Gateway(text, plugins={"hooks": HOOKS, "cached": CACHED, "batched": BATCHED}, workers=2) as running:
@@ -299,6 +309,19 @@ def test_a_listener_of_our_own_is_an_upstream_without_a_network(gw):
     body = b"x" * 3000000
     for _ in range(3):
         assert gw.request("/own-proxied/echo", "POST", body).text == body
+
+
+def test_metrics_are_counted_by_all_workers_and_read_by_prometheus(gw):
+    for _ in range(40):
+        assert gw.request("/measured").status == 200
+    text = gw.request("/metrics").text.decode()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert lines['orders_total{state="new \\"x\\"\\n"}'] == "40" and lines["in_stock"] == "7"
+    assert lines["weight_count"] == "40" and lines["weight_sum"] == "100" and lines['weight_bucket{le="+Inf"}'] == "40"
+    assert lines['weight_bucket{le="1"}'] == "0" and lines['weight_bucket{le="5"}'] == "40"
+    assert sum(line.startswith("many_total{") for line in text.splitlines()) == 1001 and lines['many_total{id="other"}'] == "200"
+    assert "# TYPE orders_total counter\n# HELP" not in text and "# HELP orders_total Orders.\n# TYPE orders_total counter\n" in text
+    assert gw.request("/wrong-metrics").text == b"true true true"
 
 
 def test_what_a_function_raises_is_raised_where_it_was_asked_for(gw):

@@ -4,6 +4,7 @@ unused_args = true
 files["plugins/*.lua"] = { read_globals = { "tg", "t" } }
 files["plugins/*.spec.lua"] = { read_globals = { "tg", "t", "describe", "it", "expect", "test" } }
 files["tests/unit/lua/*.spec.lua"] = { read_globals = { "tg", "t", "describe", "it", "expect", "test" } }
+files["examples/**/plugins/*.spec.lua"] = { read_globals = { "tg", "t", "describe", "it", "expect", "test" } }
 files["examples/**/plugins/*.lua"] = { read_globals = { "tg", "t" } }
 files["examples/**/*.lua"] = {
   globals = { "api" },

@@ -85,6 +85,20 @@ tg_json_put_string(struct tg_json_text *text, const char *p, size_t n)
 }
 
 enum tg_rc
+tg_json_put_string_cut(struct tg_json_text *text, const char *p, size_t n, size_t most)
+{
+    enum tg_rc rc = tg_json_put(text, "\"", 1);
+    for (size_t i = 0; i < n && rc == TG_OK && text->n < most;) {
+        const unsigned char c = (unsigned char)p[i];
+        const size_t length = c < 0x80 ? 1 : tg_utf8_length((const unsigned char *)p + i, n - i);
+        const bool plain = length > 1 || (length == 1 && plain_length((const unsigned char *)p + i, 1) == 1);
+        rc = plain ? tg_json_put(text, p + i, length) : put_escape(text, c);
+        i += plain ? length : 1;
+    }
+    return rc == TG_OK ? tg_json_put(text, "\"", 1) : rc;
+}
+
+enum tg_rc
 tg_json_put_number(struct tg_json_text *text, double number)
 {
     char digits[40];

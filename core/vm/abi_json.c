@@ -110,20 +110,11 @@ tg_abi_json_end(void)
 int
 tg_abi_json_string(const char *p, size_t n)
 {
-    static struct tg_json_text text = {.max = 8 * QUOTED_MAX};
-    const size_t rooms[] = {QUOTED_MAX, QUOTED_MAX / 6};
-    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
-        tg_json_text_clear(&text, (size_t)8 * QUOTED_MAX);
-        const enum tg_rc rc = tg_json_put_string(&text, p, n < rooms[i] ? n : rooms[i]);
-        if (rc != TG_OK) {
-            return rc;
-        }
-        if (text.n <= QUOTED_MAX + 2) {
-            break;
-        }
-    }
+    static struct tg_json_text text = {.max = 2 * QUOTED_MAX};
+    tg_json_text_clear(&text, (size_t)4 * QUOTED_MAX);
+    const enum tg_rc rc = tg_json_put_string_cut(&text, p, n, QUOTED_MAX);
     tg_abi_vm.out = tg_slice_of(text.p, text.n);
-    return TG_OK;
+    return rc;
 }
 
 int

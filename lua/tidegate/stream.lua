@@ -164,7 +164,7 @@ function Input:matches(pattern, flags)
   return re.matches(self, pattern, flags)
 end
 
---- event { data =, event?, id?, retry? } -> the bytes of a server-sent event
+--- event { data =, event?, id?, retry? } -> the bytes (a table as data is sent as JSON) of a server-sent event
 function stream.event(fields)
   local lines = {}
   for _, name in ipairs { "event", "id", "retry" } do
@@ -175,7 +175,9 @@ function stream.event(fields)
       lines[#lines + 1] = name .. ": " .. value
     end
   end
-  for line in (tostring(fields.data or "") .. "\n"):gmatch "(.-)\r?\n" do lines[#lines + 1] = "data: " .. line end
+  local data = fields.data
+  if type(data) == "table" then data = json.encode(data) end
+  for line in (tostring(data or "") .. "\n"):gmatch "(.-)\r?\n" do lines[#lines + 1] = "data: " .. line end
   return table.concat(lines, "\n") .. "\n\n"
 end
 

@@ -215,8 +215,8 @@ unquote(struct tg_slice quoted, struct text *out)
         }
         i++;
         if (quoted.p[i] != 'u') {
-            MUST(quoted.p[i] == '"' || quoted.p[i] == '\\');
-            put(out, quoted.p + i, 1);
+            MUST(quoted.p[i] == '"' || quoted.p[i] == '\\' || quoted.p[i] == 'n');
+            put(out, quoted.p[i] == 'n' ? "\n" : quoted.p + i, 1);
             continue;
         }
         MUST(i + 4 < quoted.n - 1);

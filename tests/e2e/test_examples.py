@@ -1,0 +1,50 @@
+"""The examples do what their READMEs show: examples/bff, examples/custom-policy, examples/streaming-rewrite, examples/server-sent-events."""
+import shutil
+import subprocess
+import time
+
+import pytest
+from gateway import RELEASE, ROOT, Gateway, free_port
+from test_documents import blocks
+
+NAMES = ["bff", "custom-policy", "streaming-rewrite", "server-sent-events"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_of_an_example(name):
+    folder = ROOT / "examples" / name
+    ports = {"8080": str(free_port()), "8081": str(free_port())}
+
+    def with_ports(text):
+        for old, new in ports.items():
+            text = text.replace(old, new)
+        return text
+
+    files = {path.name: path.read_text() for path in folder.glob("*.lua") if path.name != "gateway.lua"}
+    plugins = {path.stem: path.read_text() for path in folder.glob("plugins/*.lua") if not path.name.endswith(".spec.lua")}
+    with Gateway(with_ports((folder / "gateway.lua").read_text()), plugins=plugins, files=files) as gw:
+        found = list(blocks((folder / "README.md").read_text()))
+        assert len(found) >= 3
+        for command, expected in found:
+            out = subprocess.run(["bash", "-c", with_ports(command)], capture_output=True, text=True, timeout=30, cwd=ROOT).stdout
+            for line in expected:
+                assert line in out, f"{command}\n{out}\n{gw.log()}"
+
+
+def test_the_slow_service_costs_no_more_than_its_timeout():
+    folder = ROOT / "examples/bff"
+    port = free_port()
+    config = (folder / "gateway.lua").read_text().replace("8080", str(port)).replace("8081", str(free_port()))
+    with Gateway(config, plugins={"home": (folder / "plugins/home.lua").read_text()}, files={"services.lua": (folder / "services.lua").read_text()}) as gw:
+        for path in ("/home/5", "/by-hand/5"):
+            start = time.time()
+            assert gw.request(path, port=port).status == 200
+            assert time.time() - start < 0.9
+
+
+def test_examples_run_as_they_stand(tmp_path):
+    """From their own folders, as a user starts them: checked with the program that is installed."""
+    for name in NAMES:
+        shutil.copytree(ROOT / "examples" / name, tmp_path / name)
+        out = subprocess.run([RELEASE, "check", str(tmp_path / name / "gateway.lua")], capture_output=True, text=True, timeout=20)
+        assert out.returncode == 0, f"{name}: {out.stderr}"

@@ -309,6 +309,9 @@ TG_ABI void tg_abi_json_end(void);
 TG_ABI int tg_abi_json_string(const char *p, size_t n);
 /* YAML as JSON text into vm.out, valid until the next call; -TG_EINVAL: vm.out is "line:column: what is wrong". */
 TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
+/* An XML document as a JSON array of what stands in it (base/xml.h) into vm.out, valid until the next call; else vm.out
+ * is "line:column: what is wrong". -TG_EPROTOCOL, -TG_ELIMIT: more than 16 MiB, or too deep; -TG_ENOMEM. */
+TG_ABI int tg_abi_xml_to_json(const char *p, size_t n);
 
 /*
  * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies

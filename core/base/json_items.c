@@ -8,8 +8,11 @@ tg_json_items_init(struct tg_json_items *items, struct tg_slice path)
         return TG_EINVAL;
     }
     for (size_t i = 0; i < path.n; i++) {
-        items->path[i] = path.p[i] == '.' ? '\0' : path.p[i];
-        items->segments += path.p[i] == '.' ? 1 : 0;
+        const bool ends = path.p[i] == '.';
+        if (!ends) {
+            items->path[i] = path.p[i]; /* else it is the NUL that is there */
+        }
+        items->segments += ends;
     }
     return TG_OK;
 }

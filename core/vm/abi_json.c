@@ -7,10 +7,11 @@
 #include "base/json_read.h"
 #include "base/json_text.h"
 #include "base/mem.h"
+#include "base/xml.h"
 #include "base/yaml.h"
 #include "vm/coroutine.h"
 
-enum { QUOTED_MAX = 4096, KEEP = 1024 * 1024, WRITTEN_MAX = 256 * 1024 * 1024 };
+enum { XML_MAX = 16 * 1024 * 1024, QUOTED_MAX = 4096, KEEP = 1024 * 1024, WRITTEN_MAX = 256 * 1024 * 1024 };
 
 /* Lua writes one text at a time: nothing of the user's runs while it does. */
 static struct tg_json_text written = {.max = WRITTEN_MAX};
@@ -110,8 +111,8 @@ tg_abi_json_end(void)
 int
 tg_abi_json_string(const char *p, size_t n)
 {
-    static struct tg_json_text text = {.max = 2 * QUOTED_MAX};
-    tg_json_text_clear(&text, (size_t)4 * QUOTED_MAX);
+    static struct tg_json_text text = {.max = (size_t)2 * QUOTED_MAX};
+    tg_json_text_clear(&text, 4 * (size_t)QUOTED_MAX);
     const enum tg_rc rc = tg_json_put_string_cut(&text, p, n, QUOTED_MAX);
     tg_abi_vm.out = tg_slice_of(text.p, text.n);
     return rc;
@@ -127,6 +128,18 @@ tg_abi_yaml_to_json(const char *p, size_t n)
     tg_mem_free(last);
     last = (char *)(uintptr_t)json.p;
     tg_abi_vm.out = rc == TG_OK ? json : tg_slice_of(err.text, strlen(err.text));
+    return rc;
+}
+
+int
+tg_abi_xml_to_json(const char *p, size_t n)
+{
+    static struct tg_json_text text = {.max = XML_MAX};
+    static struct tg_err err;
+    tg_json_text_clear(&text, KEEP);
+    err.text[0] = '\0';
+    const enum tg_rc rc = tg_xml_to_json(p, n, &text, &err);
+    tg_abi_vm.out = rc == TG_OK ? tg_slice_of(text.p, text.n) : tg_slice_of(err.text, strlen(err.text));
     return rc;
 }
 

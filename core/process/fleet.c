@@ -133,11 +133,17 @@ fork_worker(struct tg_slot *slot)
     }
     memset(&fleet->board->scores[slot->number], 0, sizeof fleet->board->scores[0]);
     (void)fflush(NULL);
+    /* A signal that came to the child while the handlers are still the master's would be lost. */
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_BLOCK, &all, &before);
     const pid_t pid = fork();
     if (pid == 0) {
         close(ends[0]);
         run_child(slot, ends[1]);
     }
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) {
         fork_later(slot, "fork");
         close(ends[0]);

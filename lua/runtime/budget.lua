@@ -5,7 +5,7 @@ local abi = require "abi"
 local C, vm = abi.C, abi.vm
 -- `soft`: seconds of the processor; a phase may take ten times that before it is ended.
 local budget = { soft = 0.05, loading = true, report = nil }
-local TURNS, HARD, LOADING = 1000, 10, 5 -- turns between two looks; times `soft`; seconds for a configuration and its set-up
+local TURNS, HARD, LOADING = 1000, 10, 2 -- turns between two looks; times `soft`; seconds for a configuration and its set-up
 
 local COUNT = " __turns = __turns - 1 if __turns < 0 then __turns = __poll() end "
 local HEAD = "local __turns, __poll = " .. TURNS .. ", __poll; "

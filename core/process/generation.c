@@ -86,6 +86,7 @@ static const struct {
     NUMBER("client_connections", client_connections),
     NUMBER("proxy_protocol", proxy_protocol),
     NUMBER("trust", trust),
+    NUMBER("own", own),
 };
 
 static void

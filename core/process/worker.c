@@ -74,16 +74,19 @@ on_accepted(void *arg, int fd, const struct tg_address *peer)
     tg_downstream_accept(&place->worker->proxy, place->index, fd, peer);
 }
 
-/* The gateway calls a listener of its own. */
+/* The gateway calls a listener of its own. One of another name may have taken its place since. */
 static void
-on_own(void *arg, unsigned listener, int fd)
+on_own(void *arg, unsigned own, int fd)
 {
     struct tg_worker *worker = arg;
-    if (listener >= TG_LISTENERS_MAX || worker->places[listener].listener == NULL) {
-        close(fd); /* of a generation that has gone */
-        return;
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        const struct tg_downstream_config *config = &worker->proxy.configs[i];
+        if (config->ordinal != 0 && config->own == own && worker->places[i].listener != NULL) {
+            tg_downstream_adopt(&worker->proxy, i, fd);
+            return;
+        }
     }
-    tg_downstream_adopt(&worker->proxy, listener, fd);
+    close(fd);
 }
 
 /* Gives back those of `slot`, or all. What waits on them is the next worker's: nothing is lost by closing. */

@@ -33,6 +33,7 @@ struct tg_downstream_config {
     unsigned keepalive_requests;
     unsigned body_rate;          /* bytes a second that a request's body needs after its first seconds; 0: none */
     unsigned client_connections; /* of one client address, in this worker; 0: no limit */
+    unsigned own;                /* what the gateway's own upstreams call it by; 0: nothing */
     unsigned proxy_protocol;     /* connections begin with its header, and come from trusted addresses only */
     unsigned trust;              /* enum tg_trust: which fields of trusted peers are believed */
     struct tg_reading reading;

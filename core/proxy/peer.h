@@ -25,7 +25,7 @@ struct tg_peer {
     uint64_t usable_until; /* a name that no longer resolves keeps its last addresses until then */
     bool resolving;
     bool guarded; /* named by a plugin at run time: private addresses are not connected to */
-    bool own;     /* a listener of this gateway, by its index + 1 as port: no network is between */
+    bool own;     /* a listener of this gateway, by its number as port: no network is between */
     struct tg_address *addresses;
     struct tg_peer_wait *waiting;
 };
@@ -38,7 +38,7 @@ struct tg_peer_wait {
 };
 
 /* Takes over one end of a connection to a listener of this gateway. */
-typedef void (*tg_peer_own_cb)(void *arg, unsigned listener, int fd);
+typedef void (*tg_peer_own_cb)(void *arg, unsigned own, int fd);
 
 struct tg_peers {
     struct tg_loop *loop;

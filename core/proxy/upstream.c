@@ -91,7 +91,7 @@ connect_to_own(struct tg_upstream *upstream)
         upstream->rc = TG_ENOMEM;
         return;
     }
-    peers->own(peers->own_arg, upstream->peer->port - 1, pair[1]);
+    peers->own(peers->own_arg, upstream->peer->port, pair[1]);
     upstream->state = TG_UPSTREAM_CONNECTING;
 }
 

@@ -201,6 +201,7 @@ local function manifest(cfg, uses, paths)
     words[#words + 1] = "underscores=" .. underscores[listen.underscores]
     words[#words + 1] = "keep_slashes=" .. (listen.merge_slashes and 0 or 1)
     words[#words + 1] = "proxy_protocol=" .. (listen.proxy_protocol and 1 or 0)
+    words[#words + 1] = "own=" .. listen.own
     words[#words + 1] = "trust=" .. (listen.trusted_header == "forwarded" and 2 or 1)
     lines[#lines + 1] = table.concat(words, " ")
     for _, network in ipairs(listen.trusted_proxies) do lines[#lines + 1] = ("trust %d %s"):format(i, network) end

@@ -395,10 +395,18 @@ local function read_uses(list, at, prefix, report)
   return uses
 end
 
--- "listener:NAME": no network is between. The core knows it by "@NAME" and its index.
+-- What the core knows a listener by, for upstreams that are the gateway itself: made of its name, so that it stays the same from one
+-- generation to the next; 0 for one without a name.
+local function own_number(name)
+  local hash = 5381
+  for i = 1, #(name or "") do hash = (hash * 33 + name:byte(i)) % 2 ^ 31 end
+  return name and 1 + hash % 65535 or 0
+end
+
+-- "listener:NAME": no network is between.
 local function own_target(cfg, name, weight, item, path, report)
-  for i, listen in ipairs(cfg.listen) do
-    if listen.name == name then return { scheme = "http", host = "@" .. name, port = i, weight = weight, own = true } end
+  for _, listen in ipairs(cfg.listen) do
+    if listen.name == name then return { scheme = "http", host = "@" .. name, port = listen.own, weight = weight, own = true } end
   end
   report:found(item.at, path, "listener:" .. name, "the name of a declared listener")
   return nil
@@ -451,6 +459,12 @@ function readers.listen(cfg, item, report)
     end
     if listen.name and other.name == listen.name then
       report:problem(item.at, { ('listen "%s"'):format(listen.name) }, "there is one of this name already at " .. other.at)
+    end
+  end
+  listen.own = own_number(listen.name)
+  for _, other in ipairs(cfg.listen) do
+    if listen.name and other.own == listen.own and other.name ~= listen.name then
+      report:problem(item.at, { ('listen "%s"'):format(listen.name) }, ("its number is that of %q: another name is needed"):format(other.name))
     end
   end
   if listen.proxy_protocol and #listen.trusted_proxies == 0 then

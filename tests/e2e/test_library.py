@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from gateway import ROOT, Gateway
+from gateway import ROOT, Gateway, free_port
 
 sys.path.append(str(ROOT / "tests/conformance"))
 from client import Client  # noqa: E402
@@ -417,3 +417,22 @@ def test_timers_tick_once_a_gateway_and_end_with_their_generation(gw):
     before = look(gw)
     time.sleep(0.5)
     assert 4 <= look(gw)["ticks"] - before["ticks"] <= 14, "the timers of the old generations are gone"
+
+
+def test_a_listener_of_our_own_is_found_by_its_name_when_the_order_of_listeners_changes():
+    ports = {name: free_port() for name in "abc"}
+
+    def config(*names):
+        listens = "".join(f'listen {{ name = "{name}", address = "127.0.0.1", port = {ports[name]} }}\n' for name in names)
+        routes = "".join(f'route "{name}" {{ listen = "{name}", path = "/who", handler = function() return tg.respond(200, "{name}") end }}\n'
+                         for name in names)
+        return "api = 1\n" + listens + 'upstream "own" { targets = { "listener:b" } }\n' + routes \
+            + 'route "call" { listen = "a", path = "/call", handler = function() return tg.respond(200, assert(tg.upstream("own"):get("/who")).body) end }\n'
+
+    with Gateway(config(*"abc")) as gw:
+        assert gw.request("/call", port=ports["a"]).text == b"b"
+        for order in ("cba", "ba", "acb"):
+            gw.write("gateway.lua", config(*order))
+            assert gw.command("reload").returncode == 0, gw.log()
+            for _ in range(3):
+                assert gw.request("/call", port=ports["a"]).text == b"b"

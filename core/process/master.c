@@ -19,6 +19,7 @@ enum {
     PREPARE_TIMEOUT = 10, /* seconds */
     WAITING_MAX = 32,     /* clients that wait for a reload */
     CHECK_EVERY = 250,    /* milliseconds */
+    LOOK_EVERY = 2,       /* milliseconds, while the first workers start */
     STATUS_SIZE = 32 * 1024
 };
 
@@ -33,6 +34,7 @@ struct tg_master {
     struct event *signals[8];
     struct event *check;
     struct event *overdue;
+    struct event *starting;
     struct tg_compiler compiler;
     struct tg_generation *current; /* and by `next` those before it */
     struct tg_generation *next;    /* being prepared */
@@ -42,6 +44,7 @@ struct tg_master {
     uint64_t serials;
     bool again; /* something changed while a reload was under way */
     bool rolling_back;
+    bool live;                /* all workers have begun once */
     bool failed;              /* the exit status is 1 */
     struct tg_err last_error; /* of the last reload; empty: it went well */
     double started;
@@ -198,6 +201,8 @@ on_message(void *arg, struct tg_slot *slot, const struct tg_channel_message *mes
     }
 }
 
+static void end_workers(struct tg_master *master, int number);
+
 static void
 on_died(void *arg, struct tg_slot *slot)
 {
@@ -205,6 +210,10 @@ on_died(void *arg, struct tg_slot *slot)
     if (master->fleet.waits) {
         master->failed = true; /* the master before us goes on */
         tg_loop_stop(master->loop);
+    } else if (!master->live && !master->fleet.ending) {
+        master->failed = true; /* what it could not do the next one could not either */
+        (void)fprintf(stderr, "tidegate: worker %u ended while it started\n", slot->number);
+        end_workers(master, SIGTERM);
     } else if (master->next != NULL && slot->asked && !slot->prepared) {
         abandon(master, "a worker died while it built the generation");
     } else if (master->fleet.ending && tg_fleet_running(&master->fleet) == 0) {
@@ -470,6 +479,24 @@ on_check(evutil_socket_t fd, short what, void *arg)
     tg_succession_check(&master->succession);
 }
 
+/* A generation is live when every worker serves it, not when they have been forked. */
+static void
+on_starting(evutil_socket_t fd, short what, void *arg)
+{
+    static const struct timeval again = {0, LOOK_EVERY * 1000L};
+    struct tg_master *master = arg;
+    const unsigned workers = master->options->workers;
+    (void)fd;
+    (void)what;
+    if (!tg_fleet_is_ready(&master->fleet)) {
+        (void)event_add(master->starting, &again);
+        return;
+    }
+    master->live = true;
+    tg_log(TG_LOG_INFO, "generation %s is live with %u worker%s", master->current->id, workers,
+           workers == 1 ? "" : "s");
+}
+
 static enum tg_rc
 open_events(struct tg_master *master)
 {
@@ -484,7 +511,9 @@ open_events(struct tg_master *master)
     }
     master->check = event_new(base, -1, EV_PERSIST, on_check, master);
     master->overdue = event_new(base, -1, 0, on_overdue, master);
-    if (master->check == NULL || master->overdue == NULL || event_add(master->check, &every) < 0) {
+    master->starting = event_new(base, -1, 0, on_starting, master);
+    if (master->check == NULL || master->overdue == NULL || master->starting == NULL ||
+        event_add(master->check, &every) < 0) {
         return TG_ENOMEM;
     }
     return TG_OK;
@@ -585,9 +614,9 @@ tg_master_run(const struct tg_options *options)
         return 1;
     }
     tg_fleet_start(&master->fleet);
-    if (!master->fleet.waits) {
-        tg_log(TG_LOG_INFO, "generation %s is live with %u worker%s", master->current->id, options->workers,
-               options->workers == 1 ? "" : "s");
+    master->live = master->fleet.waits;
+    if (!master->live) {
+        on_starting(-1, 0, master);
     }
     tg_loop_run(master->loop);
     tg_succession_close(&master->succession, master->failed ? "a worker ended while it started" : NULL);

@@ -1,11 +1,13 @@
 """What dies is replaced; what hangs is killed and named; what is told to end ends in order."""
+import pathlib
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
-from gateway import Gateway, BINARY, RELEASE, kill
+from gateway import Gateway, BINARY, RELEASE, free_port, kill
 
 CONFIG = """
 api = 1
@@ -188,3 +190,16 @@ route "all" { listen = "front", path = "/*", to = "back", use = {
     given_up = [line for line in served if "TRACE ---" in line and not any(reason in line for reason in HARMLESS)]
     assert not given_up, given_up
     assert sum("stitch coroutine.yield" in line for line in served) >= 3, "request, response and log compile"
+
+
+def test_a_configuration_that_no_worker_can_start_with_ends_the_start():
+    setup = "return { doc = 'Needs much.', setup = function() local t = {} for i = 1, 5e5 do t[i] = { i } end return t end }"
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "plugins").mkdir()
+        pathlib.Path(folder, "plugins/hoard.lua").write_text(setup)
+        config = CONFIG.replace("@PORT@", str(free_port())).replace('{ "endless" }', "function() end")
+        pathlib.Path(folder, "gateway.lua").write_text(config + 'limits { lua_memory = "16MiB" }\nuse { "hoard" }\n')
+        command = [BINARY, "run", "--workers", "2", "--config", f"{folder}/gateway.lua", "--control", f"{folder}/control"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "ended while it started" in done.stderr and "is live" not in done.stderr

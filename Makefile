@@ -17,7 +17,7 @@ LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-ti
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
-PKGS := luajit libevent_core libcrypto libcrypt libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat
+PKGS := luajit libevent_core libssl libcrypto libcrypt libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
 LUA_FILES := $(shell find lua -name '*.lua' | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))

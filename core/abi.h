@@ -153,6 +153,27 @@ TG_ABI int tg_abi_field_add(struct tg_abi_exchange *x, int side, const char *nam
                             size_t value_len);
 TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_t name_len);
 
+/* What is known of the TLS connection of a client, and of the certificate that it has shown and that was verified. */
+enum tg_abi_tls_part {
+    TG_TLS_VERSION,
+    TG_TLS_CIPHER,
+    TG_TLS_SERVER_NAME,
+    TG_TLS_ALPN,
+    TG_TLS_RESUMED, /* vm.number */
+    TG_TLS_SUBJECT, /* RFC 2253 */
+    TG_TLS_ISSUER,
+    TG_TLS_SERIAL,      /* hexadecimal */
+    TG_TLS_FINGERPRINT, /* SHA-256, hexadecimal */
+    TG_TLS_NAMES,       /* of subjectAltName, a line each: "dns:", "email:", "uri:" or "ip:" and the value */
+    TG_TLS_NOT_BEFORE,  /* vm.number: seconds of the wall clock */
+    TG_TLS_NOT_AFTER,
+    TG_TLS_PEM
+};
+
+/* Into vm.out or vm.number. TG_ENONE: plain text, no certificate, or nothing was said; TG_EINVAL: it is out of range.
+ */
+TG_ABI int tg_abi_tls(struct tg_abi_exchange *x, int part);
+
 /* What the client sent: method in vm.out, and the target. */
 TG_ABI int tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target);
 
@@ -197,11 +218,26 @@ TG_ABI void tg_abi_cancel(uint32_t coroutine, uint32_t serial);
 TG_ABI int tg_abi_timer(double seconds);
 TG_ABI void tg_abi_timer_stop(void);
 
-/* Peers: interned per worker, so that pools outlive generations; a generation holds what it has asked for. */
-TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout,
-                       uint32_t requests);
+/* How to speak TLS to a peer; contents, not names of files. Empty slices stand for what is usual. */
+struct tg_abi_tls_client {
+    struct tg_slice ca;          /* PEM; empty: what the system trusts */
+    struct tg_slice certificate; /* PEM, with key: ours */
+    struct tg_slice key;
+    struct tg_slice name; /* that the certificate must have; empty: the peer's host */
+    struct tg_slice pins; /* SHA-256 of public keys, 32 bytes each */
+    uint8_t verify;
+    uint8_t tls12;
+};
+
+/* The number of this way, from 1 on; the same for the same contents. Negative: vm.out says why not. */
+TG_ABI int tg_abi_tls_client(const struct tg_abi_tls_client *options);
+
+/* Peers: interned per worker, so that pools outlive generations; a generation holds what it has asked for. `tls` is a
+ * number of tg_abi_tls_client, or 0 for plain text. */
+TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, uint32_t idle_max,
+                       uint32_t idle_timeout, uint32_t requests);
 /* One that a plugin names by a URL: it is never connected to a private address, whatever its name resolves to. */
-TG_ABI int tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port);
+TG_ABI int tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls);
 TG_ABI uint32_t tg_abi_peer_in_flight(uint32_t peer);
 
 /* Calls. `head` is the whole request head up to the empty line, made of checked parts. Times in milliseconds. */
@@ -407,6 +443,14 @@ struct tg_abi_key {
     uint32_t secret;        /* 1: it can sign */
     uint32_t short_allowed; /* set by Lua: a secret shorter than the digest is served */
 };
+
+/*
+ * Whether a certificate with its chain, and its private key, are well-formed PEM, belong together and are strong
+ * enough; without a key: whether the text has certificates that others can be judged by. Not 0: vm.out says why not.
+ */
+TG_ABI int tg_abi_certificate_check(const char *certificate, size_t certificate_len, const char *key, size_t key_len);
+/* A certificate for localhost and its key as PEM into vm.out. Not 0: none could be made. */
+TG_ABI int tg_abi_self_signed(void);
 
 /*
  * What is put out is in vm.out, valid until the next call of one of these. Random, at most 1 MiB; an id is 32

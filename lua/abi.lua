@@ -66,6 +66,18 @@ end
 local COLLECT_MIN = 64 * 1024 * 1024
 local collect_at = COLLECT_MIN
 
+--- The number of a way to speak TLS, or nil and what is wrong with it.
+function abi.tls_client(options)
+  local c = ffi.new "struct tg_abi_tls_client"
+  for _, name in ipairs { "ca", "certificate", "key", "name", "pins" } do
+    c[name].p, c[name].n = options[name], #options[name]
+  end
+  c.verify, c.tls12 = options.verify and 1 or 0, options.tls12 and 1 or 0
+  local number = C.tg_abi_tls_client(c)
+  if number < 0 then return nil, abi.out() end
+  return number
+end
+
 --- The state of one content coding, nil when memory is short; freed when nobody holds it, or by coding_free.
 -- A body that is given up leaves MiBs to a collector that sees a few bytes of them, so it is told.
 function abi.coding(name, decode, level, output_max)

@@ -31,6 +31,8 @@ tg_rc_name(enum tg_rc rc)
         return "timeout";
     case TG_ECONNECT:
         return "connect";
+    case TG_ETLS:
+        return "tls";
     case TG_EDNS:
         return "dns";
     case TG_EPROTOCOL:

@@ -45,10 +45,16 @@ tg_pool_renew(struct tg_pool *pool)
     tg_pool_fini(pool);
 }
 
-/* An idle connection has nothing to say: what comes is its end, or bytes that belong to no request. */
+/*
+ * An idle connection has nothing to say: what comes is its end, or bytes that belong to no request. But TLS has things
+ * to say for itself: those are nothing to look at.
+ */
 static void
 on_idle_event(struct tg_transport *transport)
 {
+    if (transport->layer != NULL && !transport->failed && tg_transport_peek(transport) == TG_AGAIN) {
+        return;
+    }
     if (transport->ended || transport->readable || transport->failed) {
         tg_pool_link_close((struct tg_pool_link *)transport);
     }
@@ -101,7 +107,10 @@ void
 tg_pool_give(struct tg_pool_link *link)
 {
     struct tg_pool *pool = link->pool;
-    const struct tg_transport *transport = &link->transport;
+    struct tg_transport *transport = &link->transport;
+    if (transport->layer != NULL && transport->readable && tg_transport_peek(transport) == TG_AGAIN) {
+        transport->readable = false;
+    }
     if (link->epoch != pool->epoch || pool->idle_count >= pool->limits.idle_max || transport->ended ||
         transport->failed || transport->readable ||
         (pool->limits.requests != 0 && link->requests >= pool->limits.requests)) {

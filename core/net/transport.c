@@ -39,9 +39,19 @@ tg_transport_open(struct tg_transport *transport, struct tg_loop *loop, int fd, 
     return TG_OK;
 }
 
+static void
+drop_layer(struct tg_transport *transport, bool reset)
+{
+    if (transport->layer != NULL) {
+        (*transport->layer)->close(transport, reset);
+        transport->layer = NULL;
+    }
+}
+
 void
 tg_transport_close(struct tg_transport *transport)
 {
+    drop_layer(transport, false);
     if (transport->fd < 0) {
         return;
     }
@@ -54,6 +64,7 @@ void
 tg_transport_reset(struct tg_transport *transport)
 {
     const struct linger now = {.l_onoff = 1, .l_linger = 0};
+    drop_layer(transport, true);
     if (transport->fd >= 0) {
         (void)setsockopt(transport->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
@@ -63,7 +74,9 @@ tg_transport_reset(struct tg_transport *transport)
 void
 tg_transport_shutdown(struct tg_transport *transport)
 {
-    if (transport->fd >= 0) {
+    if (transport->layer != NULL) {
+        (*transport->layer)->shutdown(transport);
+    } else if (transport->fd >= 0) {
         (void)shutdown(transport->fd, SHUT_WR);
     }
 }
@@ -76,7 +89,7 @@ failure(struct tg_transport *transport)
 }
 
 enum tg_rc
-tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
+tg_transport_read_socket(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
     if (!transport->readable && !transport->unsure) {
         return TG_AGAIN;
@@ -104,7 +117,7 @@ tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got
 }
 
 enum tg_rc
-tg_transport_write(struct tg_transport *transport, struct iovec *v, int count, size_t *sent)
+tg_transport_write_socket(struct tg_transport *transport, struct iovec *v, int count, size_t *sent)
 {
     ssize_t done;
     do {
@@ -127,8 +140,25 @@ tg_transport_write(struct tg_transport *transport, struct iovec *v, int count, s
 }
 
 enum tg_rc
+tg_transport_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
+{
+    return transport->layer != NULL ? (*transport->layer)->read(transport, p, n, got)
+                                    : tg_transport_read_socket(transport, p, n, got);
+}
+
+enum tg_rc
+tg_transport_write(struct tg_transport *transport, struct iovec *v, int count, size_t *sent)
+{
+    return transport->layer != NULL ? (*transport->layer)->write(transport, v, count, sent)
+                                    : tg_transport_write_socket(transport, v, count, sent);
+}
+
+enum tg_rc
 tg_transport_look(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
+    if (transport->layer != NULL) {
+        return (*transport->layer)->look(transport, p, n, got);
+    }
     const ssize_t count = recv(transport->fd, p, n, MSG_PEEK | MSG_DONTWAIT);
     if (count > 0) {
         *got = (size_t)count;

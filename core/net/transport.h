@@ -1,8 +1,8 @@
 /*
- * transport.h - a connected socket and its events.
+ * transport.h - a connected socket and its events, perhaps with a layer above it that changes the bytes (TLS).
  *
- * Owns: the descriptor and one persistent, edge-triggered event for both directions, registered once. Used by: proxy/
- * and pool.c. Knows nothing of HTTP.
+ * Owns: the descriptor and one persistent, edge-triggered event for both directions, registered once; and the layer.
+ * Used by: proxy/, pool.c and the layers. Knows nothing of HTTP.
  * Rule of reading: try first, wait when told TG_AGAIN. After a short read the next one still asks the kernel: the edge
  * of a reset that came with the last data comes once, and libevent does not tell it from data.
  */
@@ -20,9 +20,19 @@ struct tg_transport;
 /* Something may be read or written. Called at any time after tg_transport_open, until tg_transport_close. */
 typedef void (*tg_transport_cb)(struct tg_transport *transport);
 
+/* What stands between the socket and its user. Results are those of the functions of the same name below. */
+struct tg_layer {
+    enum tg_rc (*read)(struct tg_transport *transport, char *p, size_t n, size_t *got);
+    enum tg_rc (*write)(struct tg_transport *transport, struct iovec *v, int count, size_t *sent);
+    enum tg_rc (*look)(struct tg_transport *transport, char *p, size_t n, size_t *got);
+    void (*shutdown)(struct tg_transport *transport);
+    void (*close)(struct tg_transport *transport, bool reset); /* frees itself; a socket is closed afterwards */
+};
+
 struct tg_transport {
     struct event event;
-    int fd; /* -1: closed */
+    int fd;                        /* -1: closed, or the layer has none */
+    const struct tg_layer **layer; /* NULL: none. The layer's own object begins with this pointer */
     bool readable;
     bool writable;
     bool unsure; /* something was read since the kernel last said that there is no more */
@@ -30,6 +40,13 @@ struct tg_transport {
     bool failed; /* an error was announced */
     tg_transport_cb ready;
 };
+
+/* Whether it can still be read or written. */
+static inline bool
+tg_transport_is_open(const struct tg_transport *transport)
+{
+    return transport->fd >= 0 || transport->layer != NULL;
+}
 
 /* Takes over the connected or connecting `fd`, also on failure. TG_ENOMEM or TG_ESYSTEM: the descriptor is closed. */
 TG_MUST_CHECK enum tg_rc tg_transport_open(struct tg_transport *transport, struct tg_loop *loop, int fd,
@@ -49,5 +66,10 @@ TG_MUST_CHECK enum tg_rc tg_transport_write(struct tg_transport *transport, stru
 TG_MUST_CHECK enum tg_rc tg_transport_look(struct tg_transport *transport, char *p, size_t n, size_t *got);
 /* Looks without taking: TG_OK there is something, TG_AGAIN nothing, TG_ECLOSED, TG_ERESET. */
 TG_MUST_CHECK enum tg_rc tg_transport_peek(struct tg_transport *transport);
+
+/* The same of the socket itself, for layers. */
+TG_MUST_CHECK enum tg_rc tg_transport_read_socket(struct tg_transport *transport, char *p, size_t n, size_t *got);
+TG_MUST_CHECK enum tg_rc tg_transport_write_socket(struct tg_transport *transport, struct iovec *v, int count,
+                                                   size_t *sent);
 
 #endif

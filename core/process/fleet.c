@@ -53,6 +53,7 @@ run_child(struct tg_slot *slot, int channel)
                                           .listens = slot->listens,
                                           .dicts = fleet->dicts,
                                           .dict_count = fleet->dict_count,
+                                          .tickets = fleet->tickets,
                                           .drain_timeout = fleet->drain_timeout,
                                           .waits = fleet->waits,
                                           .privilege = fleet->privilege};
@@ -180,8 +181,9 @@ tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count, cons
     fleet->hooks = hooks;
     fleet->count = count;
     fleet->board = tg_scoreboard_new();
+    fleet->tickets = tg_tickets_new();
     fleet->slots = tg_mem_zero(count * sizeof *fleet->slots);
-    if (fleet->board == NULL || fleet->slots == NULL) {
+    if (fleet->board == NULL || fleet->tickets == NULL || fleet->slots == NULL) {
         return TG_ENOMEM;
     }
     for (unsigned i = 0; i < count; i++) {

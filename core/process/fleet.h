@@ -39,6 +39,7 @@ struct tg_fleet_hooks {
 struct tg_fleet {
     struct tg_loop *loop;
     struct tg_scoreboard *board;
+    struct tg_tickets *tickets;
     const struct tg_fleet_hooks *hooks;
     const struct tg_generation *generation; /* that new workers begin with */
     struct tg_slot *slots;

@@ -77,6 +77,8 @@ static const struct {
     NUMBER("field", limits.field),
     NUMBER("head", limits.head),
     NUMBER("fields", limits.fields),
+    NUMBER("handshakes", handshakes),
+    NUMBER("handshake_timeout", handshake_timeout),
     NUMBER("header_timeout", header_timeout),
     NUMBER("body_timeout", body_timeout),
     NUMBER("send_timeout", send_timeout),
@@ -300,13 +302,13 @@ fail:
 
 /* Never returns. What goes wrong is written to `message`. */
 static _Noreturn void
-compile_in_child(const struct tg_source *source, int bundle, int message)
+compile_in_child(const struct tg_source *source, struct tg_slice kept, int bundle, int message)
 {
     struct tg_err err = {0};
     enum tg_rc rc = tg_privilege_drop(source->privilege, &err);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
     if (rc == TG_OK) {
-        rc = tg_compile(source->entry, source->plugin_dirs, bundle, &err);
+        rc = tg_compile(source->entry, source->plugin_dirs, kept, bundle, &err);
     }
     if (rc != TG_OK) {
         const ssize_t ignored = write(message, err.text, strlen(err.text));
@@ -318,8 +320,10 @@ compile_in_child(const struct tg_source *source, int bundle, int message)
 }
 
 enum tg_rc
-tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source, struct tg_err *err)
+tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source, const struct tg_generation *before,
+                  struct tg_err *err)
 {
+    struct tg_slice kept = {0};
     int ends[2];
     const int bundle = memfd_create("tidegate-bundle", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (bundle < 0) {
@@ -340,7 +344,10 @@ tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source, 
     }
     if (pid == 0) {
         close(ends[0]);
-        compile_in_child(source, bundle, ends[1]);
+        if (before != NULL && tg_bundle_find(before->bytes, "secret:self-signed", &kept) != TG_OK) {
+            kept = (struct tg_slice){0};
+        }
+        compile_in_child(source, kept, bundle, ends[1]);
     }
     close(ends[1]);
     *compiler = (struct tg_compiler){pid, bundle, ends[0]};
@@ -376,7 +383,7 @@ tg_generation_compile(const struct tg_source *source, struct tg_err *err)
 {
     struct tg_compiler compiler;
     int status = 0;
-    if (tg_compiler_start(&compiler, source, err) != TG_OK) {
+    if (tg_compiler_start(&compiler, source, NULL, err) != TG_OK) {
         return NULL;
     }
     /* The pipe ends with the child. */

@@ -63,9 +63,10 @@ struct tg_compiler {
     int message; /* read end of its errors */
 };
 
-/* Starts the child. TG_ESYSTEM and `err`. */
+/* Starts the child, which may take over what it has made for the generation `before` (or NULL). TG_ESYSTEM and `err`.
+ */
 TG_MUST_CHECK enum tg_rc tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source,
-                                           struct tg_err *err);
+                                           const struct tg_generation *before, struct tg_err *err);
 /* The child has ended with `status` (of waitpid): the generation, or NULL and `err`. The compiler is free again. */
 struct tg_generation *tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err);
 /* Both, waiting for at most TG_COMPILE_TIMEOUT. */

@@ -261,7 +261,7 @@ start_reload(struct tg_master *master)
         master->again = true;
         return;
     }
-    if (tg_compiler_start(&master->compiler, &master->options->source, &err) != TG_OK) {
+    if (tg_compiler_start(&master->compiler, &master->options->source, master->current, &err) != TG_OK) {
         refuse_reload(master, err.text);
         return;
     }
@@ -476,6 +476,7 @@ on_check(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     tg_fleet_check(&master->fleet);
+    tg_tickets_rotate(master->fleet.tickets, tg_loop_now(master->loop));
     tg_succession_check(&master->succession);
 }
 

@@ -13,6 +13,7 @@
 #include "net/listener.h"
 #include "process/channel.h"
 #include "process/memory.h"
+#include "process/tls_servers.h"
 #include "proxy/machine.h"
 #include "vm/vm.h"
 
@@ -48,7 +49,8 @@ struct tg_worker {
     struct tg_proxy proxy;
     struct tg_proxy_counters counters;
     struct tg_cidr_list trusted[TG_LISTENERS_MAX];
-    size_t memory;     /* bytes that it may use */
+    struct tg_tls_server *prepared_tls[TG_LISTENERS_MAX]; /* by listener of its manifest */
+    size_t memory;                                        /* bytes that it may use */
     unsigned lua_full; /* beats since the Lua state was too large also without its garbage; 0: it is not */
     uint64_t trimmed;  /* milliseconds; when free memory was last given back */
     struct tg_host host;
@@ -163,6 +165,15 @@ apply_trusted(struct tg_worker *worker, struct tg_manifest *manifest, unsigned i
     worker->proxy.configs[i].trusted = list->count > 0 ? list : NULL;
 }
 
+/* New connections get what the manifest's listener `k` says; those that are there keep what they began with. */
+static void
+apply_tls(struct tg_worker *worker, struct tg_tls_server *old, unsigned i, unsigned k)
+{
+    tg_tls_server_unref(old);
+    worker->proxy.configs[i].tls = worker->prepared_tls[k];
+    worker->prepared_tls[k] = NULL;
+}
+
 static void
 apply_limits(struct tg_worker *worker, const struct tg_manifest *manifest)
 {
@@ -212,10 +223,14 @@ apply_listens(struct tg_worker *worker, struct tg_manifest *manifest, const stru
         if (wanted == NULL) {
             config->ordinal = 0;
             close_place(place);
+            tg_tls_server_unref(config->tls);
+            config->tls = NULL;
             continue;
         }
+        struct tg_tls_server *old = config->tls;
         *config = wanted->config;
         apply_trusted(worker, manifest, i, from);
+        apply_tls(worker, old, i, from);
     }
     listen_on_places(worker);
 }
@@ -243,6 +258,7 @@ forget_prepared(struct tg_worker *worker)
         tg_vm_unref(worker->prepared);
         worker->prepared = NULL;
     }
+    tg_tls_servers_drop(worker->prepared_tls);
     tg_generation_free(worker->prepared_generation);
     worker->prepared_generation = NULL;
 }
@@ -263,7 +279,8 @@ prepare(struct tg_worker *worker, const struct tg_channel_message *message, int 
     struct tg_err err = {0};
     forget_prepared(worker);
     struct tg_generation *generation = tg_generation_open(fd, &err);
-    if (generation != NULL) {
+    if (generation != NULL &&
+        tg_tls_servers_make(worker->prepared_tls, generation, worker->start->tickets, &err) == TG_OK) {
         worker->host.lua_memory = generation->manifest->lua_memory;
         worker->prepared = tg_vm_new(&worker->host, generation->bytes, message->serial, generation->id, &err);
     }
@@ -614,6 +631,10 @@ tg_worker_run(const struct tg_worker_start *start)
     struct tg_vm *vm =
         tg_vm_new(&worker->host, start->generation->bytes, start->generation->serial, start->generation->id, &err);
     if (vm == NULL) {
+        tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
+        return 1;
+    }
+    if (tg_tls_servers_make(worker->prepared_tls, start->generation, start->tickets, &err) != TG_OK) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }

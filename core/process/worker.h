@@ -30,6 +30,7 @@ struct tg_worker_start {
     const struct tg_worker_listen *listens; /* TG_LISTENERS_MAX places */
     const struct tg_worker_dict *dicts;
     unsigned dict_count;
+    const struct tg_tickets *tickets;
     unsigned drain_timeout; /* seconds */
     bool waits;             /* accepts nothing before TG_CHANNEL_ACCEPT, and ends at once when the master does */
     const struct tg_privilege *privilege;

@@ -85,6 +85,56 @@ refuse_announcement(struct tg_downstream *down, const char *why)
     tg_downstream_close(down, false);
 }
 
+static void
+open_for_requests(struct tg_downstream *down)
+{
+    down->mode = TG_DOWNSTREAM_OPEN;
+    if (down->transport.readable) {
+        start_exchange(down);
+    }
+}
+
+/* What the client did wrong is told by the alert that OpenSSL has sent. */
+static void
+shake_hands(struct tg_downstream *down)
+{
+    const char *why = "";
+    char client[TG_ADDRESS_TEXT];
+    unsigned port;
+    const enum tg_rc rc = tg_tls_handshake(tg_tls_of(&down->transport), &why);
+    if (rc == TG_AGAIN) {
+        return;
+    }
+    if (rc != TG_OK) {
+        (void)tg_downstream_client(&down->client, client, &port);
+        tg_log(TG_LOG_INFO, "client %s:%u: TLS handshake: %s", client, port, why);
+        tg_downstream_close(down, false);
+        return;
+    }
+    down->proxy->handshakes--;
+    tg_deadline_set(down->proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
+    open_for_requests(down);
+}
+
+/* False: there are too many, or memory is short. */
+static bool
+start_tls(struct tg_downstream *down)
+{
+    const struct tg_downstream_config *config = tg_downstream_config(down);
+    if (down->proxy->handshakes >= config->handshakes) {
+        tg_proxy_limited(down->proxy, TG_LIMIT_HANDSHAKES);
+        return false;
+    }
+    if (tg_tls_server_open(config->tls, &down->transport) != TG_OK) {
+        return false;
+    }
+    down->tls = tg_tls_server_ref(config->tls);
+    down->mode = TG_DOWNSTREAM_HANDSHAKE;
+    down->proxy->handshakes++;
+    tg_deadline_set(down->proxy->loop, &down->deadline, config->handshake_timeout);
+    return true;
+}
+
 /* The header is looked at until it is whole, so that what follows it stays in the socket. */
 static void
 read_announcement(struct tg_downstream *down)
@@ -114,9 +164,12 @@ read_announcement(struct tg_downstream *down)
             return;
         }
     }
-    down->mode = TG_DOWNSTREAM_OPEN;
-    if (down->transport.readable) {
-        start_exchange(down);
+    if (tg_downstream_config(down)->tls == NULL) {
+        open_for_requests(down);
+    } else if (start_tls(down)) {
+        shake_hands(down);
+    } else {
+        tg_downstream_close(down, false);
     }
 }
 
@@ -126,6 +179,8 @@ on_ready(struct tg_transport *transport)
     struct tg_downstream *down = (struct tg_downstream *)transport;
     if (down->mode == TG_DOWNSTREAM_ANNOUNCED) {
         read_announcement(down);
+    } else if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
+        shake_hands(down);
     } else if (down->mode == TG_DOWNSTREAM_LINGER) {
         linger_on(down);
     } else if (down->exchange != NULL) {
@@ -142,7 +197,9 @@ on_expired(struct tg_deadline *deadline)
     if (down->exchange != NULL) {
         down->proxy->hooks->expired(down->exchange);
     } else {
-        if (down->mode == TG_DOWNSTREAM_OPEN && !(down->proxy->draining && down->requests > 0)) {
+        if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
+            tg_proxy_limited(down->proxy, TG_LIMIT_HANDSHAKE_TIMEOUT);
+        } else if (down->mode == TG_DOWNSTREAM_OPEN && !(down->proxy->draining && down->requests > 0)) {
             tg_proxy_limited(down->proxy, down->requests == 0 ? TG_LIMIT_HEADER_TIMEOUT : TG_LIMIT_KEEPALIVE_TIMEOUT);
         }
         tg_downstream_close(down, false);
@@ -190,14 +247,14 @@ downstream_new(struct tg_proxy *proxy, unsigned listener, int fd)
     return down;
 }
 
-static void
+static bool
 begin(struct tg_downstream *down, int fd)
 {
     struct tg_proxy *proxy = down->proxy;
     if (tg_transport_open(&down->transport, proxy->loop, fd, on_ready) != TG_OK) {
         tg_client_leave(&proxy->clients, down->counted);
         tg_mem_free(down);
-        return;
+        return false;
     }
     proxy->counters->active++;
     down->next = proxy->connections;
@@ -208,6 +265,7 @@ begin(struct tg_downstream *down, int fd)
     proxy->connections = down;
     /* Until the first request comes, the time for its head runs. */
     tg_deadline_set(proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
+    return true;
 }
 
 void
@@ -226,7 +284,9 @@ tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const st
         tg_mem_free(down);
         return;
     }
-    begin(down, fd);
+    if (begin(down, fd) && !announced && tg_downstream_config(down)->tls != NULL && !start_tls(down)) {
+        tg_downstream_close(down, false);
+    }
 }
 
 void
@@ -235,7 +295,7 @@ tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd)
     struct tg_downstream *down = downstream_new(proxy, listener, fd);
     if (down != NULL) {
         down->client.sin6_family = AF_INET6;
-        begin(down, fd);
+        (void)begin(down, fd);
     }
 }
 
@@ -248,6 +308,9 @@ tg_downstream_close(struct tg_downstream *down, bool reset)
     }
     down->proxy->counters->active--;
     tg_client_leave(&down->proxy->clients, down->counted);
+    if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
+        down->proxy->handshakes--;
+    }
     tg_deadline_remove(&down->deadline);
     tg_task_remove(down->proxy->loop, &down->task);
     if (reset) {
@@ -255,6 +318,7 @@ tg_downstream_close(struct tg_downstream *down, bool reset)
     } else {
         tg_transport_close(&down->transport);
     }
+    tg_tls_server_unref(down->tls);
     tg_mem_free(down);
 }
 

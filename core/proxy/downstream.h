@@ -14,7 +14,7 @@
 #include "base/limit.h"
 #include "http/h1_parse.h"
 #include "net/cidr.h"
-#include "net/transport.h"
+#include "net/tls_server.h"
 #include "proxy/client.h"
 #include "proxy/peer.h"
 #include "proxy/policy.h"
@@ -26,6 +26,8 @@ struct tg_downstream_config {
     unsigned ordinal; /* of the listener in the configuration; 0: it is no longer there */
     unsigned port;
     struct tg_h1_limits limits;
+    unsigned handshakes;        /* of TLS that go on at once, in this worker */
+    unsigned handshake_timeout; /* of TLS, as a whole */
     unsigned header_timeout;
     unsigned body_timeout; /* between bytes */
     unsigned send_timeout; /* between bytes */
@@ -38,6 +40,7 @@ struct tg_downstream_config {
     unsigned trust;              /* enum tg_trust: which fields of trusted peers are believed */
     struct tg_reading reading;
     const struct tg_cidr_list *trusted; /* of the worker; NULL: none */
+    struct tg_tls_server *tls;          /* of the worker; NULL: plain text */
 };
 
 struct tg_downstream;
@@ -79,7 +82,8 @@ struct tg_proxy {
     unsigned exchanges; /* made so far */
     unsigned exchanges_max;
     unsigned connections_max;
-    bool draining; /* no keep-alive any more */
+    unsigned handshakes; /* of TLS that go on now */
+    bool draining;       /* no keep-alive any more */
     enum tg_pressure pressure;
     struct tg_clients clients;
     struct tg_proxy_counters *counters;
@@ -87,7 +91,8 @@ struct tg_proxy {
 };
 
 enum tg_downstream_mode {
-    TG_DOWNSTREAM_ANNOUNCED, /* the header of the PROXY protocol comes first */
+    TG_DOWNSTREAM_ANNOUNCED, /* the header of the PROXY protocol comes first, */
+    TG_DOWNSTREAM_HANDSHAKE, /* then that of TLS */
     TG_DOWNSTREAM_OPEN,
     TG_DOWNSTREAM_LINGER
 };
@@ -101,6 +106,7 @@ struct tg_downstream {
     struct tg_downstream *next;
     struct tg_downstream **link;
     struct tg_client *counted;
+    struct tg_tls_server *tls;  /* held; NULL: plain text */
     struct sockaddr_in6 client; /* or a sockaddr_in: who has connected, or who was announced */
     uint16_t listener;
     uint8_t mode;

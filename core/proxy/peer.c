@@ -101,12 +101,14 @@ fail:
 }
 
 static enum tg_rc
-intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct tg_pool_limits *limits, bool guarded,
+intern(struct tg_peers *peers, const struct tg_peer_key *key, const struct tg_pool_limits *limits, bool guarded,
        unsigned *index)
 {
+    const struct tg_slice host = key->host;
+    struct tg_tls_client *tls = key->tls > 0 ? peers->tls[key->tls - 1] : NULL;
     for (unsigned i = 0; i < peers->count; i++) {
         struct tg_peer *peer = peers->list[i];
-        if (peer->port == port && peer->guarded == guarded && strlen(peer->host) == host.n &&
+        if (peer->port == key->port && peer->tls == tls && peer->guarded == guarded && strlen(peer->host) == host.n &&
             tg_slice_same_text(peer->host, host.p, host.n)) {
             peer->pool.limits = *limits;
             *index = i;
@@ -125,10 +127,11 @@ intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct
         peers->list = list;
         peers->capacity = capacity;
     }
-    struct tg_peer *peer = peer_new(peers, host, port, limits);
+    struct tg_peer *peer = peer_new(peers, host, key->port, limits);
     if (peer == NULL) {
         return TG_ENOMEM;
     }
+    peer->tls = tls;
     peer->guarded = guarded;
     peers->guarded += guarded;
     *index = peers->count;
@@ -137,17 +140,38 @@ intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct
 }
 
 enum tg_rc
-tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port, const struct tg_pool_limits *limits,
-                unsigned *index)
+tg_peers_tls(struct tg_peers *peers, const struct tg_tls_client_options *options, unsigned *number, struct tg_err *err)
 {
-    return intern(peers, host, port, limits, false, index);
+    for (unsigned i = 0; i < peers->tls_count; i++) {
+        if (tg_tls_client_is(peers->tls[i], options)) {
+            *number = i + 1;
+            return TG_OK;
+        }
+    }
+    if (peers->tls_count == TG_PEERS_TLS) {
+        return tg_err_set(err, TG_ELIMIT, "there are more than %d ways to speak TLS", TG_PEERS_TLS);
+    }
+    struct tg_tls_client *client = tg_tls_client_new(options, err);
+    if (client == NULL) {
+        return TG_EINVAL;
+    }
+    peers->tls[peers->tls_count++] = client;
+    *number = peers->tls_count;
+    return TG_OK;
 }
 
 enum tg_rc
-tg_peers_intern_guarded(struct tg_peers *peers, struct tg_slice host, unsigned port,
-                        const struct tg_pool_limits *limits, unsigned *index)
+tg_peers_intern(struct tg_peers *peers, const struct tg_peer_key *key, const struct tg_pool_limits *limits,
+                unsigned *index)
 {
-    return intern(peers, host, port, limits, true, index);
+    return intern(peers, key, limits, false, index);
+}
+
+enum tg_rc
+tg_peers_intern_guarded(struct tg_peers *peers, const struct tg_peer_key *key, const struct tg_pool_limits *limits,
+                        unsigned *index)
+{
+    return intern(peers, key, limits, true, index);
 }
 
 struct lookup {

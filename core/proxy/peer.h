@@ -11,8 +11,9 @@
 #include "abi.h"
 #include "net/pool.h"
 #include "net/resolver.h"
+#include "net/tls_client.h"
 
-enum { TG_PEERS_MAX = 65536, TG_PEERS_GUARDED = 4096 };
+enum { TG_PEERS_MAX = 65536, TG_PEERS_GUARDED = 4096, TG_PEERS_TLS = 4096 };
 
 struct tg_peer {
     struct tg_pool pool;
@@ -28,6 +29,8 @@ struct tg_peer {
     bool own;     /* a listener of this gateway, by its number as port: no network is between */
     struct tg_address *addresses;
     struct tg_peer_wait *waiting;
+    struct tg_tls_client *tls; /* of the peers; NULL: plain text */
+    struct tg_tls_memory session;
 };
 
 /* One who waits for a name. Embedded in its owner. */
@@ -47,6 +50,8 @@ struct tg_peers {
     unsigned count;
     unsigned capacity;
     unsigned guarded;
+    struct tg_tls_client *tls[TG_PEERS_TLS]; /* each way of speaking TLS that was asked for, once */
+    unsigned tls_count;
     tg_peer_own_cb own;
     void *own_arg;
 };
@@ -55,18 +60,29 @@ struct tg_peers {
 TG_MUST_CHECK enum tg_rc tg_peers_init(struct tg_peers *peers, struct tg_loop *loop);
 void tg_peers_fini(struct tg_peers *peers);
 
+/* Who is meant. `tls` is a number of tg_peers_tls; 0: plain text. */
+struct tg_peer_key {
+    struct tg_slice host;
+    unsigned port;
+    unsigned tls;
+};
+
+/* The number, from 1 on, of a way to speak TLS, made when it is new; it is kept. TG_ELIMIT, or TG_EINVAL and `err`. */
+TG_MUST_CHECK enum tg_rc tg_peers_tls(struct tg_peers *peers, const struct tg_tls_client_options *options,
+                                      unsigned *number, struct tg_err *err);
+
 /*
  * The index of the peer, made when it is new. A host that begins with "@" is a listener of this gateway. The last
  * limits that were asked for hold. TG_ENOMEM, TG_ELIMIT.
  */
-TG_MUST_CHECK enum tg_rc tg_peers_intern(struct tg_peers *peers, struct tg_slice host, unsigned port,
+TG_MUST_CHECK enum tg_rc tg_peers_intern(struct tg_peers *peers, const struct tg_peer_key *key,
                                          const struct tg_pool_limits *limits, unsigned *index);
 
 /*
  * The same for one that a plugin names by a URL: it has a pool of its own, and leads nowhere but to public addresses.
  * At most TG_PEERS_GUARDED.
  */
-TG_MUST_CHECK enum tg_rc tg_peers_intern_guarded(struct tg_peers *peers, struct tg_slice host, unsigned port,
+TG_MUST_CHECK enum tg_rc tg_peers_intern_guarded(struct tg_peers *peers, const struct tg_peer_key *key,
                                                  const struct tg_pool_limits *limits, unsigned *index);
 
 /*

@@ -105,9 +105,10 @@ tg_relay_flush(struct tg_relay *relay)
 {
     while (relay->out_first < relay->out_end) {
         size_t sent = 0;
-        enum tg_rc rc = relay->to->fd < 0 ? TG_ERESET
-                                          : tg_transport_write(relay->to, relay->out + relay->out_first,
-                                                               (int)(relay->out_end - relay->out_first), &sent);
+        enum tg_rc rc = !tg_transport_is_open(relay->to)
+                            ? TG_ERESET
+                            : tg_transport_write(relay->to, relay->out + relay->out_first,
+                                                 (int)(relay->out_end - relay->out_first), &sent);
         if (rc == TG_AGAIN) {
             relay->bulk = false; /* a slow reader shall not hold more than a window */
             return TG_RELAY_WAIT_TO;
@@ -147,7 +148,9 @@ fill(struct tg_relay *relay)
     }
     size_t got = 0;
     const size_t window = relay->bulk ? TG_BUFFER_SIZE : TG_BUFFER_WINDOW;
-    enum tg_rc rc = relay->from->fd < 0 ? TG_ERESET : tg_transport_read(relay->from, relay->buffer->data, window, &got);
+    enum tg_rc rc = !tg_transport_is_open(relay->from)
+                        ? TG_ERESET
+                        : tg_transport_read(relay->from, relay->buffer->data, window, &got);
     if (rc == TG_OK) {
         relay->bulk = got >= TG_BUFFER_WINDOW;
         relay->raw = relay->buffer->data;

@@ -66,7 +66,7 @@ believe(struct tg_exchange *x, const struct tg_downstream_config *config)
             chain.proto = tg_slice_of(proto->value, proto->value_len);
         }
     }
-    x->abi.secure = tg_slice_is_text(chain.proto, "https", 5);
+    x->abi.secure = chain.proto.n > 0 ? tg_slice_is_text(chain.proto, "https", 5) : x->abi.secure;
     for (unsigned i = 0; i < chain.count && parse_node(chain.nodes[i], &address); i++) {
         memcpy(&x->client, &address.sa, sizeof x->client);
         if (!tg_cidr_list_match(config->trusted, &address)) {
@@ -113,10 +113,16 @@ parse(struct tg_exchange *x)
     if (rc != TG_OK) {
         return rc == TG_EPROTOCOL ? refuse(x, fault) : out_of_memory(x);
     }
+    const struct tg_tls *tls = tg_tls_of(&x->down->transport);
+    x->abi.secure = tls != NULL;
     if (config->trusted != NULL) {
         believe(x, config);
     }
     show_request(x, &target);
+    if (tls != NULL && !tg_tls_server_serves(tls, target.host)) {
+        tg_exchange_refuse(x, 421, "this connection is for another host"); /* RFC 9110, section 15.5.20 */
+        return TG_STEP_NEXT;
+    }
     x->keep = x->request.keep_alive;
     x->rest = x->in + x->scan.pos;
     x->rest_len = x->in_len - x->scan.pos;

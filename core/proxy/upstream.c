@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "http/h1_parse.h"
 
@@ -39,6 +40,51 @@ tg_upstream_init(struct tg_upstream *upstream, struct tg_peers *peers, tg_upstre
     *upstream = (struct tg_upstream){.peers = peers, .changed = changed, .wait = {.resolved = on_resolved}};
 }
 
+/* A peer that says the wrong thing is not asked at another address: one that is wrongly trusted must not be found. */
+static void
+refuse_peer(struct tg_upstream *upstream, const char *why)
+{
+    tg_log(TG_LOG_WARN, "upstream %s:%u: TLS: %s", upstream->peer->host, upstream->peer->port, why);
+    tg_tls_memory_clear(&upstream->peer->session);
+    tg_pool_link_close(upstream->link);
+    upstream->link = NULL;
+    upstream->state = TG_UPSTREAM_CLOSED;
+    upstream->rc = TG_ETLS;
+    upstream->changed(upstream);
+}
+
+static void
+shake_hands(struct tg_upstream *upstream)
+{
+    const char *why = "";
+    struct tg_tls *tls = tg_tls_of(&upstream->link->transport);
+    enum tg_rc rc = tg_tls_handshake(tls, &why);
+    if (rc == TG_OK && (rc = tg_tls_client_judge(upstream->peer->tls, tls)) != TG_OK) {
+        why = "its key is not one of those that are pinned";
+    }
+    if (rc == TG_AGAIN) {
+        return;
+    }
+    if (rc != TG_OK) {
+        refuse_peer(upstream, why);
+        return;
+    }
+    upstream->state = TG_UPSTREAM_OPEN;
+    upstream->changed(upstream);
+}
+
+static void
+begin_tls(struct tg_upstream *upstream)
+{
+    struct tg_peer *peer = upstream->peer;
+    upstream->state = TG_UPSTREAM_HANDSHAKE;
+    if (tg_tls_client_open(peer->tls, &upstream->link->transport, peer->host, &peer->session) != TG_OK) {
+        refuse_peer(upstream, "memory is short");
+        return;
+    }
+    shake_hands(upstream);
+}
+
 /* The outcome of a connection attempt that the kernel went on with. */
 static void
 finish_connecting(struct tg_upstream *upstream)
@@ -49,6 +95,10 @@ finish_connecting(struct tg_upstream *upstream)
     if (error == 0) {
         if (!upstream->link->transport.writable) {
             return; /* woken for something else */
+        }
+        if (upstream->peer->tls != NULL) {
+            begin_tls(upstream);
+            return;
         }
         upstream->state = TG_UPSTREAM_OPEN;
         upstream->changed(upstream);
@@ -68,6 +118,8 @@ on_ready(struct tg_transport *transport)
     struct tg_upstream *upstream = ((struct tg_pool_link *)transport)->owner;
     if (upstream->state == TG_UPSTREAM_CONNECTING) {
         finish_connecting(upstream);
+    } else if (upstream->state == TG_UPSTREAM_HANDSHAKE) {
+        shake_hands(upstream);
     } else {
         upstream->changed(upstream);
     }

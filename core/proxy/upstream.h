@@ -11,7 +11,13 @@
 #include "http/body.h"
 #include "proxy/peer.h"
 
-enum tg_upstream_state { TG_UPSTREAM_CLOSED, TG_UPSTREAM_RESOLVING, TG_UPSTREAM_CONNECTING, TG_UPSTREAM_OPEN };
+enum tg_upstream_state {
+    TG_UPSTREAM_CLOSED,
+    TG_UPSTREAM_RESOLVING,
+    TG_UPSTREAM_CONNECTING,
+    TG_UPSTREAM_HANDSHAKE, /* of TLS */
+    TG_UPSTREAM_OPEN
+};
 
 struct tg_upstream;
 /* The state has changed, or the open connection may be read or written. Not after tg_upstream_release. */
@@ -24,7 +30,7 @@ struct tg_upstream {
     struct tg_peer_wait wait;
     tg_upstream_cb changed;
     enum tg_upstream_state state;
-    enum tg_rc rc;  /* why it is closed: TG_EDNS, TG_ECONNECT, TG_ENOMEM */
+    enum tg_rc rc;  /* why it is closed: TG_EDNS, TG_ECONNECT, TG_ETLS, TG_ENOMEM */
     bool reused;    /* came from the pool: its peer may have closed it a moment ago */
     unsigned tried; /* addresses */
 };

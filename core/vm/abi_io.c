@@ -76,29 +76,37 @@ tg_abi_timer_stop(void)
     }
 }
 
+static bool
+is_peer(const struct tg_peer_key *key)
+{
+    return key->host.n > 0 && key->host.n <= 255 && memchr(key->host.p, '\0', key->host.n) == NULL && key->port > 0 &&
+           key->port <= 65535 && key->tls <= tg_host->proxy->peers.tls_count;
+}
+
 int
-tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t idle_max, uint32_t idle_timeout,
+tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, uint32_t idle_max, uint32_t idle_timeout,
             uint32_t requests)
 {
     const struct tg_pool_limits limits = {idle_max, idle_timeout, requests};
+    const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls};
     unsigned index = 0;
-    if (host_len == 0 || host_len > 255 || memchr(host, '\0', host_len) != NULL || port == 0 || port > 65535) {
+    if (!is_peer(&key)) {
         return TG_EINVAL;
     }
-    const enum tg_rc rc = tg_peers_intern(&tg_host->proxy->peers, tg_slice_of(host, host_len), port, &limits, &index);
+    const enum tg_rc rc = tg_peers_intern(&tg_host->proxy->peers, &key, &limits, &index);
     return rc == TG_OK ? (int)index : (int)rc;
 }
 
 int
-tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port)
+tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls)
 {
     static const struct tg_pool_limits limits = {.idle_max = 16, .idle_timeout = 60000, .requests = 10000};
+    const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls};
     unsigned index = 0;
-    if (host_len == 0 || host_len > 255 || memchr(host, '\0', host_len) != NULL || port == 0 || port > 65535) {
+    if (!is_peer(&key)) {
         return TG_EINVAL;
     }
-    const enum tg_rc rc =
-        tg_peers_intern_guarded(&tg_host->proxy->peers, tg_slice_of(host, host_len), port, &limits, &index);
+    const enum tg_rc rc = tg_peers_intern_guarded(&tg_host->proxy->peers, &key, &limits, &index);
     return rc == TG_OK ? (int)index : (int)rc;
 }
 

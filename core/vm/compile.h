@@ -7,12 +7,15 @@
 #define TG_VM_COMPILE_H
 
 #include "base/rc.h"
+#include "base/slice.h"
 
 /*
  * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`.
- * `plugin_dirs` is a list of folders, NULL at its end. TG_ESCRIPT and `err`.
+ * `plugin_dirs` is a list of folders, NULL at its end; `kept` is the certificate that was made for a
+ * generation before, or empty. TG_ESCRIPT and `err`.
  */
-TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, int fd, struct tg_err *err);
+TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice kept, int fd,
+                                    struct tg_err *err);
 
 struct lua_State;
 

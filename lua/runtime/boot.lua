@@ -5,6 +5,7 @@ local json = require "tidegate.json"
 local consumers = require "tidegate.consumers"
 local dict = require "tidegate.dict"
 local library = require "tidegate"
+local listen_tls = require "runtime.listen_tls"
 local config = require "runtime.config"
 local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
@@ -203,7 +204,11 @@ local function manifest(cfg, uses, paths)
     words[#words + 1] = "proxy_protocol=" .. (listen.proxy_protocol and 1 or 0)
     words[#words + 1] = "own=" .. listen.own
     words[#words + 1] = "trust=" .. (listen.trusted_header == "forwarded" and 2 or 1)
+    if listen.tls then
+      words[#words + 1] = ("handshakes=%d handshake_timeout=%d"):format(listen.tls.handshakes, milliseconds(listen.tls.handshake_timeout))
+    end
     lines[#lines + 1] = table.concat(words, " ")
+    for _, line in ipairs(listen.tls and listen_tls.lines(listen, i) or {}) do lines[#lines + 1] = line end
     for _, network in ipairs(listen.trusted_proxies) do lines[#lines + 1] = ("trust %d %s"):format(i, network) end
   end
   local dicts = {}
@@ -240,7 +245,12 @@ local function add_fingerprint(entries, source, names)
 end
 
 local function bundle(core, source, entry, cfg, uses)
-  local entries, names = { { "entry", entry }, { "manifest", manifest(cfg, uses, source.paths) } }, {}
+  local entries, names, unhashed = { { "entry", entry }, { "manifest", manifest(cfg, uses, source.paths) } }, {}, {}
+  for i, listen in ipairs(cfg.listen) do
+    if listen.tls then listen_tls.entries(listen, i, source.files, unhashed) end
+  end
+  if source.kept then unhashed["secret:self-signed"] = source.kept end
+  for name, data in pairs(unhashed) do entries[#entries + 1] = { name, data } end
   for name in pairs(source.files) do names[#names + 1] = name end
   table.sort(names) -- the hash of the bundle is the generation's id: the order must not depend on a table
   add_fingerprint(entries, source, names)
@@ -269,7 +279,7 @@ function boot.compile(core)
   abi.validating = true
   local folder, entry = core.entry:match "^(.*/)([^/]+)$"
   folder, entry = folder or "", entry or core.entry
-  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {} }, FileSource)
+  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, kept = core.kept }, FileSource)
   local report = report_of.new()
   local cfg, uses = load(source, entry, report)
   if not cfg then return nil, report:text() end

@@ -2,10 +2,12 @@
 local abi = require "abi"
 local address = require "runtime.address"
 local budget = require "runtime.budget"
+local listen_tls = require "runtime.listen_tls"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local task = require "tidegate.task"
+local upstream_tls = require "runtime.upstream_tls"
 
 local t = schema.t
 local config = { library = { tg = nil, t = nil } }
@@ -29,6 +31,7 @@ local specs = {
     trusted_header = t.enum { "x-forwarded-for", "forwarded", default = "x-forwarded-for" },
     proxy_protocol = t.boolean(false), merge_slashes = t.boolean(true),
     underscores = t.enum { "drop", "allow", "reject", default = "drop" },
+    tls = t.optional(t.any { raw = true }), http2 = t.boolean(false),
   },
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = {
@@ -36,7 +39,7 @@ local specs = {
       t.any_of { t.string(), t.record { url = t.string(), weight = t.integer { default = 1, min = 1, max = 1000 } } },
       { min = 1, max = 1000, doc = "where requests go" }),
     balance = t.enum { "round_robin", default = "round_robin" }, host = t.string "pass", timeout = duration "30s",
-    connect_timeout = duration "2s", first_byte_timeout = duration "30s", idle_timeout = duration "30s",
+    tls = t.optional(t.any { raw = true }), connect_timeout = duration "2s", first_byte_timeout = duration "30s", idle_timeout = duration "30s",
     pool = t.record({
       idle = t.integer { default = 1024, min = 0, max = 1e6 }, idle_timeout = duration "60s",
       requests = t.integer { default = 10000, min = 0, max = 2 ^ 31 },
@@ -418,17 +421,13 @@ local function read_target(cfg, target, item, path, report)
   local own = text:match "^listener:(.+)$"
   if own then return own_target(cfg, own, weight, item, path, report) end
   local scheme, authority = text:match "^(%a+)://(.*)$"
-  if scheme == "https" then
-    report:problem(item.at, path, ("%q: https is not available in this version"):format(text))
-    return nil
-  end
   local host, port
-  if scheme == "http" then host, port = address.parse_authority(authority) end
+  if scheme == "http" or scheme == "https" then host, port = address.parse_authority(authority) end
   if not host then
-    report:found(item.at, path, text, 'a target: "http://host:port", or "listener:NAME" for one of this gateway')
+    report:found(item.at, path, text, 'a target: "http://host:port", "https://host:port", or "listener:NAME" for one of this gateway')
     return nil
   end
-  return { scheme = scheme, host = host, port = port or 80, weight = weight }
+  return { scheme = scheme, host = host, port = port or scheme == "https" and 443 or 80, weight = weight }
 end
 
 local readers = {}
@@ -470,6 +469,7 @@ function readers.listen(cfg, item, report)
   if listen.proxy_protocol and #listen.trusted_proxies == 0 then
     report:problem(item.at, { "listen", "proxy_protocol" }, "needs trusted_proxies: who else sends its header could be any client it likes")
   end
+  if listen.tls ~= nil then listen_tls.read(listen, item.at, report) end
   if #cfg.listen == MAX_LISTENERS then
     report:problem(item.at, { "listen" }, ("there are more than %d"):format(MAX_LISTENERS))
     return
@@ -497,6 +497,7 @@ function readers.upstream(cfg, item, report)
   if not address.parse_authority(up.host) then
     report:found(item.at, { ('upstream "%s"'):format(item.name), "host" }, up.host, '"pass", "target" or the name of a host')
   end
+  if up.tls ~= nil then upstream_tls.read(up, item.at, { ('upstream "%s"'):format(item.name) }, report) end
   up.index = #cfg.upstreams + 1
   cfg.upstreams[up.index] = up
   cfg.upstream[item.name] = up

@@ -140,10 +140,43 @@ end
 
 -- ---------------------------------------------------------------- request
 
+local function tls_text(x, part)
+  if C.tg_abi_tls(x, part) ~= 0 then return nil end
+  return to_string(vm.out.p, vm.out.n)
+end
+
+local function tls_number(x, part)
+  return C.tg_abi_tls(x, part) == 0 and vm.number or nil
+end
+
+-- What is known of the client's TLS connection, nil in plain text.
+local function client_tls(x)
+  local version = tls_text(x, C.TG_TLS_VERSION)
+  return version and {
+    version = version, cipher = tls_text(x, C.TG_TLS_CIPHER), server_name = tls_text(x, C.TG_TLS_SERVER_NAME),
+    alpn = tls_text(x, C.TG_TLS_ALPN), resumed = tls_number(x, C.TG_TLS_RESUMED) == 1,
+  }
+end
+
+-- The certificate that the client has shown and that was verified, or nil.
+local function client_certificate(x)
+  local subject = tls_text(x, C.TG_TLS_SUBJECT)
+  if not subject then return nil end
+  local names = {}
+  for name in (tls_text(x, C.TG_TLS_NAMES) or ""):gmatch "[^\n]+" do names[#names + 1] = name end
+  return {
+    subject = subject, issuer = tls_text(x, C.TG_TLS_ISSUER), serial = tls_text(x, C.TG_TLS_SERIAL), names = names,
+    fingerprint = tls_text(x, C.TG_TLS_FINGERPRINT), not_before = tls_number(x, C.TG_TLS_NOT_BEFORE),
+    not_after = tls_number(x, C.TG_TLS_NOT_AFTER), pem = tls_text(x, C.TG_TLS_PEM),
+  }
+end
+
 local Client = { __metatable = false }
 function Client.__index(self, key)
-  if key ~= "ip" and key ~= "port" then return nil end
   local x = live(self)
+  if key == "tls" then return client_tls(x) end
+  if key == "cert" then return client_certificate(x) end
+  if key ~= "ip" and key ~= "port" then return nil end
   C.tg_abi_client_ip(x)
   if key == "port" then return tonumber(x.client_port) end
   return to_string(vm.out.p, vm.out.n)

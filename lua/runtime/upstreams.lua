@@ -2,6 +2,7 @@
 local abi = require "abi"
 local call = require "tidegate.call"
 local http = require "tidegate.http"
+local upstream_tls = require "runtime.upstream_tls"
 
 local C = abi.C
 
@@ -30,9 +31,10 @@ local function build_sequence(targets)
   return sequence
 end
 
-local function intern(target, pool)
+local function intern(target, conf)
   if abi.validating then return 0 end
-  local peer = C.tg_abi_peer(target.host, #target.host, target.port, pool.idle, pool.idle_timeout * 1000, pool.requests)
+  local pool, tls = conf.pool, target.scheme == "https" and upstream_tls.number(conf) or 0
+  local peer = C.tg_abi_peer(target.host, #target.host, target.port, tls, pool.idle, pool.idle_timeout * 1000, pool.requests)
   if peer < 0 then error(("target %s:%d: %s"):format(target.host, target.port, abi.code(peer)), 0) end
   return peer
 end
@@ -43,10 +45,11 @@ function upstreams.define(list)
     local up = setmetatable({ name = conf.name, conf = conf, cursor = 0, list = {} }, Upstream)
     local targets = {}
     for i, target in ipairs(conf.targets) do
-      local peer = intern(target, conf.pool)
+      local peer = intern(target, conf)
       targets[i] = { peer = peer, weight = target.weight }
       up.list[i] = {
         address = target.host, port = target.port, weight = target.weight or 1, index = peer,
+        default_port = target.scheme == "https" and 443 or 80,
         name = target.host .. ":" .. target.port, host = target.own and "localhost" or target.host .. ":" .. target.port,
       }
       by_peer[peer] = up.list[i]
@@ -90,7 +93,7 @@ function Upstream:host_for(peer)
   if self.host then return self.host end
   if not self.host_of_target then return nil end
   local target = by_peer[peer]
-  return target.port == 80 and target.address or target.host
+  return target.port == target.default_port and target.address or target.host
 end
 
 -- For one attempt: whose turn it is, and what goes to it as Host.

@@ -3,6 +3,7 @@ local abi = require "abi"
 local cache = require "tidegate.cache"
 local call = require "tidegate.call"
 local failure = require "tidegate.failure"
+local tls = require "tidegate.tls"
 local url = require "tidegate.url"
 
 local C = abi.C
@@ -78,37 +79,39 @@ function http.add_verbs(object, send)
 end
 
 local DEFAULTS = { timeout = 30, connect_timeout = 2 } -- seconds
-local url_peers = {} -- "host:port" -> peer index
+local url_peers = {} -- "host:port", and "/" with how TLS is spoken -> peer index
 
-local function peer_of(host, port)
-  local key = host .. ":" .. port
+local function peer_of(host, port, tls_number)
+  local key = tls_number == 0 and host .. ":" .. port or ("%s:%d/%d"):format(host, port, tls_number)
   local peer = url_peers[key]
   if peer then return peer end
   if http.allowed(host) then
-    peer = C.tg_abi_peer(host, #host, port, 16, 60000, 10000)
+    peer = C.tg_abi_peer(host, #host, port, tls_number, 16, 60000, 10000)
   else
-    peer = C.tg_abi_guarded_peer(host, #host, port)
+    peer = C.tg_abi_guarded_peer(host, #host, port, tls_number)
   end
   if peer >= 0 then url_peers[key] = peer end
   return peer
 end
 
 local function call_once(method, target, options, form)
-  local host, port, path = target:match "^http://([%w%.%-]+):?(%d*)([^#]*)$"
-  if not host then
-    local literal
-    literal, port, path = target:match "^http://%[([%x:%.]+)%]:?(%d*)([^#]*)$"
-    host = literal
-  end
-  if not host then return nil, failure.new("protocol", "not an http:// URL: " .. target) end
+  local scheme, host, port, path = target:match "^(https?)://([%w%.%-]+):?(%d*)([^#]*)$"
+  if not host then scheme, host, port, path = target:match "^(https?)://%[([%x:%.]+)%]:?(%d*)([^#]*)$" end
+  if not host then return nil, failure.new("protocol", "not an http:// or https:// URL: " .. target) end
   if path == "" or path:sub(1, 1) == "?" then path = "/" .. path end
-  if path:sub(1, 1) ~= "/" then return nil, failure.new("protocol", "not an http:// URL: " .. target) end
-  local number = tonumber(port) or 80
-  local peer = peer_of(host:lower(), number)
+  if path:sub(1, 1) ~= "/" then return nil, failure.new("protocol", "not an http:// or https:// URL: " .. target) end
+  local usual = scheme == "https" and 443 or 80
+  local number, tls_number = tonumber(port) or usual, 0
+  if scheme == "https" then
+    local problem
+    tls_number, problem = tls.number(options and options.tls)
+    if not tls_number then failure.misuse(problem) end
+  end
+  local peer = peer_of(host:lower(), number, tls_number)
   if peer == abi.ELIMIT then return nil, failure.new("busy", "too many hosts: " .. target) end
   if peer < 0 then return nil, failure.new("connect", "not a host and port: " .. target) end
   local name = host:find(":", 1, true) and "[" .. host .. "]" or host
-  local result, err = http.send(method, path, number == 80 and name or name .. ":" .. number, peer, options, DEFAULTS, form)
+  local result, err = http.send(method, path, number == usual and name or name .. ":" .. number, peer, options, DEFAULTS, form)
   if err and err.code == "denied" then
     err.message = target .. ": private addresses are closed to plugins; `http { allow = { ... } }` names those that are open"
   end

@@ -178,7 +178,7 @@ describe("config bounds what the core counts with:", function()
   end)
 
   it("targets", function()
-    for _, bad in ipairs { "a:80", "http://", "http://a:0", "http://a:65536", "http://a/b", "http://a b", "ftp://a", "https://a", "http://u@a",
+    for _, bad in ipairs { "a:80", "http://", "http://a:0", "http://a:65536", "http://a/b", "http://a b", "ftp://a", "http://u@a",
       "http://[::1", "http://1.2.3", "http://a\\r\\nX: y" } do
       local cfg = load('listen { port = 1 } upstream "u" { targets = "' .. bad .. '" }')
       expect(cfg and "accepted " .. bad):is_nil()

@@ -1,0 +1,40 @@
+"""A certificate authority for tests, by the openssl command: keys and certificates as files in a folder."""
+import pathlib
+import subprocess
+
+EC = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+RSA = ("rsa:2048",)
+
+
+def openssl(*words, **options):
+    return subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, **options).stdout
+
+
+class Authority:
+    def __init__(self, folder, name="ca"):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.cert, self.key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        openssl("req", "-x509", "-newkey", *EC, "-nodes", "-keyout", self.key, "-out", self.cert, "-subj", f"/CN={name}", "-days", 30,
+                "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+
+    def issue(self, name, names="", kind=EC, days=20):
+        """names: of subjectAltName, "DNS:a,IP:127.0.0.1"; returns the paths of certificate and key."""
+        cert, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
+        openssl("req", "-new", "-newkey", *kind, "-nodes", "-keyout", key, "-out", request, "-subj", f"/O=Tidegate/CN={name}")
+        extensions = self.folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n")
+        openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial", "-out", cert, "-days", days,
+                "-extfile", extensions)
+        return cert, key
+
+    def ocsp(self, name):
+        """A response for the certificate of that name, as DER."""
+        request, response = self.folder / f"{name}.ocspreq", self.folder / f"{name}.ocsp"
+        index = self.folder / "index.txt"
+        serial = openssl("x509", "-in", self.folder / f"{name}.pem", "-noout", "-serial").decode().strip().split("=")[1]
+        index.write_text(f"V\t351231235959Z\t\t{serial}\tunknown\t/O=Tidegate/CN={name}\n")
+        openssl("ocsp", "-issuer", self.cert, "-cert", self.folder / f"{name}.pem", "-reqout", request, "-no_nonce")
+        openssl("ocsp", "-index", index, "-CA", self.cert, "-rsigner", self.cert, "-rkey", self.key, "-reqin", request, "-respout", response,
+                "-ndays", 7)
+        return response

@@ -11,13 +11,13 @@ FUZZ_LIMIT = -max_total_time=$(FUZZ_SECONDS)
 SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
-	libc-ares-dev libyaml-dev libcrypt-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev
+	libc-ares-dev libyaml-dev libcrypt-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-brotli python3-zstandard nodejs clang
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
-PKGS := luajit libevent_core libssl libcrypto libcrypt libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat
+PKGS := luajit libevent_core libssl libcrypto libcrypt libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat libnghttp2
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
 LUA_FILES := $(shell find lua -name '*.lua' | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))

@@ -29,6 +29,13 @@ static const char *const names[TG_LIMIT_COUNT] = {
     [TG_LIMIT_DESCRIPTORS] = "descriptors",
     [TG_LIMIT_MEMORY] = "memory",
     [TG_LIMIT_LUA_MEMORY] = "lua_memory",
+    [TG_LIMIT_H2_STREAMS] = "h2_streams",
+    [TG_LIMIT_H2_RESETS] = "h2_resets",
+    [TG_LIMIT_H2_CONTROLS] = "h2_controls",
+    [TG_LIMIT_H2_ANSWERS] = "h2_answers",
+    [TG_LIMIT_H2_CONTINUATIONS] = "h2_continuations",
+    [TG_LIMIT_H2_HEAD] = "h2_head",
+    [TG_LIMIT_H2_STALL] = "h2_stall",
 };
 
 const char *

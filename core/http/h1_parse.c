@@ -141,9 +141,9 @@ parse_field(const char *p, const char *end, struct tg_field *field, const struct
     return p + 2;
 }
 
-/* RFC 9112, section 6.3: digits only; 18 of them fit into 64 bits with room to spare. */
-static bool
-parse_length(const struct tg_field *field, uint64_t *out)
+/* 18 digits fit into 64 bits with room to spare. */
+bool
+tg_h1_parse_length(const struct tg_field *field, uint64_t *out)
 {
     const char *p = field->value;
     const char *end = p + field->value_len;
@@ -236,7 +236,7 @@ note_length(struct tg_message *message, const struct tg_field *field, const stru
     if (message->framing == TG_FRAMING_LENGTH) {
         return refuse(fault, &two_lengths);
     }
-    if (!parse_length(field, &message->content_length)) {
+    if (!tg_h1_parse_length(field, &message->content_length)) {
         return refuse(fault, &bad_length);
     }
     message->framing = TG_FRAMING_LENGTH;
@@ -295,12 +295,8 @@ note_field(struct tg_message *message, const struct tg_field *field, bool reques
     }
 }
 
-/*
- * A name with an underscore is read as one with a dash by CGI-like upstreams: it would be a second, unchecked spelling.
- * Proxy would set a variable of CGI programs (httpoxy). TG_AGAIN: the field is dropped.
- */
-static enum tg_rc
-judge_name(struct tg_field *field, unsigned underscores, const struct tg_h1_fault **fault)
+enum tg_rc
+tg_h1_judge_name(struct tg_field *field, unsigned underscores, const struct tg_h1_fault **fault)
 {
     if (field->id == TG_FIELD_PROXY) {
         return TG_AGAIN;
@@ -325,7 +321,7 @@ parse_fields(struct tg_message *message, const char *p, const char *end, bool re
         if (p == NULL) {
             return TG_EPROTOCOL;
         }
-        enum tg_rc rc = request ? judge_name(&field, message->reading.underscores, fault) : TG_OK;
+        enum tg_rc rc = request ? tg_h1_judge_name(&field, message->reading.underscores, fault) : TG_OK;
         if (rc == TG_AGAIN) {
             continue;
         }
@@ -371,6 +367,16 @@ parse_request_version(struct tg_message *message, const char *p, const char *lin
     return TG_OK;
 }
 
+size_t
+tg_h1_target_length(const char *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n && is_target_byte((unsigned char)p[i])) {
+        i++;
+    }
+    return i;
+}
+
 enum tg_rc
 tg_h1_parse_request(struct tg_message *message, const char *p, size_t n, const struct tg_h1_fault **fault)
 {
@@ -385,9 +391,7 @@ tg_h1_parse_request(struct tg_message *message, const char *p, size_t n, const s
     }
     message->method = tg_slice_of(method, (size_t)(p - method));
     const char *target = ++p;
-    while (p < line_end && is_target_byte((unsigned char)*p)) {
-        p++;
-    }
+    p += tg_h1_target_length(p, (size_t)(line_end - p));
     if (p == target || *p != ' ') {
         return refuse(fault, p < line_end && *p != ' ' ? &bad_target_byte : &bad_request_line);
     }

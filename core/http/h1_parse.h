@@ -54,4 +54,17 @@ TG_MUST_CHECK enum tg_rc tg_h1_parse_response(struct tg_message *message, const 
 /* Field lines of a trailer section (RFC 9112, section 7.1.2), up to and with the empty line. Nothing is kept. */
 TG_MUST_CHECK enum tg_rc tg_h1_check_trailers(const char *p, size_t n, const struct tg_h1_fault **fault);
 
+/* What HTTP/2 reads in the same way. */
+
+/* Bytes from `p` on that may stand in a request target. */
+size_t tg_h1_target_length(const char *p, size_t n);
+/* The value of Content-Length (RFC 9110, section 8.6): digits only, at most 18 behind zeros. */
+bool tg_h1_parse_length(const struct tg_field *field, uint64_t *out);
+/*
+ * A name with an underscore is read as one with a dash by CGI-like upstreams: it would be a second, unchecked spelling.
+ * Proxy would set a variable of CGI programs (httpoxy). TG_AGAIN: the field is dropped. TG_EPROTOCOL with *fault.
+ */
+TG_MUST_CHECK enum tg_rc tg_h1_judge_name(struct tg_field *field, unsigned underscores,
+                                          const struct tg_h1_fault **fault);
+
 #endif

@@ -5,7 +5,7 @@ enum { FIRST_CAPACITY = 24 };
 void
 tg_message_init(struct tg_message *message, struct tg_arena *arena)
 {
-    *message = (struct tg_message){.arena = arena};
+    *message = (struct tg_message){.arena = arena, .version_major = 1};
 }
 
 static enum tg_rc

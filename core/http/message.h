@@ -35,7 +35,8 @@ struct tg_message {
     unsigned capacity;
     uint64_t content_length;   /* for TG_FRAMING_LENGTH */
     uint8_t framing;           /* enum tg_framing */
-    uint8_t version_minor;     /* 0 or 1 */
+    uint8_t version_major;     /* 1 or 2 */
+    uint8_t version_minor;     /* 0 or 1; 0 of HTTP/2 */
     bool keep_alive;           /* what this message says of its connection */
     bool expect_continue;      /* request */
     bool close;                /* Connection has the option: it wins over keep-alive */

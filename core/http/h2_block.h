@@ -1,0 +1,35 @@
+/*
+ * h2_block.h - a field section that is to be sent over HTTP/2: names and values in order.
+ *
+ * Owns: nothing; the array lives in an arena, names and values are borrowed. Used by: proxy/, which fills it, and h2.c,
+ * which sends it. Names may come in any case: they go out in lower case (RFC 9113, section 8.2).
+ */
+#ifndef TG_HTTP_H2_BLOCK_H
+#define TG_HTTP_H2_BLOCK_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "http/message.h"
+
+enum { TG_H2_PSEUDO_MAX = 5 }; /* :method, :scheme, :authority, :path, :protocol */
+
+struct tg_h2_block {
+    struct tg_arena *arena; /* borrowed */
+    nghttp2_nv *fields;     /* places for the pseudo-header fields come first */
+    unsigned count;         /* without those */
+    unsigned capacity;
+};
+
+void tg_h2_block_init(struct tg_h2_block *block, struct tg_arena *arena);
+/* Appends a field. TG_EINVAL: no token, no value, or a field that HTTP/2 does not have. TG_ENOMEM, TG_ELIMIT. */
+TG_MUST_CHECK enum tg_rc tg_h2_block_add(struct tg_h2_block *block, struct tg_slice name, struct tg_slice value);
+/*
+ * Appends the fields of a message that may go on: all but hop-by-hop ones and Host, which is :authority. So neither
+ * Content-Length nor TE: who knows that they hold adds them.
+ */
+TG_MUST_CHECK enum tg_rc tg_h2_block_message(struct tg_h2_block *block, const struct tg_message *message);
+
+/* Puts a pseudo-header field before the first of `*count` fields at `*first`, which are a block's. */
+void tg_h2_block_pseudo(nghttp2_nv **first, size_t *count, struct tg_slice name, struct tg_slice value);
+
+#endif

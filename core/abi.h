@@ -99,10 +99,11 @@ struct tg_abi_exchange {
     uint64_t bytes_out;            /* body of the response */
     uint8_t secure;                /* the client came by https, as far as is known */
     uint8_t query_present;
-    uint8_t path_doubts; /* bits: 1 an encoded slash or backslash, 2 no UTF-8; refused unless the route wants them */
-    uint8_t aborted;     /* the client went away, or the response was cut */
-    uint8_t parked;      /* Lua's: an `around` has been entered and waits, or waited, for the response */
-    uint8_t may_retry;   /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
+    uint8_t path_doubts;   /* bits: 1 an encoded slash or backslash, 2 no UTF-8; refused unless the route wants them */
+    uint8_t aborted;       /* the client went away, or the response was cut */
+    uint8_t parked;        /* Lua's: an `around` has been entered and waits, or waited, for the response */
+    uint8_t version_major; /* of the request */
+    uint8_t may_retry;     /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
 };
 
 /* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume.
@@ -227,14 +228,15 @@ struct tg_abi_tls_client {
     struct tg_slice pins; /* SHA-256 of public keys, 32 bytes each */
     uint8_t verify;
     uint8_t tls12;
+    uint8_t http2;
 };
 
 /* The number of this way, from 1 on; the same for the same contents. Negative: vm.out says why not. */
 TG_ABI int tg_abi_tls_client(const struct tg_abi_tls_client *options);
 
 /* Peers: interned per worker, so that pools outlive generations; a generation holds what it has asked for. `tls` is a
- * number of tg_abi_tls_client, or 0 for plain text. */
-TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, uint32_t idle_max,
+ * number of tg_abi_tls_client, or 0 for plain text; `http2`: it speaks HTTP/2, by ALPN or without asking. */
+TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, int http2, uint32_t idle_max,
                        uint32_t idle_timeout, uint32_t requests);
 /* One that a plugin names by a URL: it is never connected to a private address, whatever its name resolves to. */
 TG_ABI int tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls);

@@ -72,7 +72,7 @@ function abi.tls_client(options)
   for _, name in ipairs { "ca", "certificate", "key", "name", "pins" } do
     c[name].p, c[name].n = options[name], #options[name]
   end
-  c.verify, c.tls12 = options.verify and 1 or 0, options.tls12 and 1 or 0
+  c.verify, c.tls12, c.http2 = options.verify and 1 or 0, options.tls12 and 1 or 0, options.http2 and 1 or 0
   local number = C.tg_abi_tls_client(c)
   if number < 0 then return nil, abi.out() end
   return number

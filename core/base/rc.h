@@ -30,7 +30,7 @@ enum tg_rc {
     TG_ECANCELLED = -12,
     TG_ESCRIPT = -13, /* Lua raised */
     TG_EBUSY = -14,
-    TG_ESTALE = -15, /* the exchange has ended */
+    TG_ESTALE = -15,  /* the exchange has ended */
     TG_EDENIED = -16, /* it is not allowed to go there */
     TG_ETLS = -17     /* no TLS connection came about, or its certificate was refused */
 };

@@ -108,10 +108,10 @@ tg_pool_give(struct tg_pool_link *link)
 {
     struct tg_pool *pool = link->pool;
     struct tg_transport *transport = &link->transport;
-    if (transport->layer != NULL && transport->readable && tg_transport_peek(transport) == TG_AGAIN) {
+    if (transport->layer != NULL && !link->single && transport->readable && tg_transport_peek(transport) == TG_AGAIN) {
         transport->readable = false;
     }
-    if (link->epoch != pool->epoch || pool->idle_count >= pool->limits.idle_max || transport->ended ||
+    if (link->single || link->epoch != pool->epoch || pool->idle_count >= pool->limits.idle_max || transport->ended ||
         transport->failed || transport->readable ||
         (pool->limits.requests != 0 && link->requests >= pool->limits.requests)) {
         tg_pool_link_close(link);

@@ -34,6 +34,7 @@ struct tg_pool_link {
     void *owner;
     unsigned requests;
     unsigned epoch;
+    bool single; /* for one request: it is closed when it is given back */
 };
 
 void tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits);

@@ -21,7 +21,7 @@ static bool
 mark_of(const struct tg_tls_client_options *options, unsigned char out[MARK])
 {
     const struct tg_slice parts[] = {options->ca, options->certificate, options->key, options->name, options->pins};
-    const unsigned char flags[] = {options->verify, options->tls12};
+    const unsigned char flags[] = {options->verify, options->tls12, options->http2};
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     bool ok = digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 &&
               EVP_DigestUpdate(digest, flags, sizeof flags) == 1;
@@ -86,6 +86,7 @@ show_ourselves(struct tg_tls_client *client, const struct tg_tls_client_options 
 static enum tg_rc
 set_up(struct tg_tls_client *client, const struct tg_tls_client_options *options, struct tg_err *err)
 {
+    static const unsigned char both[] = "\x02h2\x08http/1.1";
     SSL_CTX *context = client->context;
     (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     (void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -93,6 +94,9 @@ set_up(struct tg_tls_client *client, const struct tg_tls_client_options *options
     SSL_CTX_set_read_ahead(context, 1);
     (void)SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, on_session);
+    if (options->http2 && SSL_CTX_set_alpn_protos(context, both, sizeof both - 1) != 0) {
+        return tg_err_set(err, TG_ENOMEM, "memory is short");
+    }
     if (SSL_CTX_set_min_proto_version(context, options->tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) != 1 ||
         SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL") != 1) {
         return tg_err_set(err, TG_ESYSTEM, "TLS cannot be set up");

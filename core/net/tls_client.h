@@ -20,6 +20,7 @@ struct tg_tls_client_options {
     struct tg_slice pins; /* one after the other; one of them must be in the chain. Empty: none */
     bool verify;
     bool tls12; /* TLS 1.2 will do */
+    bool http2; /* offered by ALPN before HTTP/1.1 */
 };
 
 struct tg_tls_client;

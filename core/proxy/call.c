@@ -1,6 +1,7 @@
 #include "proxy/call.h"
 
 #include "base/mem.h"
+#include "proxy/mux.h"
 
 enum { CALL_ARENA_MAX = 256 * 1024 };
 
@@ -188,10 +189,14 @@ send_request(struct tg_call *call)
         call->sent += sent;
     }
     if (!call->uploads) {
+        tg_mux_finish(call->upstream.link);
         return TG_OK;
     }
     call->up.to = &call->upstream.link->transport;
     const enum tg_relay_result result = tg_relay_flush(&call->up);
+    if (result == TG_RELAY_DONE && call->up.ended) {
+        tg_mux_finish(call->upstream.link);
+    }
     if (result == TG_RELAY_DONE && !call->up.ended) {
         wake(call);
     }
@@ -426,7 +431,13 @@ tg_call_finish(struct tg_call *call)
     call->written = true;
     tg_relay_finish(&call->up);
     set_timer(call);
-    if (call->up.to != NULL && tg_relay_flush(&call->up) == TG_RELAY_TO_FAILED) {
+    if (call->up.to == NULL) {
+        return;
+    }
+    const enum tg_relay_result result = tg_relay_flush(&call->up);
+    if (result == TG_RELAY_DONE) {
+        tg_mux_finish(call->upstream.link);
+    } else if (result == TG_RELAY_TO_FAILED) {
         call->upstream.link->transport.readable = true; /* perhaps there is an answer */
     }
 }

@@ -88,6 +88,11 @@ refuse_announcement(struct tg_downstream *down, const char *why)
 static void
 open_for_requests(struct tg_downstream *down)
 {
+    const struct tg_tls *tls = tg_tls_of(&down->transport);
+    if (tls != NULL && tg_slice_is_text(tg_tls_alpn(tls), "h2", 2)) {
+        down->proxy->hooks->session_begin(down, (struct tg_slice){0});
+        return;
+    }
     down->mode = TG_DOWNSTREAM_OPEN;
     if (down->transport.readable) {
         start_exchange(down);
@@ -183,6 +188,8 @@ on_ready(struct tg_transport *transport)
         shake_hands(down);
     } else if (down->mode == TG_DOWNSTREAM_LINGER) {
         linger_on(down);
+    } else if (down->mode == TG_DOWNSTREAM_SESSION) {
+        down->proxy->hooks->session_ready(down);
     } else if (down->exchange != NULL) {
         down->proxy->hooks->drive(down->exchange);
     } else if (transport->readable) {
@@ -196,6 +203,8 @@ on_expired(struct tg_deadline *deadline)
     struct tg_downstream *down = (struct tg_downstream *)((char *)deadline - offsetof(struct tg_downstream, deadline));
     if (down->exchange != NULL) {
         down->proxy->hooks->expired(down->exchange);
+    } else if (down->mode == TG_DOWNSTREAM_SESSION) {
+        down->proxy->hooks->session_expired(down);
     } else {
         if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
             tg_proxy_limited(down->proxy, TG_LIMIT_HANDSHAKE_TIMEOUT);
@@ -247,6 +256,51 @@ downstream_new(struct tg_proxy *proxy, unsigned listener, int fd)
     return down;
 }
 
+static void
+enlist(struct tg_downstream *down)
+{
+    struct tg_proxy *proxy = down->proxy;
+    down->next = proxy->connections;
+    down->link = &proxy->connections;
+    if (down->next != NULL) {
+        down->next->link = &down->next;
+    }
+    proxy->connections = down;
+}
+
+struct tg_downstream *
+tg_downstream_branch(struct tg_downstream *connection, size_t size)
+{
+    struct tg_proxy *proxy = connection->proxy;
+    struct tg_downstream *down = tg_mem_zero(size);
+    if (down == NULL) {
+        return NULL;
+    }
+    *down = (struct tg_downstream){.transport = {.fd = -1, .ready = on_ready},
+                                   .proxy = proxy,
+                                   .listener = connection->listener,
+                                   .deadline = {.expired = on_expired},
+                                   .task = {.run = on_task},
+                                   .mode = TG_DOWNSTREAM_OPEN,
+                                   .client = connection->client,
+                                   .parent = connection,
+                                   .is_stream = true};
+    down->exchange = proxy->hooks->begin(down);
+    if (down->exchange == NULL) {
+        tg_mem_free(down);
+        return NULL;
+    }
+    enlist(down);
+    return down;
+}
+
+struct tg_tls *
+tg_downstream_tls(const struct tg_downstream *down)
+{
+    const struct tg_downstream *connection = down->is_stream ? down->parent : down;
+    return connection != NULL ? tg_tls_of(&connection->transport) : NULL;
+}
+
 static bool
 begin(struct tg_downstream *down, int fd)
 {
@@ -257,12 +311,7 @@ begin(struct tg_downstream *down, int fd)
         return false;
     }
     proxy->counters->active++;
-    down->next = proxy->connections;
-    down->link = &proxy->connections;
-    if (down->next != NULL) {
-        down->next->link = &down->next;
-    }
-    proxy->connections = down;
+    enlist(down);
     /* Until the first request comes, the time for its head runs. */
     tg_deadline_set(proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
     return true;
@@ -302,11 +351,14 @@ tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd)
 void
 tg_downstream_close(struct tg_downstream *down, bool reset)
 {
+    if (down->session != NULL) {
+        down->proxy->hooks->session_free(down);
+    }
     *down->link = down->next;
     if (down->next != NULL) {
         down->next->link = down->link;
     }
-    down->proxy->counters->active--;
+    down->proxy->counters->active -= down->is_stream ? 0 : 1;
     tg_client_leave(&down->proxy->clients, down->counted);
     if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
         down->proxy->handshakes--;
@@ -328,7 +380,9 @@ tg_downstream_linger(struct tg_downstream *down)
     down->exchange = NULL;
     down->mode = TG_DOWNSTREAM_LINGER;
     tg_transport_shutdown(&down->transport);
-    tg_deadline_set(down->proxy->loop, &down->deadline, LINGER_TIME);
+    /* A stream lingers until its answer has gone out. */
+    tg_deadline_set(down->proxy->loop, &down->deadline,
+                    down->is_stream ? tg_downstream_config(down)->send_timeout : LINGER_TIME);
     tg_downstream_again(down);
 }
 
@@ -364,7 +418,9 @@ tg_proxy_drain(struct tg_proxy *proxy)
 {
     proxy->draining = true;
     for (struct tg_downstream *down = proxy->connections; down != NULL; down = down->next) {
-        if (down->exchange == NULL && down->mode == TG_DOWNSTREAM_OPEN && down->requests > 0) {
+        if (down->mode == TG_DOWNSTREAM_SESSION) {
+            proxy->hooks->session_drain(down);
+        } else if (down->exchange == NULL && down->mode == TG_DOWNSTREAM_OPEN && down->requests > 0) {
             wait_for_request(down);
         }
     }

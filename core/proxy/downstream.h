@@ -33,6 +33,10 @@ struct tg_downstream_config {
     unsigned send_timeout; /* between bytes */
     unsigned keepalive_timeout;
     unsigned keepalive_requests;
+    unsigned http2;              /* is served: by ALPN, and in plain text to who begins with it */
+    unsigned streams;            /* of HTTP/2, at once */
+    unsigned resets;             /* of streams that may be reset in 30 s beyond those that were answered */
+    unsigned controls;           /* frames of HTTP/2 a second that carry nothing */
     unsigned body_rate;          /* bytes a second that a request's body needs after its first seconds; 0: none */
     unsigned client_connections; /* of one client address, in this worker; 0: no limit */
     unsigned own;                /* what the gateway's own upstreams call it by; 0: nothing */
@@ -52,6 +56,12 @@ struct tg_downstream_hooks {
     void (*expired)(struct tg_exchange *exchange);
     /* The first bytes of a request may be there. NULL: memory is short. */
     struct tg_exchange *(*begin)(struct tg_downstream *down);
+    /* Of a connection of HTTP/2: see session.h. */
+    void (*session_begin)(struct tg_downstream *down, struct tg_slice bytes);
+    void (*session_ready)(struct tg_downstream *down);
+    void (*session_expired)(struct tg_downstream *down);
+    void (*session_drain)(struct tg_downstream *down);
+    void (*session_free)(struct tg_downstream *down);
 };
 
 struct tg_proxy_counters {
@@ -94,6 +104,7 @@ enum tg_downstream_mode {
     TG_DOWNSTREAM_ANNOUNCED, /* the header of the PROXY protocol comes first, */
     TG_DOWNSTREAM_HANDSHAKE, /* then that of TLS */
     TG_DOWNSTREAM_OPEN,
+    TG_DOWNSTREAM_SESSION, /* speaks HTTP/2 */
     TG_DOWNSTREAM_LINGER
 };
 
@@ -106,7 +117,10 @@ struct tg_downstream {
     struct tg_downstream *next;
     struct tg_downstream **link;
     struct tg_client *counted;
-    struct tg_tls_server *tls;  /* held; NULL: plain text */
+    struct tg_tls_server *tls;    /* held; NULL: plain text */
+    struct tg_session *session;   /* HTTP/2 is spoken */
+    struct tg_downstream *parent; /* of a stream: its connection; NULL: it is gone */
+    bool is_stream;
     struct sockaddr_in6 client; /* or a sockaddr_in: who has connected, or who was announced */
     uint16_t listener;
     uint8_t mode;
@@ -122,6 +136,15 @@ void tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, con
  * pass may take it for one of them (SECURITY, the batch plugin that came from 127.0.0.1).
  */
 void tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd);
+
+/*
+ * A stream of `connection`, in an object of `size` bytes that begins with its downstream, with an exchange. Its
+ * transport has no socket, and needs a layer. NULL: memory is short. To be ended by the functions below.
+ */
+struct tg_downstream *tg_downstream_branch(struct tg_downstream *connection, size_t size);
+
+/* The TLS of the connection, or NULL. */
+struct tg_tls *tg_downstream_tls(const struct tg_downstream *down);
 
 /* The exchange is over; `exchange` is a next one whose first bytes are already there, or NULL. */
 void tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange);

@@ -97,6 +97,10 @@ struct tg_exchange {
     struct tg_message response;
     struct tg_message *original; /* the request as it came, once somebody asks */
     struct tg_h1_scan scan;
+    bool head_whole;                      /* on a stream: `request` is there, */
+    const struct tg_h1_fault *head_fault; /* or was refused for this */
+    struct tg_slice extended;             /* what an extended CONNECT (RFC 8441) asks for; empty: it is none */
+    struct tg_slice websocket_key;        /* of ours, in its place */
     char *in; /* received: the head, then perhaps the begin of the body or of another request */
     size_t in_len;
     size_t in_capacity;

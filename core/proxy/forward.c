@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/mux.h"
 #include "proxy/request.h"
+#include "proxy/session.h"
 #include "proxy/stream.h"
 
 enum { HINTS_MAX = 8 }; /* SECURITY 1.1 */
@@ -86,7 +88,7 @@ begin_sending(struct tg_exchange *x)
     up->to = &x->upstream.link->transport;
     up->body = &x->request_body;
     up->limit = x->abi.body_limit;
-    up->chunked = frame.framing == TG_FRAMING_CHUNKED;
+    up->chunked = frame.framing == TG_FRAMING_CHUNKED && !x->upstream.link->single;
     const bool writes = x->flow[TG_SIDE_REQUEST].writes;
     if (x->buffered.whole && !writes) {
         /* The body is there, decoded: it is relayed as one of known length. */
@@ -293,6 +295,7 @@ send_more(struct tg_exchange *x)
     switch (result) {
     case TG_RELAY_DONE:
         x->sent = true;
+        tg_mux_finish(x->upstream.link);
         if (!x->buffered.whole || flow->writes) {
             x->rest = x->up.raw;
             x->rest_len = x->up.raw_len;
@@ -330,6 +333,11 @@ pass_hint(struct tg_exchange *x)
     const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
     struct tg_slice head;
     size_t sent = 0;
+    if (x->down->is_stream) {
+        const bool ok = ++x->hints <= HINTS_MAX && tg_session_interim(x, 103, &x->response) == TG_OK;
+        (void)ok; /* the response tells when the stream is gone */
+        return;
+    }
     if (++x->hints > HINTS_MAX || x->unsent.n > 0 || tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK) {
         return;
     }

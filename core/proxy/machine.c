@@ -4,6 +4,7 @@
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 #include "proxy/request.h"
+#include "proxy/session.h"
 #include "proxy/stream.h"
 #include "proxy/tunnel.h"
 
@@ -179,8 +180,14 @@ on_expired(struct tg_exchange *x)
     }
 }
 
-const struct tg_downstream_hooks tg_machine_hooks = {
-    .drive = on_downstream, .expired = on_expired, .begin = begin_exchange};
+const struct tg_downstream_hooks tg_machine_hooks = {.drive = on_downstream,
+                                                     .expired = on_expired,
+                                                     .begin = begin_exchange,
+                                                     .session_begin = tg_session_begin,
+                                                     .session_ready = tg_session_ready,
+                                                     .session_expired = tg_session_expired,
+                                                     .session_drain = tg_session_drain,
+                                                     .session_free = tg_session_free};
 
 void
 tg_machine_shed(struct tg_proxy *proxy)

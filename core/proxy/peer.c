@@ -108,7 +108,8 @@ intern(struct tg_peers *peers, const struct tg_peer_key *key, const struct tg_po
     struct tg_tls_client *tls = key->tls > 0 ? peers->tls[key->tls - 1] : NULL;
     for (unsigned i = 0; i < peers->count; i++) {
         struct tg_peer *peer = peers->list[i];
-        if (peer->port == key->port && peer->tls == tls && peer->guarded == guarded && strlen(peer->host) == host.n &&
+        if (peer->port == key->port && peer->tls == tls && peer->asked_http2 == key->http2 &&
+            peer->guarded == guarded && strlen(peer->host) == host.n &&
             tg_slice_same_text(peer->host, host.p, host.n)) {
             peer->pool.limits = *limits;
             *index = i;
@@ -132,6 +133,8 @@ intern(struct tg_peers *peers, const struct tg_peer_key *key, const struct tg_po
         return TG_ENOMEM;
     }
     peer->tls = tls;
+    peer->http2 = peer->asked_http2 = key->http2;
+    peer->queue_last = &peer->queue;
     peer->guarded = guarded;
     peers->guarded += guarded;
     *index = peers->count;

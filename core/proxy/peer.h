@@ -31,6 +31,13 @@ struct tg_peer {
     struct tg_peer_wait *waiting;
     struct tg_tls_client *tls; /* of the peers; NULL: plain text */
     struct tg_tls_memory session;
+    bool asked_http2;
+    bool http2;                /* is spoken: by ALPN, or without asking where there is no TLS */
+    struct tg_mux *muxes;      /* its connections of HTTP/2 */
+    void *connecting;          /* who makes another one, */
+    struct tg_upstream *queue; /* and who waits for it */
+    struct tg_upstream **queue_last;
+    struct tg_task settle; /* lets the next of them go on */
 };
 
 /* One who waits for a name. Embedded in its owner. */
@@ -65,6 +72,7 @@ struct tg_peer_key {
     struct tg_slice host;
     unsigned port;
     unsigned tls;
+    bool http2;
 };
 
 /* The number, from 1 on, of a way to speak TLS, made when it is new; it is kept. TG_ELIMIT, or TG_EINVAL and `err`. */

@@ -2,9 +2,12 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/mux.h"
 #include "proxy/request.h"
+#include "proxy/session.h"
 #include "proxy/stream.h"
 #include "proxy/tunnel.h"
+#include "proxy/websocket.h"
 
 enum { DRAIN_MAX = 64 * 1024, DRAIN_TIME = 2000, LOG_TIME = 5000 /* milliseconds */ };
 
@@ -101,7 +104,7 @@ move_head(struct tg_exchange *x, struct tg_slice *head)
         *head = tg_slice_of(joined, x->unsent.n + head->n);
         x->unsent.n = 0;
     }
-    if (buffer != NULL && head->n <= sizeof buffer->headroom) {
+    if (buffer != NULL && head->n > 0 && head->n <= sizeof buffer->headroom) {
         char *place = (char *)buffer + offsetof(struct tg_buffer, data) + begin - head->n;
         memcpy(place, head->p, head->n);
         head->p = place;
@@ -135,6 +138,40 @@ start_relay(struct tg_exchange *x, struct tg_slice head)
     tg_relay_start(back, head, buffer->data + begin, x->upstream_head.filled - begin, buffer);
 }
 
+/* No byte of a body will come: the head alone may end the stream. gRPC tells errors so. */
+static bool
+is_empty(const struct tg_exchange *x)
+{
+    if (x->response.status == 101) {
+        return false;
+    }
+    if (tg_stream_is_bodyless(x)) {
+        return true;
+    }
+    if (x->flow[TG_SIDE_RESPONSE].writes) {
+        return false;
+    }
+    return x->answer.whole ? x->answer.n == 0 : tg_mux_is_bodyless(x->upstream.link);
+}
+
+/* The bytes that the answer begins with; on a stream the head goes its own way, and there are none. */
+static enum tg_rc
+make_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_slice *head)
+{
+    const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
+    enum tg_rc rc = TG_OK;
+    *head = (struct tg_slice){0};
+    if (x->response.status == 101 && x->extended.n > 0 && !tg_websocket_is_accepted(x)) {
+        return TG_EPROTOCOL;
+    }
+    if (x->down->is_stream) {
+        rc = tg_session_respond(x, frame, date, is_empty(x));
+    } else {
+        rc = tg_h1_write_response(&x->response, frame, date, head);
+    }
+    return rc == TG_OK ? move_head(x, head) : rc;
+}
+
 static enum tg_step
 begin_reply(struct tg_exchange *x)
 {
@@ -145,15 +182,15 @@ begin_reply(struct tg_exchange *x)
         return TG_STEP_NEXT;
     }
     const struct tg_h1_frame frame = settle_frame(x);
-    const struct tg_slice date = tg_slice_of(tg_loop_http_date(x->proxy->loop), 29);
-    if (tg_h1_write_response(&x->response, &frame, date, &head) != TG_OK || move_head(x, &head) != TG_OK) {
-        tg_exchange_abort(x, TG_ENOMEM);
+    const enum tg_rc rc = make_head(x, &frame, &head);
+    if (rc != TG_OK) {
+        tg_exchange_abort(x, rc);
         return TG_STEP_NEXT;
     }
     back->to = &x->down->transport;
     back->body = &x->response_body;
     back->limit = UINT64_MAX;
-    back->chunked = frame.framing == TG_FRAMING_CHUNKED;
+    back->chunked = frame.framing == TG_FRAMING_CHUNKED && !x->down->is_stream;
     if (x->response.status == 101) {
         tg_tunnel_begin(x, head);
         tg_exchange_go(x, TG_STATE_TUNNEL);
@@ -262,6 +299,7 @@ tg_reply_relay(struct tg_exchange *x)
     x->abi.bytes_out = stream ? x->back.put : x->response_body.total;
     switch (result) {
     case TG_RELAY_DONE:
+        tg_session_finish(x, tg_mux_trailers(x->upstream.link));
         finish_upstream(x);
         tg_exchange_go(x, x->request_body.done || !x->keep ? TG_STATE_LOG : TG_STATE_DRAIN);
         return TG_STEP_NEXT;

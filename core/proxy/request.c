@@ -2,11 +2,16 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/session.h"
+#include "proxy/websocket.h"
 
 enum { DISCARD_MAX = 64 * 1024 };
 
 /* Bytes of a body may come slowly at first: this long a wait is free (SECURITY 1.2). */
 enum { RATE_GRACE = 10000 /* milliseconds */ };
+
+static const struct tg_h1_fault unknown_protocol = {501, "no protocol but websocket can be connected to",
+                                                    TG_LIMIT_NONE};
 
 static enum tg_step
 refuse(struct tg_exchange *x, const struct tg_h1_fault *fault)
@@ -81,6 +86,7 @@ show_request(struct tg_exchange *x, const struct tg_target *target)
     struct tg_abi_exchange *abi = &x->abi;
     abi->method = x->request.method;
     abi->method_id = (uint16_t)tg_method_id(abi->method);
+    abi->version_major = x->request.version_major;
     abi->version_minor = x->request.version_minor;
     abi->raw_path = target->raw_path;
     abi->path = target->path;
@@ -92,28 +98,18 @@ show_request(struct tg_exchange *x, const struct tg_target *target)
     x->to_head = tg_slice_is(abi->method, "HEAD", 4);
 }
 
-/* The head is whole. */
+/* The request is parsed: what it is for, and from whom. */
 static enum tg_step
-parse(struct tg_exchange *x)
+accept_request(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
     struct tg_target target = {0};
     const struct tg_downstream_config *config = tg_downstream_config(x->down);
-    begin(x);
-    if (x->proxy->pressure >= TG_PRESSURE_SHED) {
-        tg_exchange_limited(x, TG_LIMIT_MEMORY);
-        tg_exchange_refuse(x, 503, "overloaded");
-        return TG_STEP_NEXT;
-    }
-    x->request.reading = config->reading;
-    enum tg_rc rc = tg_h1_parse_request(&x->request, x->in + x->scan.start, x->scan.pos - x->scan.start, &fault);
-    if (rc == TG_OK) {
-        rc = tg_target_parse(&target, &x->request, &x->arena, &fault);
-    }
+    const enum tg_rc rc = tg_target_parse(&target, &x->request, &x->arena, &fault);
     if (rc != TG_OK) {
         return rc == TG_EPROTOCOL ? refuse(x, fault) : out_of_memory(x);
     }
-    const struct tg_tls *tls = tg_tls_of(&x->down->transport);
+    const struct tg_tls *tls = tg_downstream_tls(x->down);
     x->abi.secure = tls != NULL;
     if (config->trusted != NULL) {
         believe(x, config);
@@ -123,12 +119,67 @@ parse(struct tg_exchange *x)
         tg_exchange_refuse(x, 421, "this connection is for another host"); /* RFC 9110, section 15.5.20 */
         return TG_STEP_NEXT;
     }
+    tg_exchange_go(x, TG_STATE_REQUEST);
+    return TG_STEP_NEXT;
+}
+
+/* False: it was refused. */
+static bool
+has_memory(struct tg_exchange *x)
+{
+    begin(x);
+    if (x->proxy->pressure >= TG_PRESSURE_SHED) {
+        tg_exchange_limited(x, TG_LIMIT_MEMORY);
+        tg_exchange_refuse(x, 503, "overloaded");
+        return false;
+    }
+    return true;
+}
+
+/* The head is whole. */
+static enum tg_step
+parse(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    if (!has_memory(x)) {
+        return TG_STEP_NEXT;
+    }
+    x->request.reading = tg_downstream_config(x->down)->reading;
+    enum tg_rc rc = tg_h1_parse_request(&x->request, x->in + x->scan.start, x->scan.pos - x->scan.start, &fault);
+    if (rc != TG_OK) {
+        return rc == TG_EPROTOCOL ? refuse(x, fault) : out_of_memory(x);
+    }
     x->keep = x->request.keep_alive;
     x->rest = x->in + x->scan.pos;
     x->rest_len = x->in_len - x->scan.pos;
     tg_body_init(&x->request_body, x->request.framing, x->request.content_length);
-    tg_exchange_go(x, TG_STATE_REQUEST);
-    return TG_STEP_NEXT;
+    return accept_request(x);
+}
+
+/* A head that came as a field section. Its body comes without a framing of its own. */
+static enum tg_step
+take_stream_head(struct tg_exchange *x)
+{
+    const uint8_t framing = x->request.framing;
+    if (x->head_fault != NULL) {
+        begin(x);
+        return refuse(x, x->head_fault);
+    }
+    if (!x->head_whole) {
+        return TG_STEP_WAIT;
+    }
+    tg_deadline_clear(&x->down->deadline);
+    if (!has_memory(x)) {
+        return TG_STEP_NEXT;
+    }
+    if (x->extended.n > 0) {
+        const enum tg_rc rc = tg_websocket_translate(x);
+        tg_body_init(&x->request_body, TG_FRAMING_NONE, 0);
+        return rc == TG_OK ? accept_request(x) : rc == TG_EINVAL ? refuse(x, &unknown_protocol) : out_of_memory(x);
+    }
+    tg_body_init(&x->request_body, framing == TG_FRAMING_CHUNKED ? TG_FRAMING_CLOSE : (enum tg_framing)framing,
+                 x->request.content_length);
+    return accept_request(x);
 }
 
 static enum tg_step
@@ -173,11 +224,37 @@ wait_for_head(struct tg_exchange *x, const struct tg_downstream_config *config)
     return TG_STEP_WAIT;
 }
 
+/* The client speaks HTTP/2 without having asked for it (RFC 9113, section 3.3). */
+static bool
+is_preface(const struct tg_exchange *x, const struct tg_downstream_config *config)
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\n";
+    return config->http2 != 0 && x->down->requests == 0 && x->scan.start == 0 && x->scan.pos == sizeof preface - 1 &&
+           memcmp(x->in, preface, sizeof preface - 1) == 0;
+}
+
+static enum tg_step
+begin_session(struct tg_exchange *x)
+{
+    char bytes[TG_EXCHANGE_INPUT];
+    struct tg_downstream *down = x->down;
+    const size_t n = x->in_len;
+    TG_ASSERT(n <= sizeof bytes); /* no head of this length needs more room */
+    memcpy(bytes, x->in, n);
+    tg_exchange_free(x);
+    down->exchange = NULL;
+    down->proxy->hooks->session_begin(down, tg_slice_of(bytes, n));
+    return TG_STEP_GONE;
+}
+
 enum tg_step
 tg_request_head(struct tg_exchange *x)
 {
     const struct tg_downstream_config *config = tg_downstream_config(x->down);
     const struct tg_h1_fault *fault = NULL;
+    if (x->down->is_stream) {
+        return take_stream_head(x);
+    }
     for (;;) {
         if (x->in_len > 0) {
             enum tg_rc rc = tg_h1_scan(&x->scan, x->in, x->in_len, &config->limits, true, &fault);
@@ -185,7 +262,7 @@ tg_request_head(struct tg_exchange *x)
                 x->start = tg_loop_micros(x->proxy->loop);
             }
             if (rc == TG_OK) {
-                return parse(x);
+                return is_preface(x, config) ? begin_session(x) : parse(x);
             }
             if (rc != TG_AGAIN) {
                 begin(x);
@@ -214,6 +291,10 @@ tg_request_continue(struct tg_exchange *x)
     static const char answer[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (!x->request.expect_continue || x->continued || x->rest_len > 0) {
         return TG_OK;
+    }
+    if (x->down->is_stream) {
+        x->continued = true;
+        return tg_session_interim(x, 100, NULL);
     }
     struct iovec v = {(void *)(uintptr_t)answer, sizeof answer - 1};
     size_t sent = 0;
@@ -284,7 +365,7 @@ read_rest(struct tg_exchange *x)
         tg_buffer_give(&x->proxy->buffers, x->up.buffer);
         x->up.buffer = NULL;
     }
-    return rc;
+    return rc == TG_ECLOSED && tg_body_end(&x->request_body) == TG_OK ? TG_OK : rc;
 }
 
 /* Decodes x->rest; *data is valid until the next read. */
@@ -308,7 +389,7 @@ tg_request_piece(struct tg_exchange *x, struct tg_slice *data)
     *data = (struct tg_slice){0};
     while (!x->request_body.done && data->n == 0) {
         enum tg_rc rc = x->rest_len > 0 ? TG_OK : read_rest(x);
-        if (rc == TG_OK) {
+        if (rc == TG_OK && !x->request_body.done) {
             rc = decode_rest(x, data);
         }
         if (rc != TG_OK) {

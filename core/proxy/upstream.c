@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/h1_parse.h"
+#include "proxy/mux.h"
 
 enum {
     INTERIM_MAX = 16, /* SECURITY 1.1 */
@@ -17,6 +18,90 @@ static const struct tg_h1_fault too_many_interim = {502, "too many interim respo
 static const struct tg_h1_fault unwanted_switch = {502, "101 that nobody asked for", TG_LIMIT_NONE};
 
 static void start_connecting(struct tg_upstream *upstream);
+static void on_ready(struct tg_transport *transport);
+
+/* ------------------------------------------------------------------ one connection for many */
+
+static void
+leave_queue(struct tg_upstream *upstream)
+{
+    struct tg_peer *peer = upstream->peer;
+    struct tg_upstream **p = &peer->queue;
+    while (*p != upstream) {
+        p = &(*p)->next_queued;
+    }
+    *p = upstream->next_queued;
+    if (peer->queue_last == &upstream->next_queued) {
+        peer->queue_last = p;
+    }
+    upstream->next_queued = NULL;
+}
+
+/* The connection that others wait for was made, or was not: they go on, one after the other. */
+static void
+on_settle(struct tg_task *task)
+{
+    struct tg_peer *peer = (struct tg_peer *)((char *)task - offsetof(struct tg_peer, settle));
+    while (peer->queue != NULL && peer->connecting == NULL) {
+        struct tg_upstream *upstream = peer->queue;
+        leave_queue(upstream);
+        upstream->state = TG_UPSTREAM_CLOSED;
+        upstream->link = tg_mux_take(peer, on_ready, upstream);
+        if (upstream->link != NULL) {
+            upstream->reused = true;
+            upstream->state = TG_UPSTREAM_OPEN;
+            upstream->changed(upstream);
+            continue;
+        }
+        start_connecting(upstream);
+        if (upstream->state == TG_UPSTREAM_CLOSED) {
+            upstream->changed(upstream);
+        }
+    }
+}
+
+static void
+stop_being_waited_for(struct tg_upstream *upstream)
+{
+    struct tg_peer *peer = upstream->peer;
+    if (peer->connecting == upstream) {
+        peer->connecting = NULL;
+        peer->settle.run = on_settle;
+        tg_task_queue(upstream->peers->loop, &peer->settle);
+    }
+}
+
+static void
+closed(struct tg_upstream *upstream, enum tg_rc rc)
+{
+    upstream->state = TG_UPSTREAM_CLOSED;
+    upstream->rc = rc;
+    stop_being_waited_for(upstream);
+}
+
+/* What was agreed on decides whether it is shared. A peer that has no HTTP/2 is not asked for it again. */
+static void
+opened(struct tg_upstream *upstream)
+{
+    struct tg_peer *peer = upstream->peer;
+    const struct tg_tls *tls = tg_tls_of(&upstream->link->transport);
+    upstream->state = TG_UPSTREAM_OPEN;
+    if (peer->http2 && tls != NULL && !tg_slice_is_text(tg_tls_alpn(tls), "h2", 2)) {
+        tg_log(TG_LOG_INFO, "upstream %s:%u does not speak HTTP/2", peer->host, peer->port);
+        peer->http2 = false;
+    }
+    if (peer->http2) {
+        struct tg_pool_link *link = upstream->link;
+        upstream->link = tg_mux_open(peer, link) == TG_OK ? tg_mux_take(peer, on_ready, upstream) : NULL;
+        if (upstream->link == NULL) {
+            closed(upstream, TG_ENOMEM);
+        }
+    }
+    stop_being_waited_for(upstream);
+    upstream->changed(upstream);
+}
+
+/* ------------------------------------------------------------------ connecting */
 
 static void
 on_resolved(struct tg_peer_wait *wait, enum tg_rc rc)
@@ -28,8 +113,7 @@ on_resolved(struct tg_peer_wait *wait, enum tg_rc rc)
             return;
         }
     } else {
-        upstream->state = TG_UPSTREAM_CLOSED;
-        upstream->rc = rc;
+        closed(upstream, rc);
     }
     upstream->changed(upstream);
 }
@@ -48,8 +132,7 @@ refuse_peer(struct tg_upstream *upstream, const char *why)
     tg_tls_memory_clear(&upstream->peer->session);
     tg_pool_link_close(upstream->link);
     upstream->link = NULL;
-    upstream->state = TG_UPSTREAM_CLOSED;
-    upstream->rc = TG_ETLS;
+    closed(upstream, TG_ETLS);
     upstream->changed(upstream);
 }
 
@@ -69,8 +152,7 @@ shake_hands(struct tg_upstream *upstream)
         refuse_peer(upstream, why);
         return;
     }
-    upstream->state = TG_UPSTREAM_OPEN;
-    upstream->changed(upstream);
+    opened(upstream);
 }
 
 static void
@@ -100,8 +182,7 @@ finish_connecting(struct tg_upstream *upstream)
             begin_tls(upstream);
             return;
         }
-        upstream->state = TG_UPSTREAM_OPEN;
-        upstream->changed(upstream);
+        opened(upstream);
         return;
     }
     tg_pool_link_close(upstream->link);
@@ -156,6 +237,9 @@ start_connecting(struct tg_upstream *upstream)
         connect_to_own(upstream);
         return;
     }
+    if (peer->http2 && peer->connecting == NULL) {
+        peer->connecting = upstream;
+    }
     upstream->state = TG_UPSTREAM_CLOSED;
     upstream->rc = TG_ECONNECT;
     while (upstream->tried < peer->count) {
@@ -175,12 +259,13 @@ start_connecting(struct tg_upstream *upstream)
         }
         upstream->link = tg_pool_link_new(&peer->pool, fd, on_ready, upstream);
         if (upstream->link == NULL) {
-            upstream->rc = TG_ENOMEM;
+            closed(upstream, TG_ENOMEM);
             return;
         }
         upstream->state = TG_UPSTREAM_CONNECTING;
         return;
     }
+    stop_being_waited_for(upstream);
 }
 
 enum tg_rc
@@ -192,7 +277,17 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
     upstream->rc = TG_OK;
     peer->in_flight++;
     tg_peer_refresh(upstream->peers, peer);
-    upstream->link = fresh ? NULL : tg_pool_take(&peer->pool, on_ready, upstream);
+    if (peer->http2 && !fresh) {
+        upstream->link = tg_mux_take(peer, on_ready, upstream);
+        if (upstream->link == NULL && peer->connecting != NULL) {
+            upstream->state = TG_UPSTREAM_WAITING;
+            *peer->queue_last = upstream;
+            peer->queue_last = &upstream->next_queued;
+            return TG_AGAIN;
+        }
+    } else {
+        upstream->link = fresh ? NULL : tg_pool_take(&peer->pool, on_ready, upstream);
+    }
     upstream->reused = upstream->link != NULL;
     if (upstream->reused) {
         upstream->state = TG_UPSTREAM_OPEN;
@@ -200,6 +295,9 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
     }
     enum tg_rc rc = tg_peer_resolve(upstream->peers, peer, &upstream->wait);
     if (rc == TG_AGAIN) {
+        if (peer->http2 && peer->connecting == NULL) {
+            peer->connecting = upstream;
+        }
         upstream->state = TG_UPSTREAM_RESOLVING;
         return TG_AGAIN;
     }
@@ -218,6 +316,10 @@ tg_upstream_release(struct tg_upstream *upstream, bool reusable)
         return;
     }
     tg_peer_wait_cancel(&upstream->wait);
+    if (upstream->state == TG_UPSTREAM_WAITING) {
+        leave_queue(upstream);
+    }
+    stop_being_waited_for(upstream);
     if (upstream->link != NULL) {
         if (reusable && upstream->state == TG_UPSTREAM_OPEN) {
             tg_pool_give(upstream->link);

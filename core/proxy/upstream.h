@@ -14,6 +14,7 @@
 enum tg_upstream_state {
     TG_UPSTREAM_CLOSED,
     TG_UPSTREAM_RESOLVING,
+    TG_UPSTREAM_WAITING, /* for a connection that another one makes */
     TG_UPSTREAM_CONNECTING,
     TG_UPSTREAM_HANDSHAKE, /* of TLS */
     TG_UPSTREAM_OPEN
@@ -33,6 +34,7 @@ struct tg_upstream {
     enum tg_rc rc;  /* why it is closed: TG_EDNS, TG_ECONNECT, TG_ETLS, TG_ENOMEM */
     bool reused;    /* came from the pool: its peer may have closed it a moment ago */
     unsigned tried; /* addresses */
+    struct tg_upstream *next_queued;
 };
 
 void tg_upstream_init(struct tg_upstream *upstream, struct tg_peers *peers, tg_upstream_cb changed);

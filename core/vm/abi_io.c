@@ -84,11 +84,11 @@ is_peer(const struct tg_peer_key *key)
 }
 
 int
-tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, uint32_t idle_max, uint32_t idle_timeout,
-            uint32_t requests)
+tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, int http2, uint32_t idle_max,
+            uint32_t idle_timeout, uint32_t requests)
 {
     const struct tg_pool_limits limits = {idle_max, idle_timeout, requests};
-    const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls};
+    const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls, http2 != 0};
     unsigned index = 0;
     if (!is_peer(&key)) {
         return TG_EINVAL;
@@ -101,7 +101,7 @@ int
 tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls)
 {
     static const struct tg_pool_limits limits = {.idle_max = 16, .idle_timeout = 60000, .requests = 10000};
-    const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls};
+    const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls, false};
     unsigned index = 0;
     if (!is_peer(&key)) {
         return TG_EINVAL;

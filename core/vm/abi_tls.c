@@ -59,7 +59,8 @@ tg_abi_tls_client(const struct tg_abi_tls_client *asked)
                                                   .name = asked->name,
                                                   .pins = asked->pins,
                                                   .verify = asked->verify != 0,
-                                                  .tls12 = asked->tls12 != 0};
+                                                  .tls12 = asked->tls12 != 0,
+                                                  .http2 = asked->http2 != 0};
     unsigned number = 0;
     const enum tg_rc rc = tg_peers_tls(&tg_host->proxy->peers, &options, &number, &err);
     return rc == TG_OK ? (int)number : say(rc);
@@ -112,7 +113,7 @@ int
 tg_abi_tls(struct tg_abi_exchange *x, int part)
 {
     const struct tg_downstream *down = ((struct tg_exchange *)x)->down;
-    const struct tg_tls *tls = down != NULL ? tg_tls_of(&down->transport) : NULL;
+    const struct tg_tls *tls = down != NULL ? tg_downstream_tls(down) : NULL;
     if (part < TG_TLS_VERSION || part > TG_TLS_PEM) {
         return TG_EINVAL;
     }

@@ -199,6 +199,8 @@ local function manifest(cfg, uses, paths)
     for _, name in ipairs { "header_timeout", "body_timeout", "send_timeout", "keepalive_timeout" } do
       words[#words + 1] = ("%s=%d"):format(name, milliseconds(listen[name]))
     end
+    words[#words + 1] = ("http2=%d streams=%d resets=%d controls=%d"):format(listen.http2 and 1 or 0, listen.http2_streams,
+      listen.http2_resets, listen.http2_controls)
     words[#words + 1] = "underscores=" .. underscores[listen.underscores]
     words[#words + 1] = "keep_slashes=" .. (listen.merge_slashes and 0 or 1)
     words[#words + 1] = "proxy_protocol=" .. (listen.proxy_protocol and 1 or 0)

@@ -31,7 +31,8 @@ local specs = {
     trusted_header = t.enum { "x-forwarded-for", "forwarded", default = "x-forwarded-for" },
     proxy_protocol = t.boolean(false), merge_slashes = t.boolean(true),
     underscores = t.enum { "drop", "allow", "reject", default = "drop" },
-    tls = t.optional(t.any { raw = true }), http2 = t.boolean(false),
+    tls = t.optional(t.any { raw = true }), http2 = t.boolean(true), http2_streams = t.integer { default = 100, min = 1, max = 10000 },
+    http2_resets = t.integer { default = 100, min = 1, max = 1e6 }, http2_controls = t.integer { default = 200, min = 10, max = 1e6 },
   },
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = {
@@ -39,7 +40,8 @@ local specs = {
       t.any_of { t.string(), t.record { url = t.string(), weight = t.integer { default = 1, min = 1, max = 1000 } } },
       { min = 1, max = 1000, doc = "where requests go" }),
     balance = t.enum { "round_robin", default = "round_robin" }, host = t.string "pass", timeout = duration "30s",
-    tls = t.optional(t.any { raw = true }), connect_timeout = duration "2s", first_byte_timeout = duration "30s", idle_timeout = duration "30s",
+    tls = t.optional(t.any { raw = true }), http2 = t.boolean(false),
+    connect_timeout = duration "2s", first_byte_timeout = duration "30s", idle_timeout = duration "30s",
     pool = t.record({
       idle = t.integer { default = 1024, min = 0, max = 1e6 }, idle_timeout = duration "60s",
       requests = t.integer { default = 10000, min = 0, max = 2 ^ 31 },

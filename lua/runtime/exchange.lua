@@ -207,7 +207,7 @@ local get = {
   port = function(_, x) return tonumber(text(x.authority):match ":(%d+)$") end,
   scheme = function(_, x) return x.secure ~= 0 and "https" or "http" end,
   upgrade = function(self) return self.headers["Upgrade"] end,
-  version = function(_, x) return x.version_minor == 1 and "1.1" or "1.0" end,
+  version = function(_, x) return x.version_major == 2 and "2" or x.version_minor == 1 and "1.1" or "1.0" end,
   params = function(self) return self[PARAMS] end,
   headers = function(self) return new_fields(self, abi.REQUEST) end,
   client = function(self) return setmetatable({ self[1], self[2] }, Client) end,

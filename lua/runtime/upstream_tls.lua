@@ -64,7 +64,9 @@ end
 
 --- number(up) -> how its https targets are spoken to
 function upstream_tls.number(up)
-  local number, problem = tls.number(up.tls)
+  local options = up.tls or {}
+  options.http2 = up.http2
+  local number, problem = tls.number(options)
   if not number then error(("upstream %q: tls: %s"):format(up.name, problem), 0) end
   return number
 end

@@ -34,7 +34,7 @@ end
 local function intern(target, conf)
   if abi.validating then return 0 end
   local pool, tls = conf.pool, target.scheme == "https" and upstream_tls.number(conf) or 0
-  local peer = C.tg_abi_peer(target.host, #target.host, target.port, tls, pool.idle, pool.idle_timeout * 1000, pool.requests)
+  local peer = C.tg_abi_peer(target.host, #target.host, target.port, tls, conf.http2 and 1 or 0, pool.idle, pool.idle_timeout * 1000, pool.requests)
   if peer < 0 then error(("target %s:%d: %s"):format(target.host, target.port, abi.code(peer)), 0) end
   return peer
 end

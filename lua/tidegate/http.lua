@@ -86,7 +86,7 @@ local function peer_of(host, port, tls_number)
   local peer = url_peers[key]
   if peer then return peer end
   if http.allowed(host) then
-    peer = C.tg_abi_peer(host, #host, port, tls_number, 16, 60000, 10000)
+    peer = C.tg_abi_peer(host, #host, port, tls_number, 0, 16, 60000, 10000)
   else
     peer = C.tg_abi_guarded_peer(host, #host, port, tls_number)
   end

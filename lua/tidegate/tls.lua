@@ -5,7 +5,9 @@ local secret = require "tidegate.secret"
 local tls = {}
 
 local PIN, PINS_MAX = 32, 16 -- TG_TLS_PIN, TG_TLS_PINS_MAX
-local fields = { verify = "boolean", ca = "string", cert = "string", key = "string", name = "string", pins = "table", min_version = "string" }
+local fields = {
+  verify = "boolean", ca = "string", cert = "string", key = "string", name = "string", pins = "table", min_version = "string", http2 = "boolean",
+}
 
 --- pin("sha256//BASE64") -> its 32 bytes | nil
 function tls.pin(text)
@@ -47,7 +49,7 @@ local function ask(options)
   for i, pin in ipairs(options.pins or {}) do pins[i] = tls.pin(pin) end
   return abi.tls_client({
     ca = options.ca or "", certificate = options.cert or "", key = text_of(options.key), name = options.name or "",
-    pins = table.concat(pins), verify = options.verify ~= false, tls12 = options.min_version ~= "1.3",
+    pins = table.concat(pins), http2 = options.http2, verify = options.verify ~= false, tls12 = options.min_version ~= "1.3",
   })
 end
 

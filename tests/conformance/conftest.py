@@ -16,7 +16,7 @@ BINARY = os.environ.get("TIDEGATE") or str(next((path for path in BUILT if path.
 
 CONFIG = """
 api = 1
-listen { name = "front", address = "127.0.0.1", port = @PORT@, header_timeout = "500ms", body_timeout = "500ms", keepalive_timeout = "1s" }
+listen { name = "front", address = "127.0.0.1", port = @PORT@, header_timeout = "500ms", body_timeout = "500ms", keepalive_timeout = "1s", http2 = false }
 upstream "o" { targets = { "http://127.0.0.1:%d" }, first_byte_timeout = "2s", idle_timeout = "1s" }
 route "all" { path = "/*", to = "o", body_limit = "64KiB" }
 """

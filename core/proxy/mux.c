@@ -1,0 +1,578 @@
+#include "proxy/mux.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "http/h1_write.h"
+#include "proxy/inbox.h"
+#include "proxy/outbox.h"
+
+enum {
+    READ_SIZE = 16 * 1024,
+    READS_A_TURN = 16,
+    SWEEP_EVERY = 1000, /* milliseconds */
+    STALL_TIME = 30000, /* milliseconds */
+    STREAM_BLOCK = 2048,
+    STREAM_ARENA_MAX = 256 * 1024,
+    FIELDS_MAX = 200,
+    HEAD_MAX = 64 * 1024
+};
+
+struct stream {
+    struct tg_pool_link link;     /* first: it is handed out as one */
+    const struct tg_layer *layer; /* what its transport points to */
+    struct tg_h2_stream h2;
+    struct tg_mux *mux; /* NULL: the connection is gone */
+    struct stream *next;
+    struct stream **place;
+    struct tg_task task;  /* wakes who has taken it */
+    struct tg_slice head; /* of the request, until it is sent; borrowed from who writes it */
+    struct tg_inbox inbox;
+    struct tg_arena arena;
+    struct tg_message response;
+    struct tg_message trailers;
+    struct tg_slice text; /* the response's head, as far as it was not read */
+    bool requested;
+    bool finished; /* the request is whole */
+    bool has_head; /* of the response, that has not been written as text yet */
+    bool ended;    /* the response is whole */
+    bool broken;
+    char block[STREAM_BLOCK];
+};
+
+struct tg_mux {
+    struct tg_peer *peer;
+    struct tg_pool_link *link;
+    struct tg_h2 *h2;
+    struct tg_mux *next;
+    struct tg_mux **place;
+    struct stream *streams;
+    struct tg_task flush;
+    struct tg_deadline deadline;
+    struct tg_outbox outbox;
+    unsigned open;
+    unsigned requests;
+    bool more;    /* there is something to read */
+    bool full;    /* the peer takes no more streams until one ends */
+    bool retired; /* no stream begins on it any more */
+};
+
+static struct stream *
+stream_of(struct tg_transport *transport)
+{
+    return (struct stream *)transport;
+}
+
+static struct tg_loop *
+loop_of(const struct tg_mux *mux)
+{
+    return mux->peer->pool.loop;
+}
+
+static void
+flush_later(struct tg_mux *mux)
+{
+    tg_task_queue(loop_of(mux), &mux->flush);
+}
+
+static void
+wake(struct stream *stream)
+{
+    stream->link.transport.readable = true;
+    tg_task_queue(stream->link.pool->loop, &stream->task);
+}
+
+static void
+on_wake(struct tg_task *task)
+{
+    struct stream *stream = (struct stream *)((char *)task - offsetof(struct stream, task));
+    stream->link.transport.ready(&stream->link.transport);
+}
+
+/* ------------------------------------------------------------------ requests: from a head of HTTP/1.1 to a stream */
+
+static const char *
+find(struct tg_slice text, char byte)
+{
+    return memchr(text.p, byte, text.n);
+}
+
+/* Takes what is before the next line end; false: there is none. */
+static bool
+next_line(struct tg_slice *text, struct tg_slice *line)
+{
+    const char *end = find(*text, '\r');
+    if (end == NULL || end == text->p) {
+        return false;
+    }
+    *line = tg_slice_of(text->p, (size_t)(end - text->p));
+    *text = tg_slice_of(end + 2, text->n - line->n - 2);
+    return true;
+}
+
+static bool
+is_left_out(struct tg_slice name)
+{
+    static const char *const names[] = {"Host", "Connection", "Transfer-Encoding", "Upgrade"};
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (tg_slice_is_text(name, names[i], strlen(names[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The head is one that we have written: each line is as expected. */
+static enum tg_rc
+read_head(struct tg_slice text, struct tg_h2_request *request, struct tg_h2_block *block)
+{
+    struct tg_slice line;
+    if (!next_line(&text, &line)) {
+        return TG_EINVAL;
+    }
+    const char *space = find(line, ' ');
+    const char *last = space == NULL ? NULL : memrchr(line.p, ' ', line.n);
+    if (space == NULL || last <= space) {
+        return TG_EINVAL;
+    }
+    request->method = tg_slice_of(line.p, (size_t)(space - line.p));
+    request->path = tg_slice_of(space + 1, (size_t)(last - space - 1));
+    while (next_line(&text, &line)) {
+        const char *colon = find(line, ':');
+        if (colon == NULL || colon + 2 > line.p + line.n) {
+            return TG_EINVAL;
+        }
+        const struct tg_slice name = tg_slice_of(line.p, (size_t)(colon - line.p));
+        const struct tg_slice value = tg_slice_of(colon + 2, line.n - name.n - 2);
+        if (tg_slice_is_text(name, "Host", 4)) {
+            request->authority = value;
+        }
+        const enum tg_rc rc = is_left_out(name) ? TG_OK : tg_h2_block_add(block, name, value);
+        if (rc != TG_OK) {
+            return rc;
+        }
+    }
+    /* RFC 9110, section 10.1.4: we take trailers. gRPC asks for it by name. */
+    return tg_h2_block_add(block, TG_SLICE("te"), TG_SLICE("trailers"));
+}
+
+static enum tg_rc
+send_head(struct stream *stream, bool end)
+{
+    struct tg_mux *mux = stream->mux;
+    struct tg_h2_block block;
+    struct tg_h2_request request = {.scheme = mux->peer->tls != NULL ? TG_SLICE("https") : TG_SLICE("http"),
+                                    .end = end};
+    tg_h2_block_init(&block, &stream->arena);
+    enum tg_rc rc = read_head(stream->head, &request, &block);
+    stream->h2.to_head = tg_slice_is(request.method, "HEAD", 4);
+    if (rc == TG_OK) {
+        rc = tg_h2_request(mux->h2, &stream->h2, &request, &block);
+    }
+    mux->full = mux->full || rc == TG_ELIMIT;
+    mux->retired = mux->retired || rc == TG_ECLOSED;
+    stream->head = (struct tg_slice){0};
+    stream->requested = rc == TG_OK;
+    stream->broken = rc != TG_OK;
+    flush_later(mux);
+    return rc == TG_OK ? TG_OK : TG_ERESET; /* who has taken it for a kept connection asks for another one */
+}
+
+/* The head comes with one write, perhaps with the begin of the body behind it. */
+static enum tg_rc
+take_head(struct stream *stream, struct iovec *v, size_t *taken)
+{
+    const char *end = memmem(v->iov_base, v->iov_len, "\r\n\r\n", 4);
+    if (end == NULL) {
+        return TG_ERESET;
+    }
+    *taken = (size_t)(end + 4 - (const char *)v->iov_base);
+    stream->head = tg_slice_of(v->iov_base, *taken);
+    return TG_OK;
+}
+
+static enum tg_rc
+stream_write(struct tg_transport *transport, struct iovec *v, int count, size_t *sent)
+{
+    struct stream *stream = stream_of(transport);
+    struct iovec rest[8];
+    size_t taken = 0;
+    size_t more = 0;
+    enum tg_rc rc = stream->broken || stream->mux == NULL || stream->finished || count > 8 ? TG_ERESET : TG_OK;
+    if (rc == TG_OK && !stream->requested && stream->head.n == 0) {
+        rc = take_head(stream, &v[0], &taken);
+    }
+    if (rc != TG_OK) {
+        return rc;
+    }
+    memcpy(rest, v, (size_t)count * sizeof *v);
+    rest[0].iov_base = (char *)rest[0].iov_base + taken;
+    rest[0].iov_len -= taken;
+    const unsigned first = rest[0].iov_len == 0 ? 1 : 0;
+    *sent = taken;
+    if ((int)first == count) {
+        return taken > 0 ? TG_OK : TG_AGAIN;
+    }
+    if (!stream->requested && (rc = send_head(stream, false)) != TG_OK) {
+        return rc;
+    }
+    rc = tg_h2_write(&stream->h2, rest + first, count - (int)first, &more);
+    flush_later(stream->mux);
+    if (rc == TG_AGAIN) {
+        transport->writable = false;
+        return taken > 0 ? TG_OK : TG_AGAIN;
+    }
+    *sent += rc == TG_OK ? more : 0;
+    return rc == TG_OK ? TG_OK : TG_ERESET;
+}
+
+void
+tg_mux_finish(struct tg_pool_link *link)
+{
+    struct stream *stream = (struct stream *)link;
+    if (!link->single || stream->finished || stream->broken || stream->mux == NULL) {
+        return;
+    }
+    stream->finished = true;
+    const enum tg_rc rc = stream->requested ? tg_h2_finish(&stream->h2, NULL) : send_head(stream, true);
+    if (rc != TG_OK) {
+        stream->broken = true;
+        wake(stream);
+    }
+    flush_later(stream->mux);
+}
+
+/* ------------------------------------------------------------------ responses: from a stream to HTTP/1.1 */
+
+/* The body has no framing of its own: without a length it ends with the stream. */
+static enum tg_rc
+write_text(struct stream *stream)
+{
+    const struct tg_message *response = &stream->response;
+    const struct tg_h1_frame frame = {.framing = response->has_length ? TG_FRAMING_LENGTH : TG_FRAMING_NONE,
+                                      .length = response->content_length};
+    const struct tg_slice date = tg_slice_of(tg_loop_http_date(stream->link.pool->loop), 29);
+    stream->has_head = false;
+    return tg_h1_write_response(response, &frame, date, &stream->text);
+}
+
+static enum tg_rc
+stream_look(struct tg_transport *transport, char *p, size_t n, size_t *got)
+{
+    struct stream *stream = stream_of(transport);
+    if (stream->has_head && write_text(stream) != TG_OK) {
+        return TG_ENOMEM;
+    }
+    if (stream->text.n > 0) {
+        *got = stream->text.n < n ? stream->text.n : n;
+        memcpy(p, stream->text.p, *got);
+        return TG_OK;
+    }
+    if (tg_inbox_size(&stream->inbox) > 0) {
+        *got = tg_inbox_look(&stream->inbox, p, n);
+        return TG_OK;
+    }
+    return stream->ended ? TG_ECLOSED : stream->broken ? TG_ERESET : TG_AGAIN;
+}
+
+static enum tg_rc
+stream_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
+{
+    struct stream *stream = stream_of(transport);
+    const enum tg_rc rc = stream_look(transport, p, n, got);
+    if (rc == TG_AGAIN) {
+        transport->readable = false;
+    }
+    if (rc != TG_OK) {
+        return rc;
+    }
+    if (stream->text.n > 0) {
+        stream->text = tg_slice_of(stream->text.p + *got, stream->text.n - *got);
+        return TG_OK;
+    }
+    tg_inbox_drop(&stream->inbox, *got);
+    if (stream->mux != NULL && !stream->broken) {
+        tg_h2_consumed(&stream->h2, *got);
+        if (tg_h2_wants_output(stream->mux->h2)) {
+            flush_later(stream->mux);
+        }
+    }
+    return TG_OK;
+}
+
+static void
+stream_shutdown(struct tg_transport *transport)
+{
+    tg_mux_finish((struct tg_pool_link *)transport);
+}
+
+/* How long the connection waits for what comes next. */
+static void
+set_deadline(struct tg_mux *mux)
+{
+    tg_deadline_set(loop_of(mux), &mux->deadline, mux->open == 0 ? mux->peer->pool.limits.idle_timeout : SWEEP_EVERY);
+}
+
+static void
+stream_close(struct tg_transport *transport, bool reset)
+{
+    struct stream *stream = stream_of(transport);
+    struct tg_mux *mux = stream->mux;
+    (void)reset;
+    if (mux != NULL) {
+        tg_task_remove(loop_of(mux), &stream->task);
+        if (stream->requested) {
+            tg_h2_stream_close(&stream->h2, TG_H2_CANCEL);
+        }
+        *stream->place = stream->next;
+        if (stream->next != NULL) {
+            stream->next->place = stream->place;
+        }
+        mux->open--;
+        mux->full = false;
+        if (mux->open == 0) {
+            set_deadline(mux);
+        }
+        flush_later(mux);
+    } else {
+        tg_task_remove(stream->link.pool->loop, &stream->task);
+    }
+    tg_inbox_fini(&stream->inbox);
+    tg_arena_fini(&stream->arena);
+}
+
+static const struct tg_layer stream_layer = {.read = stream_read,
+                                             .write = stream_write,
+                                             .look = stream_look,
+                                             .shutdown = stream_shutdown,
+                                             .close = stream_close};
+
+bool
+tg_mux_is_bodyless(const struct tg_pool_link *link)
+{
+    const struct stream *stream = (const struct stream *)link;
+    return link != NULL && link->single && stream->ended && stream->text.n == 0 && !stream->has_head &&
+           tg_inbox_size(&stream->inbox) == 0;
+}
+
+const struct tg_message *
+tg_mux_trailers(const struct tg_pool_link *link)
+{
+    const struct stream *stream = (const struct stream *)link;
+    return link != NULL && link->single && stream->ended && stream->trailers.count > 0 ? &stream->trailers : NULL;
+}
+
+/* ------------------------------------------------------------------ what the codec tells */
+
+static void
+on_head(struct tg_h2_stream *h2)
+{
+    struct stream *stream = h2->owner;
+    if (stream->response.status >= 200) { /* those before it tell us nothing */
+        stream->has_head = true;
+        wake(stream);
+    }
+}
+
+static void
+on_data(struct tg_h2_stream *h2, const char *p, size_t n)
+{
+    struct stream *stream = h2->owner;
+    stream->broken = stream->broken || tg_inbox_put(&stream->inbox, p, n) != TG_OK;
+    wake(stream);
+}
+
+static void
+on_end(struct tg_h2_stream *h2)
+{
+    struct stream *stream = h2->owner;
+    stream->ended = true;
+    wake(stream);
+}
+
+static void
+on_writable(struct tg_h2_stream *h2)
+{
+    struct stream *stream = h2->owner;
+    stream->link.transport.writable = true;
+    tg_task_queue(loop_of(stream->mux), &stream->task);
+}
+
+static void
+on_reset(struct tg_h2_stream *h2, uint32_t code)
+{
+    struct stream *stream = h2->owner;
+    tg_log_debug("upstream %s:%u: stream reset with code %u", stream->mux->peer->host, stream->mux->peer->port, code);
+    stream->broken = true;
+    wake(stream);
+}
+
+static void
+on_limited(void *arg, enum tg_limit limit)
+{
+    const struct tg_mux *mux = arg;
+    tg_log(TG_LOG_WARN, "upstream %s:%u: limit %s", mux->peer->host, mux->peer->port, tg_limit_name(limit));
+}
+
+static const struct tg_h2_hooks hooks = {
+    .head = on_head, .data = on_data, .end = on_end, .writable = on_writable, .reset = on_reset, .limited = on_limited};
+
+/* ------------------------------------------------------------------ the connection */
+
+static void
+mux_close(struct tg_mux *mux)
+{
+    struct tg_loop *loop = loop_of(mux);
+    *mux->place = mux->next;
+    if (mux->next != NULL) {
+        mux->next->place = mux->place;
+    }
+    tg_deadline_remove(&mux->deadline);
+    tg_task_remove(loop, &mux->flush);
+    tg_h2_free(mux->h2);
+    for (struct stream *stream = mux->streams; stream != NULL; stream = stream->next) {
+        stream->broken = true;
+        stream->mux = NULL;
+        wake(stream);
+    }
+    tg_outbox_fini(&mux->outbox);
+    tg_pool_link_close(mux->link);
+    tg_mem_free(mux);
+}
+
+static void
+on_ready(struct tg_transport *transport)
+{
+    struct tg_mux *mux = ((struct tg_pool_link *)transport)->owner;
+    char input[READ_SIZE];
+    enum tg_rc rc = TG_OK;
+    for (unsigned i = 0; i < READS_A_TURN && rc == TG_OK; i++) {
+        size_t got = 0;
+        rc = tg_transport_read(transport, input, sizeof input, &got);
+        if (rc == TG_OK) {
+            rc = tg_h2_feed(mux->h2, input, got, tg_loop_now(loop_of(mux)));
+        }
+    }
+    if (rc != TG_OK && rc != TG_AGAIN) {
+        mux_close(mux);
+        return;
+    }
+    mux->more = rc == TG_OK;
+    set_deadline(mux);
+    flush_later(mux);
+}
+
+static void
+on_flush(struct tg_task *task)
+{
+    struct tg_mux *mux = (struct tg_mux *)((char *)task - offsetof(struct tg_mux, flush));
+    if (mux->more) { /* others had their turn */
+        on_ready(&mux->link->transport);
+        return;
+    }
+    const enum tg_rc rc = tg_outbox_flush(&mux->outbox, mux->h2, &mux->link->transport);
+    if (rc == TG_EBUSY) {
+        flush_later(mux);
+    } else if ((rc != TG_OK && rc != TG_AGAIN) || tg_h2_is_over(mux->h2) || (mux->retired && mux->open == 0)) {
+        mux_close(mux);
+    }
+}
+
+static void
+on_expired(struct tg_deadline *deadline)
+{
+    struct tg_mux *mux = (struct tg_mux *)((char *)deadline - offsetof(struct tg_mux, deadline));
+    if (mux->open == 0) {
+        mux->retired = true;
+        tg_h2_goaway(mux->h2, true, TG_H2_NO_ERROR);
+    } else {
+        tg_h2_sweep(mux->h2, tg_loop_now(loop_of(mux)), STALL_TIME);
+        set_deadline(mux);
+    }
+    flush_later(mux);
+}
+
+enum tg_rc
+tg_mux_open(struct tg_peer *peer, struct tg_pool_link *link)
+{
+    static const struct tg_h2_limits limits = {.streams = TG_MUX_STREAMS,
+                                               .field = 32 * 1024,
+                                               .head = HEAD_MAX,
+                                               .fields = FIELDS_MAX,
+                                               .window = 256 * 1024,
+                                               .connection_window = 16 * 1024 * 1024,
+                                               .resets = 100000,
+                                               .reset_time = 30000,
+                                               .controls = 10000};
+    struct tg_mux *mux = tg_mem_new(struct tg_mux);
+    struct tg_h2 *h2 = mux != NULL ? tg_h2_new(TG_H2_CLIENT, &limits, &hooks, mux) : NULL;
+    if (h2 == NULL) {
+        tg_mem_free(mux);
+        tg_pool_link_close(link);
+        return TG_ENOMEM;
+    }
+    *mux = (struct tg_mux){.peer = peer,
+                           .link = link,
+                           .h2 = h2,
+                           .next = peer->muxes,
+                           .place = &peer->muxes,
+                           .flush = {.run = on_flush},
+                           .deadline = {.expired = on_expired}};
+    if (mux->next != NULL) {
+        mux->next->place = &mux->next;
+    }
+    peer->muxes = mux;
+    link->owner = mux;
+    link->transport.ready = on_ready;
+    set_deadline(mux);
+    flush_later(mux);
+    return TG_OK;
+}
+
+static bool
+has_room(const struct tg_mux *mux)
+{
+    const struct tg_pool *pool = &mux->peer->pool;
+    return !mux->retired && !mux->full && mux->open < TG_MUX_STREAMS && mux->link->epoch == pool->epoch &&
+           (pool->limits.requests == 0 || mux->requests < pool->limits.requests);
+}
+
+struct tg_pool_link *
+tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, void *owner)
+{
+    struct tg_mux *mux = peer->muxes;
+    while (mux != NULL && !has_room(mux)) {
+        mux = mux->next;
+    }
+    struct stream *stream = mux != NULL ? tg_mem_alloc(sizeof *stream) : NULL;
+    if (stream == NULL) {
+        return NULL;
+    }
+    memset(stream, 0, offsetof(struct stream, block));
+    stream->link = (struct tg_pool_link){.transport = {.fd = -1, .ready = ready, .writable = true},
+                                         .pool = &peer->pool,
+                                         .owner = owner,
+                                         .requests = 1,
+                                         .epoch = peer->pool.epoch,
+                                         .single = true};
+    stream->layer = &stream_layer;
+    stream->link.transport.layer = &stream->layer;
+    stream->mux = mux;
+    stream->task.run = on_wake;
+    stream->h2.owner = stream;
+    stream->h2.message = &stream->response;
+    stream->h2.trailers = &stream->trailers;
+    tg_arena_init(&stream->arena, stream->block, sizeof stream->block, STREAM_ARENA_MAX);
+    tg_message_init(&stream->response, &stream->arena);
+    tg_message_init(&stream->trailers, &stream->arena);
+    stream->next = mux->streams;
+    stream->place = &mux->streams;
+    if (stream->next != NULL) {
+        stream->next->place = &stream->next;
+    }
+    mux->streams = stream;
+    mux->requests++;
+    if (mux->open++ == 0) {
+        set_deadline(mux);
+    }
+    return &stream->link;
+}

@@ -1,0 +1,30 @@
+/*
+ * mux.h - connections of HTTP/2 to a peer, whose streams pass for connections of HTTP/1.1.
+ *
+ * Owns: each such connection, until it is idle for too long or ends. Used by: upstream.c, which hands out a stream in
+ * place of a connection, and the states that end requests. Does not know: exchanges, calls.
+ * The layer of a stream takes a request head as h1_write.h makes it, with a body that is not chunked, and gives the
+ * response in the same form: what crosses from one version to the other passes both strict parsers.
+ */
+#ifndef TG_PROXY_MUX_H
+#define TG_PROXY_MUX_H
+
+#include "http/message.h"
+#include "proxy/peer.h"
+
+enum { TG_MUX_STREAMS = 100 /* at once on a connection, as far as the peer lets us */ };
+
+/*
+ * The open connection `link`, which was taken, speaks HTTP/2 from now on, and belongs to the peer. TG_ENOMEM: it is
+ * closed.
+ */
+TG_MUST_CHECK enum tg_rc tg_mux_open(struct tg_peer *peer, struct tg_pool_link *link);
+/* A stream, as a link that is taken; NULL: no connection has room, or memory is short. */
+struct tg_pool_link *tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, void *owner);
+/* The request is whole. Nothing on a link that is no stream. */
+void tg_mux_finish(struct tg_pool_link *link);
+/* The response has ended with its head. */
+bool tg_mux_is_bodyless(const struct tg_pool_link *link);
+/* The trailers of a response that has been read to its end; NULL: there are none. They last as long as the link. */
+const struct tg_message *tg_mux_trailers(const struct tg_pool_link *link);
+#endif

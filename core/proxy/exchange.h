@@ -86,6 +86,8 @@ struct tg_exchange {
     bool fresh;           /* the next attempt does without the pool */
     bool to_head;         /* the method is HEAD */
     bool local;           /* the response is our own */
+    bool grpc;            /* the request is one of gRPC */
+    bool duplex;          /* the request's body goes on while the response comes */
     uint8_t trust;        /* enum tg_trust */
     uint8_t hints;        /* 103 answers passed on */
     uint64_t body_since;  /* microseconds; when the wait for the request's body began, 0: there is none */

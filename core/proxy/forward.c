@@ -365,6 +365,14 @@ read_response_head(struct tg_exchange *x, const struct tg_h1_fault **fault)
     }
 }
 
+/* Between two streams both directions are independent (RFC 9113, section 8.1): that is what calls of gRPC are made of.
+ */
+static bool
+is_duplex(const struct tg_exchange *x)
+{
+    return x->upstream.link->single && x->down->is_stream && x->up.from != NULL && !x->flow[TG_SIDE_REQUEST].writes;
+}
+
 enum tg_step
 tg_forward_await(struct tg_exchange *x)
 {
@@ -400,7 +408,8 @@ tg_forward_await(struct tg_exchange *x)
     if (rc != TG_OK) {
         return lost_connection(x, rc);
     }
-    if (!x->sent) {
+    x->duplex = !x->sent && is_duplex(x);
+    if (!x->sent && !x->duplex) {
         /* An early answer ends the upload: the rest of the body goes nowhere (RFC 9112, section 9.5). */
         x->rest = x->up.raw;
         x->rest_len = x->up.raw_len;

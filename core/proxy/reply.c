@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/grpc.h"
 #include "proxy/mux.h"
 #include "proxy/request.h"
 #include "proxy/session.h"
@@ -177,7 +178,7 @@ begin_reply(struct tg_exchange *x)
 {
     struct tg_slice head;
     struct tg_relay *back = &x->back;
-    if (settle_body(x) != TG_OK) {
+    if ((x->grpc && x->local && tg_grpc_translate_error(x) != TG_OK) || settle_body(x) != TG_OK) {
         tg_exchange_abort(x, TG_ENOMEM);
         return TG_STEP_NEXT;
     }
@@ -286,10 +287,41 @@ cut(struct tg_exchange *x, const char *why)
     return TG_STEP_NEXT;
 }
 
+/* The request's body, whose answer has begun already. TG_ERESET: it cannot go on. */
+static enum tg_rc
+upload_more(struct tg_exchange *x)
+{
+    const struct tg_h1_fault *fault = NULL;
+    const enum tg_relay_result result = tg_relay_step(&x->up, &fault);
+    x->abi.bytes_in = x->request_body.total;
+    switch (result) {
+    case TG_RELAY_DONE:
+        x->sent = true;
+        x->duplex = false;
+        tg_mux_finish(x->upstream.link);
+        return TG_OK;
+    case TG_RELAY_YIELD:
+        tg_downstream_again(x->down);
+        return TG_OK;
+    case TG_RELAY_WAIT_FROM:
+    case TG_RELAY_WAIT_TO:
+        return TG_OK;
+    case TG_RELAY_TO_FAILED:
+        x->duplex = false; /* the response tells how it ended */
+        return TG_OK;
+    default:
+        return TG_ERESET;
+    }
+}
+
 enum tg_step
 tg_reply_relay(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
+    if (x->duplex && upload_more(x) != TG_OK) {
+        tg_exchange_abort(x, TG_ERESET);
+        return TG_STEP_NEXT;
+    }
     if (x->flow[TG_SIDE_REQUEST].hungry && x->abi.attempt == 0) {
         tg_request_pump(x);
     }
@@ -305,10 +337,10 @@ tg_reply_relay(struct tg_exchange *x)
         return TG_STEP_NEXT;
     case TG_RELAY_WAIT_FROM:
     case TG_RELAY_WAIT_POLICY:
-        if (x->back.progress || !x->entered) {
+        if (x->back.progress || x->up.progress || !x->entered) {
             tg_exchange_deadline(x, x->abi.idle_timeout);
         }
-        x->back.progress = false;
+        x->back.progress = x->up.progress = false;
         x->entered = true;
         return TG_STEP_WAIT;
     case TG_RELAY_WAIT_TO:

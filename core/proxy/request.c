@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/grpc.h"
 #include "proxy/session.h"
 #include "proxy/websocket.h"
 
@@ -177,6 +178,7 @@ take_stream_head(struct tg_exchange *x)
         tg_body_init(&x->request_body, TG_FRAMING_NONE, 0);
         return rc == TG_OK ? accept_request(x) : rc == TG_EINVAL ? refuse(x, &unknown_protocol) : out_of_memory(x);
     }
+    x->grpc = tg_grpc_is_request(&x->request);
     tg_body_init(&x->request_body, framing == TG_FRAMING_CHUNKED ? TG_FRAMING_CLOSE : (enum tg_framing)framing,
                  x->request.content_length);
     return accept_request(x);
@@ -315,9 +317,9 @@ void
 tg_request_wait_body(struct tg_exchange *x)
 {
     const struct tg_downstream_config *config = tg_downstream_config(x->down);
-    uint64_t wait = config->body_timeout;
+    uint64_t wait = x->grpc ? TG_GRPC_IDLE : config->body_timeout;
     x->body_since = tg_loop_micros(x->proxy->loop);
-    if (config->body_rate != 0) {
+    if (config->body_rate != 0 && !x->grpc) {
         const uint64_t due = x->request_body.total * 1000 / config->body_rate;
         const uint64_t allowed = due > RATE_GRACE ? due : RATE_GRACE;
         const uint64_t waited = x->body_waited / 1000;
@@ -496,6 +498,9 @@ act_on_verdict(struct tg_exchange *x)
         tg_exchange_go(x, TG_STATE_RESPONSE);
         break;
     case TG_VERDICT_PROXY:
+        if (x->grpc) {
+            tg_grpc_apply_limits(x);
+        }
         if (x->flow[TG_SIDE_REQUEST].reads && !x->flow[TG_SIDE_REQUEST].writes && !x->buffered.replaced) {
             tg_log(TG_LOG_ERROR, "a policy has read the request's body away and set no other");
             tg_exchange_fail(x, 500, "a policy failed");

@@ -295,6 +295,9 @@ static enum tg_rc
 feed(struct tg_session *session, const char *p, size_t n)
 {
     const enum tg_rc rc = tg_h2_feed(session->h2, p, n, tg_loop_now(session->connection->proxy->loop));
+    if (rc != TG_OK) {
+        tg_log_debug("HTTP/2: the connection is broken: %s", tg_rc_name(rc));
+    }
     session->broken = session->broken || rc != TG_OK;
     return rc;
 }

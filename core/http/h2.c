@@ -5,49 +5,20 @@
 
 enum {
     PREFACE = 24,
-    SECTION_MAX = 256 * 1024,  /* bytes of a field section that we send */
+    CONTINUATION_READS = 100, /* nghttp2 counts how often it reads of a header, up to 9 times each; h2_flood is first */
+    SECTION_MAX = 256 * 1024, /* bytes of a field section that we send */
     STALL_PROGRESS = 8 * 1024, /* bytes that end a stall: less is dribbling */
-    ENCODER_TABLE = 4096       /* bytes */
+    ENCODER_TABLE = 1024       /* bytes: 6 KiB of memory when it is full, where the 4096 that a peer may allow are 23 */
 };
-
-/* Of all that the session holds, so that a test can count it and let it fail. */
-
-static void *
-session_alloc(size_t n, void *arg)
-{
-    (void)arg;
-    return tg_mem_alloc(n);
-}
-
-static void
-session_free(void *p, void *arg)
-{
-    (void)arg;
-    tg_mem_free(p);
-}
-
-static void *
-session_zero(size_t count, size_t n, void *arg)
-{
-    (void)arg;
-    return n != 0 && count > SIZE_MAX / n ? NULL : tg_mem_zero(count * n);
-}
-
-static void *
-session_resize(void *p, size_t n, void *arg)
-{
-    (void)arg;
-    return tg_mem_resize(p, n);
-}
 
 static int
 make_session(struct tg_h2 *h2, const nghttp2_session_callbacks *callbacks, nghttp2_option *option)
 {
-    nghttp2_mem memory = {NULL, session_alloc, session_free, session_zero, session_resize};
+    nghttp2_mem memory = tg_h2_memory_of(&h2->memory);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_max_outbound_ack(option, TG_H2_ANSWERS_MAX);
-    nghttp2_option_set_max_continuations(option, TG_H2_CONTINUATIONS_MAX + 1); /* h2_flood sees it first */
+    nghttp2_option_set_max_continuations(option, CONTINUATION_READS);
     nghttp2_option_set_max_send_header_block_length(option, SECTION_MAX);
     nghttp2_option_set_max_deflate_dynamic_table_size(option, ENCODER_TABLE);
     nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
@@ -125,7 +96,10 @@ tg_h2_free(struct tg_h2 *h2)
             h2->hooks->reset(stream, TG_H2_CANCEL);
         }
     }
-    nghttp2_session_del(h2->session);
+    if (!tg_h2_stream_is_dead(h2)) {
+        nghttp2_session_del(h2->session);
+    }
+    tg_h2_memory_fini(&h2->memory);
     tg_mem_free(h2);
 }
 
@@ -133,8 +107,7 @@ tg_h2_free(struct tg_h2 *h2)
 static enum tg_rc
 broken(struct tg_h2 *h2, int rv)
 {
-    if (rv == NGHTTP2_ERR_NOMEM || h2->dead) {
-        h2->dead = true;
+    if (tg_h2_stream_is_dead(h2)) {
         return TG_ENOMEM;
     }
     if (rv == NGHTTP2_ERR_FLOODED) {
@@ -150,13 +123,13 @@ enum tg_rc
 tg_h2_feed(struct tg_h2 *h2, const char *p, size_t n, uint64_t now_ms)
 {
     enum tg_limit limit = TG_LIMIT_NONE;
-    if (h2->broken || h2->dead) {
-        return h2->dead ? TG_ENOMEM : TG_EPROTOCOL;
+    if (h2->broken || tg_h2_stream_is_dead(h2)) {
+        return tg_h2_stream_is_dead(h2) ? TG_ENOMEM : TG_EPROTOCOL;
     }
     h2->now = now_ms;
     const size_t good = tg_h2_flood_scan(&h2->flood, p, n, now_ms, &limit);
     const ssize_t used = nghttp2_session_mem_recv(h2->session, (const uint8_t *)p, good);
-    if (used < 0 || h2->dead) {
+    if (used < 0 || tg_h2_stream_is_dead(h2)) {
         return broken(h2, (int)used);
     }
     return tg_h2_stream_breach(h2, limit) == 0 ? TG_OK : TG_EPROTOCOL;
@@ -171,13 +144,13 @@ tg_h2_output(struct tg_h2 *h2, char *out, size_t capacity)
 bool
 tg_h2_wants_output(const struct tg_h2 *h2)
 {
-    return !h2->dead && (h2->pending_n > 0 || nghttp2_session_want_write(h2->session) != 0);
+    return !tg_h2_stream_is_dead(h2) && (h2->pending_n > 0 || nghttp2_session_want_write(h2->session) != 0);
 }
 
 bool
 tg_h2_is_over(const struct tg_h2 *h2)
 {
-    return h2->dead ||
+    return tg_h2_stream_is_dead(h2) ||
            (!tg_h2_wants_output(h2) && nghttp2_session_want_read(h2->session) == 0 && (h2->broken || h2->count == 0));
 }
 
@@ -200,7 +173,7 @@ tg_h2_respond(struct tg_h2_stream *stream, unsigned status, const struct tg_h2_b
 {
     struct tg_h2 *h2 = stream->h2;
     const bool interim = status < 200;
-    if (h2 == NULL || h2->dead) {
+    if (h2 == NULL || tg_h2_stream_is_dead(h2)) {
         return TG_ERESET;
     }
     if (h2->role != TG_H2_SERVER || stream->responded || status < 100 || status > 599 || status == 101 ||
@@ -227,7 +200,7 @@ tg_h2_respond(struct tg_h2_stream *stream, unsigned status, const struct tg_h2_b
 static enum tg_rc
 may_request(const struct tg_h2 *h2, const struct tg_h2_request *request)
 {
-    if (h2->broken || h2->dead || nghttp2_session_check_request_allowed(h2->session) == 0) {
+    if (h2->broken || tg_h2_stream_is_dead(h2) || nghttp2_session_check_request_allowed(h2->session) == 0) {
         return TG_ECLOSED;
     }
     const uint32_t max = nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
@@ -285,7 +258,7 @@ enum tg_rc
 tg_h2_write(struct tg_h2_stream *stream, const struct iovec *v, int count, size_t *taken)
 {
     *taken = 0;
-    if (stream->h2 == NULL || stream->h2->dead) {
+    if (stream->h2 == NULL || tg_h2_stream_is_dead(stream->h2)) {
         return TG_ERESET;
     }
     if (!stream->responded || stream->finished) {
@@ -302,7 +275,7 @@ tg_h2_write(struct tg_h2_stream *stream, const struct iovec *v, int count, size_
 enum tg_rc
 tg_h2_finish(struct tg_h2_stream *stream, const struct tg_h2_block *trailers)
 {
-    if (stream->h2 == NULL || stream->h2->dead) {
+    if (stream->h2 == NULL || tg_h2_stream_is_dead(stream->h2)) {
         return TG_ERESET;
     }
     if (!stream->responded || stream->finished) {
@@ -321,7 +294,7 @@ tg_h2_consumed(struct tg_h2_stream *stream, size_t n)
 {
     struct tg_h2 *h2 = stream->h2;
     n = n < stream->unconsumed ? n : stream->unconsumed;
-    if (h2 != NULL && !h2->dead && n > 0) {
+    if (h2 != NULL && !tg_h2_stream_is_dead(h2) && n > 0) {
         stream->unconsumed -= (uint32_t)n;
         (void)tg_h2_stream_settle(h2, nghttp2_session_consume(h2->session, stream->id, n));
     }
@@ -332,7 +305,7 @@ tg_h2_stream_close(struct tg_h2_stream *stream, uint32_t code)
 {
     struct tg_h2 *h2 = stream->h2;
     if (h2 != NULL) {
-        if (!h2->dead && !(stream->sent_end && stream->got_end)) {
+        if (!tg_h2_stream_is_dead(h2) && !(stream->sent_end && stream->got_end)) {
             const bool answered = h2->role == TG_H2_SERVER && stream->sent_end; /* RFC 9113, section 8.1 */
             (void)tg_h2_stream_settle(h2, nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, stream->id,
                                                                     answered ? TG_H2_NO_ERROR : code));
@@ -347,7 +320,7 @@ tg_h2_stream_close(struct tg_h2_stream *stream, uint32_t code)
 void
 tg_h2_goaway(struct tg_h2 *h2, bool last, uint32_t code)
 {
-    if (h2->dead || h2->broken) {
+    if (tg_h2_stream_is_dead(h2) || h2->broken) {
         return;
     }
     int rv;
@@ -385,8 +358,8 @@ void
 tg_h2_sweep(struct tg_h2 *h2, uint64_t now_ms, uint64_t ms)
 {
     h2->now = now_ms;
-    struct tg_h2_stream *stream = h2->dead ? NULL : h2->streams;
-    while (stream != NULL && !h2->dead) {
+    struct tg_h2_stream *stream = tg_h2_stream_is_dead(h2) ? NULL : h2->streams;
+    while (stream != NULL && !tg_h2_stream_is_dead(h2)) {
         if (!is_stalled(h2, stream, ms)) {
             stream = stream->next;
             continue;

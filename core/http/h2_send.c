@@ -144,22 +144,20 @@ wake_owners(struct tg_h2 *h2)
 static void
 pump(struct tg_h2 *h2)
 {
-    while (!h2->dead) {
+    while (!tg_h2_stream_is_dead(h2)) {
         const size_t n = h2->pending_n < h2->room ? h2->pending_n : h2->room;
         if (n > 0) {
             memcpy(h2->out, h2->pending, n);
+            h2->out += n;
+            h2->room -= n;
+            h2->pending += n;
+            h2->pending_n -= n;
         }
-        h2->out += n;
-        h2->room -= n;
-        h2->pending += n;
-        h2->pending_n -= n;
         if (h2->room == 0) {
             return;
         }
         const ssize_t more = nghttp2_session_mem_send(h2->session, &h2->pending);
-        if (more < 0) {
-            h2->dead = true;
-        }
+        h2->memory.failed |= more < 0; /* or whatever it is that it cannot go on from */
         if (more <= 0) {
             return;
         }

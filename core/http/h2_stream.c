@@ -3,8 +3,7 @@
 enum tg_rc
 tg_h2_stream_settle(struct tg_h2 *h2, int rv)
 {
-    if (rv == NGHTTP2_ERR_NOMEM) {
-        h2->dead = true;
+    if (tg_h2_stream_is_dead(h2)) {
         return TG_ENOMEM;
     }
     return rv < 0 ? TG_ERESET : TG_OK;
@@ -69,7 +68,7 @@ void
 tg_h2_stream_detach(struct tg_h2_stream *stream)
 {
     struct tg_h2 *h2 = stream->h2;
-    if (!h2->dead) { /* data that nobody has used takes nothing of the connection's window */
+    if (!tg_h2_stream_is_dead(h2)) { /* data that nobody has used takes nothing of the connection's window */
         (void)nghttp2_session_set_stream_user_data(h2->session, stream->id, NULL);
         if (stream->unconsumed > 0) {
             (void)tg_h2_stream_settle(h2, nghttp2_session_consume_connection(h2->session, stream->unconsumed));

@@ -9,6 +9,7 @@
 #include "http/h2_block.h"
 #include "http/h2_flood.h"
 #include "http/h2_head.h"
+#include "http/h2_memory.h"
 #include "http/h2_queue.h"
 
 struct tg_h2;
@@ -117,6 +118,7 @@ struct tg_h2_hooks {
 
 struct tg_h2 {
     nghttp2_session *session;
+    struct tg_h2_memory memory; /* the session's */
     enum tg_h2_role role;
     struct tg_h2_limits limits;
     const struct tg_h2_hooks *hooks; /* borrowed */
@@ -138,8 +140,14 @@ struct tg_h2 {
     size_t pending_n;
     bool priorities; /* the peer has sent PRIORITY_UPDATE */
     bool broken;     /* a GOAWAY with an error is sent or to be sent; nothing more is read */
-    bool dead;       /* memory was short inside the session: nothing of it may be used but to free it */
 };
+
+/* Memory was short inside the session: nothing of it may be used any more. */
+static inline bool
+tg_h2_stream_is_dead(const struct tg_h2 *h2)
+{
+    return h2->memory.failed;
+}
 
 /* Of a call of the session: TG_OK, TG_ENOMEM: the connection is lost, TG_ERESET: the stream is not there any more. */
 enum tg_rc tg_h2_stream_settle(struct tg_h2 *h2, int rv);

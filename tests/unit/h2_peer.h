@@ -139,8 +139,9 @@ struct owner {
 /* One end of a connection. */
 struct side {
     struct tg_h2 *h2;
-    unsigned used;   /* owners */
-    unsigned refuse; /* owners that there are no more of */
+    unsigned used;    /* owners */
+    unsigned refuse;  /* owners that there are no more of */
+    unsigned starved; /* calls that failed for want of memory */
     unsigned limited[TG_LIMIT_COUNT];
     bool keeps;    /* owners work on when their stream is reset */
     bool consumes; /* data at once */
@@ -213,7 +214,7 @@ write_body(struct owner *owner)
     struct tg_h2_stream *stream = &owner->stream;
     enum tg_rc rc = TG_OK;
     size_t done = (size_t)stream->sent + stream->queue.used;
-    while (rc == TG_OK && done < owner->side->size) {
+    while (rc == TG_OK && !stream->finished && done < owner->side->size) {
         const size_t left = owner->side->size - done;
         const struct iovec v = {piece, left < sizeof piece ? left : sizeof piece};
         size_t taken;
@@ -224,6 +225,7 @@ write_body(struct owner *owner)
         rc = tg_h2_finish(stream, NULL);
     }
     assert_true(rc == TG_OK || rc == TG_AGAIN || rc == TG_ENOMEM || rc == TG_ERESET);
+    owner->side->starved += rc == TG_ENOMEM;
 }
 
 static inline enum tg_rc
@@ -238,6 +240,7 @@ answer(struct owner *owner, unsigned status)
     if (rc == TG_OK && owner->side->size > 0) {
         write_body(owner);
     }
+    owner->side->starved += rc == TG_ENOMEM;
     return rc;
 }
 
@@ -255,7 +258,6 @@ static inline void
 drop_owner(struct owner *owner, uint32_t code)
 {
     tg_h2_stream_close(&owner->stream, code);
-    tg_arena_reset(&owner->arena);
 }
 
 static inline void
@@ -263,7 +265,7 @@ note_writable(struct tg_h2_stream *stream)
 {
     struct owner *owner = owner_of(stream);
     owner->writables++;
-    if (stream->sent_end && owner->side->answers) {
+    if (stream->sent_end && stream->got_end && owner->side->answers) {
         drop_owner(owner, TG_H2_NO_ERROR);
     } else if (owner->side->answers) {
         write_body(owner);
@@ -345,7 +347,7 @@ static inline struct sent
 read_frames(const struct bytes *b)
 {
     struct sent sent = {0};
-    for (size_t at = 0; at < b->n;) {
+    for (size_t at = b->n >= 24 && memcmp(b->p, "PRI", 3) == 0 ? 24 : 0; at < b->n;) {
         assert_true(b->n - at >= 9);
         const unsigned char *h = (const unsigned char *)b->p + at;
         const size_t n = (size_t)h[0] << 16 | (size_t)h[1] << 8 | h[2];

@@ -155,7 +155,12 @@ a_header_block_has_at_most_eight_continuations(void **state)
             put_frame(&in, k == 0 ? HEADERS : CONTINUATION, (last ? END_HEADERS : 0) | (k == 0 ? END_STREAM : 0), 3,
                       section.p + k, last ? section.n - k : 1);
         }
-        assert_int_equal(feed(), count == 8 ? TG_OK : TG_EPROTOCOL);
+        enum tg_rc rc = TG_OK;
+        for (size_t at = 0; at < in.n && rc == TG_OK; at++) { /* nghttp2 would count each byte of a header */
+            rc = tg_h2_feed(server.h2, in.p + at, 1, 5000);
+        }
+        in.n = 0;
+        assert_int_equal(rc, count == 8 ? TG_OK : TG_EPROTOCOL);
         assert_int_equal(server.owners[1].heads, count == 8 ? 1 : 0);
         if (count == 9) {
             is_ended_by(TG_LIMIT_H2_CONTINUATIONS);

@@ -69,12 +69,19 @@ note_scheme(struct tg_h2_head *head, struct tg_slice value)
     return TG_OK;
 }
 
+/* Without userinfo (RFC 9113, section 8.3.1); whether it names a host, http/target.h tells. */
+static bool
+is_authority(struct tg_slice value)
+{
+    return value.n > 0 && tg_h1_target_length(value.p, value.n) == value.n && memchr(value.p, '@', value.n) == NULL;
+}
+
 /* Rules and plugins look at Host: what HTTP/1.1 would have sent stands there (RFC 9113, section 8.3.1). */
 static enum tg_rc
 note_authority(struct tg_h2_head *head, struct tg_slice value, bool lasts)
 {
     struct tg_message *message = head->message;
-    if (value.n == 0 || !tg_is_value(value.p, value.n) || memchr(value.p, '@', value.n) != NULL) {
+    if (!is_authority(value)) {
         return TG_EPROTOCOL;
     }
     enum tg_rc rc = keep(head, value, lasts, &message->host);
@@ -203,12 +210,12 @@ note_host(struct tg_h2_head *head, const struct tg_field *field)
     if (head->section != TG_H2_REQUEST) {
         return TG_OK;
     }
-    if (head->host || field->value_len == 0) {
+    if (head->host || !is_authority(tg_slice_of(field->value, field->value_len))) {
         return TG_EPROTOCOL;
     }
     head->host = true;
     if ((head->seen & AUTHORITY) == 0) {
-        return memchr(field->value, '@', field->value_len) == NULL ? TG_OK : TG_EPROTOCOL;
+        return TG_OK;
     }
     return tg_slice_is_text(authority, field->value, field->value_len) ? TG_AGAIN : TG_EPROTOCOL;
 }

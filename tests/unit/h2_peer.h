@@ -114,6 +114,67 @@ put_headers(struct bytes *b, unsigned id, bool end, const char *lines)
 #define GET ":method: GET\n:scheme: https\n:authority: a.example\n:path: /x?y=1\n"
 #define POST ":method: POST\n:scheme: https\n:authority: a.example\n:path: /up\n"
 
+#define NOT_METHOD ":scheme: https\n:authority: a\n:path: /\n"
+
+/* Each with the end of the stream. */
+static const char *const malformed[] = {
+    NOT_METHOD,
+    ":method: GET\n:authority: a\n:path: /\n",
+    ":method: GET\n:scheme: https\n:authority: a\n",
+    ":method: GET\n:scheme: https\n:path: /\n",
+    ":method: G T\n" NOT_METHOD,
+    ":method: \n" NOT_METHOD,
+    ":method: GET\n:scheme: ftp\n:authority: a\n:path: /\n",
+    ":method: GET\n:scheme: HTTPS\n:authority: a\n:path: /\n",
+    ":method: GET\n:scheme: \n:authority: a\n:path: /\n",
+    ":method: GET\n:scheme: https\n:authority: \n:path: /\n",
+    ":method: GET\n:scheme: https\n:authority: u@a\n:path: /\n",
+    ":method: GET\n:scheme: https\n:authority: a b\n:path: /\n",
+    ":method: GET\n:scheme: https\n:authority: a\n:path: \n",
+    ":method: GET\n:scheme: https\n:authority: a\n:path: x\n",
+    ":method: GET\n:scheme: https\n:authority: a\n:path: *\n",
+    ":method: OPTIONS\n:scheme: https\n:authority: a\n:path: *x\n",
+    ":method: GET\n:scheme: https\n:authority: a\n:path: http://a/\n",
+    ":method: CONNECT\n:authority: a:1\n",
+    ":method: CONNECT\n:scheme: https\n:authority: a\n:path: /\n",
+    ":method: CONNECT\n:scheme: https\n:authority: a\n:path: /\n:protocol: websocket\n",
+    GET ":method: GET\n",
+    GET ":path: /y\n",
+    GET ":authority: a.example\n",
+    GET ":status: 200\n",
+    GET ":unknown: 1\n",
+    GET "x: 1\n:x: 1\n",
+    ":method: GET\n:scheme: https\n:authority: a\nx: 1\n:path: /\n",
+    GET "X: 1\n",
+    GET "x y: 1\n",
+    GET ": 1\n",
+    GET "x\": 1\n",
+    GET "x: \r\n",
+    GET "x: a\x7f\n",
+    GET "x: \x01y\n",
+    GET "x:  y\n",
+    GET "x: y \n",
+    GET "x: y\t\n",
+    GET "connection: close\n",
+    GET "keep-alive: 1\n",
+    GET "proxy-connection: close\n",
+    GET "upgrade: h2c\n",
+    GET "transfer-encoding: chunked\n",
+    GET "te: gzip\n",
+    GET "te: trailers, gzip\n",
+    GET "host: b.example\n",
+    GET "host: a.example\nhost: a.example\n",
+    GET "host: \n",
+    ":method: GET\n:scheme: https\n:path: /\nhost: a\nhost: a\n",
+    ":method: GET\n:scheme: https\n:path: /\nhost: u@a\n",
+    GET "content-length: 1\n",
+    GET "content-length: \n",
+    GET "content-length: +0\n",
+    GET "content-length: 0, 0\n",
+    GET "content-length: 0\ncontent-length: 0\n",
+    GET "content-length: 1000000000000000000\n",
+};
+
 static inline void
 put_preface(struct bytes *b)
 {

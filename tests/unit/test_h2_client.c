@@ -440,6 +440,115 @@ a_block_takes_what_may_go_on(void **state)
     tg_arena_fini(&arena);
 }
 
+static void
+a_large_head_goes_out_in_continuations(void **state)
+{
+    static char value[45000];
+    struct tg_h2_limits limits = usual;
+    struct tg_h2_block block;
+    (void)state;
+    limits.field = limits.head = 100000;
+    open_side(&server, TG_H2_SERVER, &usual);
+    open_side(&client, TG_H2_CLIENT, &limits);
+    memset(value, '~', sizeof value); /* longer in Huffman's code than without it */
+    assert_int_equal(ask("GET", "/", "", true), TG_OK);
+    assert_int_equal(talk(), TG_OK);
+    tg_h2_block_init(&block, &server.owners[0].arena);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(tg_h2_block_add(&block, TG_SLICE("x"), tg_slice_of(value, sizeof value)), TG_OK);
+    }
+    assert_int_equal(tg_h2_respond(&server.owners[0].stream, 200, &block, true), TG_OK);
+    assert_int_equal(talk_in(TG_H2_OUTPUT_MIN, 1000), TG_OK);
+    assert_int_equal(client.owners[0].ends, 1);
+    assert_int_equal(client.owners[0].message.fields[1].value_len, sizeof value);
+    stop();
+}
+
+/* More than any peer should be sent: the stream ends, and its owner is told. */
+static void
+a_head_that_is_far_too_large_is_not_sent(void **state)
+{
+    static char value[300000];
+    struct tg_h2_block block;
+    (void)state;
+    start();
+    memset(value, 'a', sizeof value);
+    assert_int_equal(ask("GET", "/", "", true), TG_OK);
+    assert_int_equal(talk(), TG_OK);
+    tg_h2_block_init(&block, &server.owners[0].arena);
+    assert_int_equal(tg_h2_block_add(&block, TG_SLICE("x"), tg_slice_of(value, sizeof value)), TG_OK);
+    assert_int_equal(tg_h2_respond(&server.owners[0].stream, 200, &block, true), TG_OK);
+    assert_int_equal(talk(), TG_OK);
+    assert_true(server.owners[0].resets == 1 && client.owners[0].resets == 1);
+    assert_int_equal(client.owners[0].code, TG_H2_INTERNAL_ERROR);
+    stop();
+}
+
+static void
+what_is_not_http_2_is_told_so(void **state)
+{
+    (void)state;
+    open_side(&server, TG_H2_SERVER, &usual);
+    static const char text[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_int_equal(tg_h2_feed(server.h2, text, sizeof text - 1, 1), TG_EPROTOCOL);
+    const struct sent sent = output(&server, &out);
+    assert_true(sent.frames[GOAWAY] == 1 && sent.goaway == TG_H2_PROTOCOL_ERROR && tg_h2_is_over(server.h2));
+    close_side(&server);
+}
+
+/* An error that nghttp2 finds shows once its GOAWAY is out. */
+static void
+a_broken_connection_is_over_when_that_is_said(void **state)
+{
+    (void)state;
+    start();
+    assert_int_equal(ask("GET", "/", "", true), TG_OK);
+    assert_int_equal(talk(), TG_OK);
+    in.n = 0;
+    put_frame(&in, DATA, 0, 9, "x", 1);
+    assert_int_equal(tg_h2_feed(server.h2, in.p, in.n, 1), TG_OK);
+    assert_false(tg_h2_is_over(server.h2));
+    assert_int_equal(output(&server, &out).goaway, TG_H2_PROTOCOL_ERROR);
+    assert_true(tg_h2_is_over(server.h2) && !tg_h2_wants_output(server.h2));
+    assert_int_equal(tg_h2_feed(server.h2, in.p, in.n, 1), TG_EPROTOCOL);
+    assert_int_equal(server.owners[0].resets, 0);
+    tg_h2_goaway(client.h2, true, TG_H2_INTERNAL_ERROR);
+    assert_int_equal(output(&client, &out).goaway, TG_H2_INTERNAL_ERROR);
+    assert_true(tg_h2_is_over(client.h2));
+    assert_int_equal(ask("GET", "/", "", true), TG_ECLOSED);
+    stop();
+    assert_int_equal(server.owners[0].resets, 1);
+}
+
+static void
+a_stream_that_has_ended_takes_nothing(void **state)
+{
+    const struct iovec v = {(char[]){"x"}, 1};
+    size_t taken;
+    (void)state;
+    start();
+    assert_int_equal(ask("GET", "/", "", true), TG_OK);
+    assert_int_equal(talk(), TG_OK);
+    struct tg_h2_stream *stream = &server.owners[0].stream;
+    assert_int_equal(tg_h2_write(stream, &v, 1, &taken), TG_EINVAL);
+    assert_int_equal(tg_h2_finish(stream, NULL), TG_EINVAL);
+    assert_int_equal(tg_h2_respond(&client.owners[0].stream, 200, NULL, true), TG_EINVAL);
+    assert_int_equal(tg_h2_respond(stream, 99, NULL, true), TG_EINVAL);
+    assert_int_equal(tg_h2_respond(stream, 100, NULL, true), TG_EINVAL);
+    server.keeps = true;
+    drop_owner(&client.owners[0], TG_H2_CANCEL);
+    assert_int_equal(talk(), TG_OK);
+    assert_true(server.owners[0].code == TG_H2_CANCEL && tg_h2_open_streams(server.h2) == 1);
+    assert_int_equal(tg_h2_respond(stream, 200, NULL, true), TG_ERESET);
+    assert_int_equal(tg_h2_write(stream, &v, 1, &taken), TG_ERESET);
+    assert_int_equal(tg_h2_finish(stream, NULL), TG_ERESET);
+    tg_h2_consumed(stream, 1);
+    tg_h2_stream_close(stream, 0);
+    tg_h2_stream_close(stream, 0);
+    assert_int_equal(tg_h2_open_streams(server.h2), 0);
+    stop();
+}
+
 /* Everything that a session does, with the n-th allocation failing, for every n. */
 static bool
 live_with_failure(unsigned long n)
@@ -506,6 +615,11 @@ main(void)
         cmocka_unit_test(a_connection_ends_in_two_steps),
         cmocka_unit_test(a_tunnel_is_opened_where_both_sides_allow_it),
         cmocka_unit_test(a_block_takes_what_may_go_on),
+        cmocka_unit_test(a_large_head_goes_out_in_continuations),
+        cmocka_unit_test(a_head_that_is_far_too_large_is_not_sent),
+        cmocka_unit_test(what_is_not_http_2_is_told_so),
+        cmocka_unit_test(a_broken_connection_is_over_when_that_is_said),
+        cmocka_unit_test(a_stream_that_has_ended_takes_nothing),
         cmocka_unit_test(memory_that_is_short_breaks_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,9 +111,8 @@ put_field(char *p, const struct tg_field *field)
     return PUT(p, "\r\n");
 }
 
-/* Whether the gateway writes this field of a request itself. */
-static bool
-is_ours(const struct tg_field *field, enum tg_trust trust)
+bool
+tg_h1_is_ours(const struct tg_field *field, enum tg_trust trust)
 {
     if ((field->flags & TG_FIELD_HOP) != 0) {
         return true;
@@ -211,7 +210,7 @@ put_forward(char *p, const struct tg_message *message, const struct tg_h1_forwar
         p = put_number(p, forward->port);
         p = PUT(p, "\r\n");
     }
-    return PUT(p, "Via: 1.1 tidegate\r\n");
+    return message->version_major == 2 ? PUT(p, "Via: 2.0 tidegate\r\n") : PUT(p, "Via: 1.1 tidegate\r\n");
 }
 
 static char *
@@ -237,13 +236,33 @@ put_frame(char *p, const struct tg_h1_frame *frame)
 
 enum { FIXED_ROOM = 768 }; /* all that is written beside fields, the target and the authority */
 
+static size_t
+forward_size(const struct tg_message *message, const struct tg_h1_forward *forward)
+{
+    return fields_size(message) + 2 * forward->forwarded_host.n + forward->proto.n + FIXED_ROOM;
+}
+
+enum tg_rc
+tg_h1_write_forward(const struct tg_message *message, const struct tg_h1_forward *forward, struct tg_slice *out)
+{
+    const size_t size = forward_size(message, forward);
+    char *start = tg_arena_alloc(message->arena, size);
+    if (start == NULL) {
+        return TG_ENOMEM;
+    }
+    const char *p = put_forward(start, message, forward);
+    TG_ASSERT((size_t)(p - start) <= size);
+    *out = tg_slice_of(start, (size_t)(p - start));
+    return TG_OK;
+}
+
 enum tg_rc
 tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path, struct tg_slice query,
                     bool query_present, const struct tg_h1_forward *forward, const struct tg_h1_frame *frame,
                     struct tg_slice *out)
 {
-    const size_t size = message->method.n + raw_path.n + query.n + 2 * fields_size(message) + forward->authority.n +
-                        2 * forward->forwarded_host.n + forward->proto.n + frame->upgrade.n + FIXED_ROOM;
+    const size_t size = message->method.n + raw_path.n + query.n + fields_size(message) + forward->authority.n +
+                        forward_size(message, forward) + frame->upgrade.n;
     char *start = tg_arena_alloc(message->arena, size);
     if (start == NULL) {
         return TG_ENOMEM;
@@ -258,7 +277,7 @@ tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path, 
     p = PUT(p, " HTTP/1.1\r\n");
     p = PUT_LINE(p, "Host", forward->authority);
     for (unsigned i = 0; i < message->count; i++) {
-        if (!is_ours(&message->fields[i], forward->trust)) {
+        if (!tg_h1_is_ours(&message->fields[i], forward->trust)) {
             p = put_field(p, &message->fields[i]);
         }
     }

@@ -37,6 +37,12 @@ struct tg_h1_forward {
     enum tg_trust trust;
 };
 
+/* Whether a field of a request does not go on as it came: it is hop-by-hop, or the gateway writes it itself. */
+bool tg_h1_is_ours(const struct tg_field *field, enum tg_trust trust);
+/* The lines that tell who a request has come from and through, each with its CRLF. *out is in the arena. TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_h1_write_forward(const struct tg_message *message, const struct tg_h1_forward *forward,
+                                             struct tg_slice *out);
+
 /* A request head. *out is in the arena. TG_OK or TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_h1_write_request(const struct tg_message *message, struct tg_slice raw_path,
                                              struct tg_slice query, bool query_present,

@@ -90,6 +90,39 @@ tg_h2_block_message(struct tg_h2_block *block, const struct tg_message *message)
     return rc;
 }
 
+/* "Name: value" lines, each with its CRLF, that we have written. */
+static enum tg_rc
+add_lines(struct tg_h2_block *block, struct tg_slice lines)
+{
+    enum tg_rc rc = TG_OK;
+    const char *end = lines.p + lines.n;
+    for (const char *p = lines.p; p < end && rc == TG_OK;) {
+        const char *colon = memchr(p, ':', (size_t)(end - p));
+        const char *last = memchr(p, '\r', (size_t)(end - p));
+        const char *value = colon + 2;
+        rc = tg_h2_block_add(block, tg_slice_of(p, (size_t)(colon - p)), tg_slice_of(value, (size_t)(last - value)));
+        p = last + 2;
+    }
+    return rc;
+}
+
+enum tg_rc
+tg_h2_block_request(struct tg_h2_block *block, const struct tg_message *message, const struct tg_h1_forward *forward)
+{
+    struct tg_slice lines;
+    enum tg_rc rc = tg_h1_write_forward(message, forward, &lines);
+    if (rc == TG_OK) {
+        rc = reserve(block, message->count + 8); /* lines */
+    }
+    for (unsigned i = 0; i < message->count && rc == TG_OK; i++) {
+        const struct tg_field *field = &message->fields[i];
+        if (!tg_h1_is_ours(field, forward->trust)) {
+            block->fields[block->count++] = pair_of(field->name, field->name_len, field->value, field->value_len);
+        }
+    }
+    return rc == TG_OK ? add_lines(block, lines) : rc;
+}
+
 void
 tg_h2_block_pseudo(nghttp2_nv **first, size_t *count, struct tg_slice name, struct tg_slice value)
 {

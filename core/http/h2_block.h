@@ -9,7 +9,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-#include "http/message.h"
+#include "http/h1_write.h"
 
 enum { TG_H2_PSEUDO_MAX = 5 }; /* :method, :scheme, :authority, :path, :protocol */
 
@@ -24,10 +24,17 @@ void tg_h2_block_init(struct tg_h2_block *block, struct tg_arena *arena);
 /* Appends a field. TG_EINVAL: no token, no value, or a field that HTTP/2 does not have. TG_ENOMEM, TG_ELIMIT. */
 TG_MUST_CHECK enum tg_rc tg_h2_block_add(struct tg_h2_block *block, struct tg_slice name, struct tg_slice value);
 /*
- * Appends the fields of a message that may go on: all but hop-by-hop ones and Host, which is :authority. So neither
- * Content-Length nor TE: who knows that they hold adds them.
+ * Appends the fields of a response or of trailers that may go on: all but hop-by-hop ones and Host, which is
+ * :authority. So neither Content-Length nor TE: who knows that they hold adds them.
  */
 TG_MUST_CHECK enum tg_rc tg_h2_block_message(struct tg_h2_block *block, const struct tg_message *message);
+
+/*
+ * Appends the fields of a request as tg_h1_write_request would: those that go on, and the ones that tell who it has
+ * come from. They last as long as the arena of the message.
+ */
+TG_MUST_CHECK enum tg_rc tg_h2_block_request(struct tg_h2_block *block, const struct tg_message *message,
+                                             const struct tg_h1_forward *forward);
 
 /* Puts a pseudo-header field before the first of `*count` fields at `*first`, which are a block's. */
 void tg_h2_block_pseudo(nghttp2_nv **first, size_t *count, struct tg_slice name, struct tg_slice value);

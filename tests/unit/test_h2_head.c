@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "h2_peer.h"
+#include "http/h1_write.h"
 
 /* What nghttp2 would find as well must be found without it, too. */
 
@@ -155,6 +156,51 @@ memory_that_is_short_is_told(void **state)
     assert_in_range(failed, 10, 500);
 }
 
+/* Upstream gets the same fields over both protocols. */
+static void
+a_request_goes_on_as_it_would_over_http_1(void **state)
+{
+    static const char lines[] =
+        GET "accept: */*\nx-forwarded-for: 6.6.6.6\nforwarded: for=6.6.6.6\nvia: 1.1 x\nte: trailers\n"
+            "x-real-ip: 6.6.6.6\ncookie: a=b\ncontent-length: 0\nx-forwarded-proto: gopher\n";
+    (void)state;
+    for (unsigned trust = TG_TRUST_NONE; trust <= TG_TRUST_FORWARDED; trust++) {
+        const struct tg_h1_forward forward = {.authority = TG_SLICE("a.example"),
+                                              .peer_ip = TG_SLICE("10.0.0.1"),
+                                              .client_ip = TG_SLICE("192.0.2.1"),
+                                              .proto = TG_SLICE("https"),
+                                              .forwarded_host = TG_SLICE("a.example"),
+                                              .port = 443,
+                                              .trust = (enum tg_trust)trust};
+        const struct tg_h1_frame frame = {0};
+        const struct tg_h1_fault *fault = NULL;
+        struct tg_h2_block fields;
+        struct tg_message again;
+        struct tg_slice text;
+        start(TG_H2_REQUEST);
+        assert_int_equal(read_lines(lines, true), TG_OK);
+        assert_int_equal(tg_h1_write_request(&message, TG_SLICE("/"), TG_SLICE(""), false, &forward, &frame, &text),
+                         TG_OK);
+        tg_message_init(&again, &arena);
+        assert_int_equal(tg_h1_parse_request(&again, text.p, text.n, &fault), TG_OK);
+        tg_h2_block_init(&fields, &arena);
+        assert_int_equal(tg_h2_block_request(&fields, &message, &forward), TG_OK);
+        assert_int_equal(fields.count, again.count - 1); /* Host */
+        for (unsigned i = 0; i < fields.count; i++) {
+            const struct tg_field *field = &again.fields[i + 1];
+            assert_int_equal(fields.fields[i].namelen, field->name_len);
+            assert_memory_equal(fields.fields[i].name, field->name, field->name_len);
+            assert_int_equal(fields.fields[i].valuelen, field->value_len);
+            assert_memory_equal(fields.fields[i].value, field->value, field->value_len);
+        }
+        unsigned next = 0;
+        const struct tg_field *via = tg_message_find(&again, "via", 3, &next);
+        const struct tg_field *ours = tg_message_find(&again, "via", 3, &next);
+        assert_memory_equal((ours == NULL ? via : ours)->value, "2.0 tidegate", 12);
+        tg_arena_fini(&arena);
+    }
+}
+
 int
 main(void)
 {
@@ -165,6 +211,7 @@ main(void)
         cmocka_unit_test(what_is_over_a_limit_is_counted_on_and_then_given_up),
         cmocka_unit_test(fields_of_static_bytes_are_not_copied),
         cmocka_unit_test(memory_that_is_short_is_told),
+        cmocka_unit_test(a_request_goes_on_as_it_would_over_http_1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

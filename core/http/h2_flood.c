@@ -5,6 +5,12 @@ enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, PUSH_PROMISE = 5, PING = 6, WINDOW
 enum { END_STREAM = 1, PADDED = 8 };
 enum { HEADER = 9 };
 
+/*
+ * WINDOW_UPDATE and PING frames that come with each message: clients of gRPC send two or three. What they do not need
+ * they may not save up, so that the budget does not grow with the streams that were ever opened.
+ */
+enum { HEAD_CREDIT = 4, HEAD_CREDIT_MAX = 400 };
+
 /* Bytes of data for which a receiver may send one WINDOW_UPDATE: the eager ones send one for every 4 KiB they read. */
 enum { BYTES_FOR_CREDIT = 2048 };
 
@@ -66,6 +72,11 @@ judge(struct tg_h2_flood *flood, uint64_t now_ms)
         return useful ? TG_LIMIT_NONE : tg_h2_flood_control(flood, now_ms);
     }
     case HEADERS:
+        if (flood->credit < HEAD_CREDIT_MAX) {
+            flood->credit += HEAD_CREDIT;
+        }
+        flood->blocks = 0;
+        return TG_LIMIT_NONE;
     case PUSH_PROMISE:
         flood->blocks = 0;
         return TG_LIMIT_NONE;

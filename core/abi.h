@@ -144,6 +144,44 @@ struct tg_abi_call {
     struct tg_slice body;
 };
 
+/* What a value of a reply of Redis is. */
+enum tg_abi_redis_type {
+    TG_REDIS_NIL = 0,
+    TG_REDIS_NUMBER = 1,
+    TG_REDIS_STRING = 2,
+    TG_REDIS_STATUS = 3,
+    TG_REDIS_ERROR = 4,
+    TG_REDIS_LIST = 5
+};
+
+/* The values of a reply stand in pre-order: a list is followed by its elements. An integer that a double does not hold
+ * exactly is a string. */
+struct tg_abi_redis_value {
+    uint32_t type; /* enum tg_abi_redis_type */
+    uint32_t size; /* elements of a list, bytes of a text */
+    double number; /* a number's; of a text: where in tg_abi_redis_command.bytes it begins */
+};
+
+/* One command to Redis made by Lua. Owned by the coroutine that sent it; freed with it at the latest. */
+struct tg_abi_redis_command {
+    int32_t state; /* as tg_abi_call.state: it runs, is done, or has failed */
+    uint32_t count;
+    const struct tg_abi_redis_value *values; /* of the reply */
+    const char *bytes;
+};
+
+/* How a Redis is spoken to. Times in milliseconds. */
+struct tg_abi_redis_settings {
+    struct tg_slice name; /* what the servers show this client as */
+    struct tg_slice username;
+    struct tg_slice password; /* empty: none */
+    uint32_t db;
+    uint32_t connections; /* to each server */
+    uint32_t timeout;     /* one that is over counts as a failure of its server */
+    uint32_t connect_timeout;
+    uint32_t cluster; /* keys have slots */
+};
+
 /* A field of a message: set replaces all of its name, add appends. `side` is enum tg_abi_side. */
 TG_ABI int tg_abi_field_get(struct tg_abi_exchange *x, int side, const char *name, size_t name_len);
 TG_ABI int tg_abi_field_nth(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, uint32_t nth);
@@ -262,6 +300,42 @@ TG_ABI int tg_abi_call_field(struct tg_abi_call *call, uint32_t index, struct tg
 /* The value of the first field of that name: vm.out. -TG_ENONE. */
 TG_ABI int tg_abi_call_find(struct tg_abi_call *call, const char *name, size_t n);
 TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
+
+/*
+ * Redis. open: the index of the client with this `key`, which is all of its settings as a text, so that a generation
+ * that changes none of them goes on with the connections of the one before; it lives as long as a generation that has
+ * opened it. node: the index of a server of it, new or known; a host that begins with a slash is a socket's path. Slots
+ * lead to servers; without a cluster slot 0 does. settle: servers that no slot leads to are let go, when nothing is
+ * under way there.
+ */
+TG_ABI int tg_abi_redis_open(const char *key, size_t key_len, const struct tg_abi_redis_settings *settings);
+TG_ABI int tg_abi_redis_node(uint32_t redis, const char *host, size_t host_len, uint32_t port);
+TG_ABI int tg_abi_redis_assign(uint32_t redis, uint32_t first, uint32_t last, uint32_t node);
+TG_ABI void tg_abi_redis_settle(uint32_t redis);
+/* The slot of a key, and where it leads to: a node, or -TG_ENONE. The name of a node, and why it last failed: vm.out.
+ */
+TG_ABI int tg_abi_redis_slot(const char *key, size_t key_len);
+TG_ABI int tg_abi_redis_node_of(uint32_t redis, uint32_t slot);
+TG_ABI int tg_abi_redis_node_name(uint32_t redis, uint32_t node);
+TG_ABI int tg_abi_redis_why(uint32_t redis, uint32_t node);
+/*
+ * Sends a command; the words are copied. `node`: where to, or -1: where the slot of the word `key` leads to (0: any).
+ * `after`: on the same connection as that command, so behind it; `joined`: right behind, and when it cannot be, that
+ * connection is closed: a half of two is none. NULL: vm.number is why: -TG_ENONE
+ * no server is known, -TG_EOPEN it has failed too often, -TG_EBUSY too much is under way, -TG_ELIMIT it is too large,
+ * -TG_ECONNECT, -TG_ENOMEM, -TG_EINVAL there is no coroutine. vm.type is the node in each case but the first.
+ */
+TG_ABI struct tg_abi_redis_command *tg_abi_redis_send(uint32_t redis, int node, uint32_t count,
+                                                      const char *const *words, const size_t *lengths, uint32_t key,
+                                                      uint32_t timeout, struct tg_abi_redis_command *after, int joined);
+TG_ABI void tg_abi_redis_free(struct tg_abi_redis_command *command);
+/*
+ * A connection of its own that subscribes, and what comes on it. next: 0, and the message is the command's values; 1:
+ * the coroutine must wait; otherwise the connection is lost.
+ */
+TG_ABI struct tg_abi_redis_command *tg_abi_redis_subscribe(uint32_t redis, int node, uint32_t count,
+                                                           const char *const *words, const size_t *lengths);
+TG_ABI int tg_abi_redis_next(struct tg_abi_redis_command *command);
 
 /*
  * Maps from bytes to a number above 0, made in set-up, freed by whoever made them. find_field looks up the value of a

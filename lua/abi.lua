@@ -27,10 +27,12 @@ local abi = {
   TASK_CHILD = C.TG_TASK_CHILD, TASK_BACKGROUND = C.TG_TASK_BACKGROUND, TASK_SERVICE = C.TG_TASK_SERVICE,
   VERDICT_NONE = C.TG_VERDICT_NONE, VERDICT_PROXY = C.TG_VERDICT_PROXY, VERDICT_RESPOND = C.TG_VERDICT_RESPOND,
   WANT_RESPONSE = C.TG_WANT_RESPONSE, WANT_LOG = C.TG_WANT_LOG,
+  REDIS_NIL = C.TG_REDIS_NIL, REDIS_NUMBER = C.TG_REDIS_NUMBER, REDIS_STRING = C.TG_REDIS_STRING, REDIS_STATUS = C.TG_REDIS_STATUS,
+  REDIS_ERROR = C.TG_REDIS_ERROR, REDIS_LIST = C.TG_REDIS_LIST,
   REQUEST = C.TG_SIDE_REQUEST, RESPONSE = C.TG_SIDE_RESPONSE, ORIGINAL = C.TG_SIDE_ORIGINAL,
 
   -- enum tg_rc
-  AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, EBUSY = -14, EDENIED = -16,
+  AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, ETIMEOUT = -8, EBUSY = -14, EDENIED = -16,
 }
 
 --- The string that the last call of the core has put out.
@@ -135,10 +137,39 @@ function abi.key_make(kind, bits, numbers)
   return owned_key(C.tg_abi_key_make(kind, bits, parts))
 end
 
+-- Words of a command to Redis: what C reads, and what keeps them from the collector until it has.
+local words_max = 64
+local redis = { words = ffi.new("const char *[?]", words_max), lengths = ffi.new("size_t[?]", words_max), held = {} }
+abi.redis = redis
+
+--- Makes room for `count` words in abi.redis.
+function abi.redis_room(count)
+  if count <= words_max then return end
+  while words_max < count do words_max = words_max * 2 end
+  redis.words, redis.lengths, redis.held = ffi.new("const char *[?]", words_max), ffi.new("size_t[?]", words_max), {}
+end
+
+local settings = ffi.new "struct tg_abi_redis_settings"
+
+local function slice_of(to, text)
+  to.p, to.n = text, #text
+end
+
+--- redis_open(key, conf) -> index | negative enum tg_rc. conf: name, username, password: strings; db, connections, timeout,
+-- connect_timeout: numbers, times in milliseconds; cluster.
+function abi.redis_open(key, conf)
+  slice_of(settings.name, conf.name)
+  slice_of(settings.username, conf.username)
+  slice_of(settings.password, conf.password)
+  settings.db, settings.connections, settings.timeout = conf.db, conf.connections, conf.timeout
+  settings.connect_timeout, settings.cluster = conf.connect_timeout, conf.cluster and 1 or 0
+  return C.tg_abi_redis_open(key, #key, settings)
+end
+
 local codes = {
   [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
   [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",
-  [-14] = "busy", [-15] = "stale", [-16] = "denied",
+  [-14] = "busy", [-15] = "stale", [-16] = "denied", [-17] = "open",
 }
 
 --- The lasting name of an enum tg_rc; `code` of errors.

@@ -47,6 +47,8 @@ tg_rc_name(enum tg_rc rc)
         return "stale";
     case TG_EDENIED:
         return "denied";
+    case TG_EOPEN:
+        return "open";
     }
     return "unknown";
 }

@@ -32,7 +32,8 @@ enum tg_rc {
     TG_EBUSY = -14,
     TG_ESTALE = -15,  /* the exchange has ended */
     TG_EDENIED = -16, /* it is not allowed to go there */
-    TG_ETLS = -17     /* no TLS connection came about, or its certificate was refused */
+    TG_ETLS = -17,    /* no TLS connection came about, or its certificate was refused */
+    TG_EOPEN = -18    /* it has failed so often that it is not tried for a while */
 };
 
 /* Text of an error, for a person. Empty until set. */

@@ -138,6 +138,11 @@ free_waits(struct tg_coroutine *co)
         tg_call_free(co->calls);
         co->calls = next;
     }
+    while (co->commands != NULL) {
+        struct tg_redis_command *next = co->commands->sibling;
+        tg_redis_let_go(co->commands);
+        co->commands = next;
+    }
     if (co->timer_set) {
         (void)event_del(&co->timer);
     }

@@ -32,6 +32,7 @@ struct tg_vm {
     bool has_stop;   /* and yet to be done, for it was current once; */
     bool shutdown;   /* its end is the worker's, too */
     uint8_t closing; /* steps done */
+    uint64_t redis;  /* bits of the clients of host->redis that it holds */
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
     struct tg_task collect_task;
@@ -45,6 +46,7 @@ struct tg_coroutine {
     struct tg_coroutine *next_ready;
     struct tg_call *calls;
     struct tg_job *job; /* what it waits for in another thread, or has not asked the result of */
+    struct tg_redis_command *commands;
     struct event timer;
     int ref;        /* in the registry: keeps the thread */
     uint32_t index; /* in host->coroutines */

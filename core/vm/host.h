@@ -1,19 +1,21 @@
 /*
  * host.h - what a worker lends to the Lua states in it, and what the functions of the border find.
  *
- * Owns: the dictionaries and sinks that were opened, by index. Used by: the rooms of vm/ and process/worker.c.
- * The functions of abi.h take no context, so there is one host a process, set by its owner in process/.
+ * Owns: the dictionaries, sinks and Redis clients that were opened, by index. Used by: the rooms of vm/ and
+ * process/worker.c. The functions of abi.h take no context, so there is one host a process, set by its owner in
+ * process/.
  */
 #ifndef TG_VM_HOST_H
 #define TG_VM_HOST_H
 
 #include "base/sink.h"
+#include "net/redis.h"
 #include "net/threads.h"
 #include "proxy/exchange.h"
 #include "zone/dict.h"
 #include "zone/scoreboard.h"
 
-enum { TG_HOST_DICTS = 256, TG_HOST_SINKS = 64, TG_HOST_STRIP = 256, TG_COROUTINES_MAX = 65536 };
+enum { TG_HOST_DICTS = 256, TG_HOST_SINKS = 64, TG_HOST_STRIP = 256, TG_COROUTINES_MAX = 65536, TG_HOST_REDIS = 64 };
 
 struct tg_vm;
 struct tg_coroutine;
@@ -21,6 +23,14 @@ struct tg_coroutine;
 struct tg_host_dict {
     char name[64];
     struct tg_dict *dict;
+};
+
+/* One Redis, for all generations that have the same settings of it. */
+struct tg_host_redis {
+    struct tg_redis *client; /* NULL: the place is free */
+    char *key;
+    size_t key_len;
+    unsigned refs; /* generations */
 };
 
 struct tg_host {
@@ -33,6 +43,7 @@ struct tg_host {
     struct tg_vm *building; /* whose set-up runs */
     struct tg_host_dict dicts[TG_HOST_DICTS];
     unsigned dict_count;
+    struct tg_host_redis redis[TG_HOST_REDIS];
     struct tg_sink *sinks[TG_HOST_SINKS];
     unsigned sink_count;
     struct tg_coroutine **coroutines; /* by index; NULL: free */
@@ -51,5 +62,13 @@ extern struct tg_host *tg_host;
 
 /* Opens a dictionary by its descriptor under `name`; one that is there under it is kept. TG_ELIMIT, TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_host_add_dict(struct tg_host *host, const char *name, int fd);
+/*
+ * The index of the client with this key, made when there is none; `held` are the bits of those that a generation holds,
+ * which it then is one of. TG_ELIMIT, TG_ENOMEM.
+ */
+int tg_host_hold_redis(struct tg_host *host, uint64_t *held, struct tg_slice key,
+                       const struct tg_abi_redis_settings *settings, tg_redis_command_cb done);
+/* The generation is gone. */
+void tg_host_release_redis(struct tg_host *host, uint64_t *held);
 
 #endif

@@ -31,6 +31,7 @@ on_close_task(struct tg_task *task)
     }
     tg_heap_release(&vm->heap, vm->L);
     lua_close(vm->L);
+    tg_host_release_redis(vm->host, &vm->redis);
     if (vm->host->score != NULL) {
         vm->host->score->generations--;
     }
@@ -175,6 +176,7 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
     if (!ok) {
         tg_heap_release(&vm->heap, vm->L);
         lua_close(vm->L);
+        tg_host_release_redis(host, &vm->redis);
         tg_mem_free(vm);
         return NULL;
     }

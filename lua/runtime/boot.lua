@@ -9,6 +9,7 @@ local listen_tls = require "runtime.listen_tls"
 local config = require "runtime.config"
 local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
+local redis = require "runtime.redis"
 local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
@@ -49,7 +50,7 @@ end
 -- Loads the plugin of each use once, checks its configuration and runs its set-up.
 local function prepare_uses(cfg, source, report)
   local loaded, names = {}, {
-    upstream = names_of(cfg.upstream), dict = names_of(cfg.dict),
+    upstream = names_of(cfg.upstream), dict = names_of(cfg.dict), redis = names_of(cfg.redis),
   }
   local uses = all_uses(cfg)
   for _, use in ipairs(uses) do
@@ -88,6 +89,7 @@ local function build(source, entry, report)
   if not cfg or report:count() > 0 then return nil end
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
+  redis.define(cfg.redis_list)
   consumers.define(cfg.consumers)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end

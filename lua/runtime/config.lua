@@ -3,6 +3,7 @@ local abi = require "abi"
 local address = require "runtime.address"
 local budget = require "runtime.budget"
 local listen_tls = require "runtime.listen_tls"
+local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
@@ -34,6 +35,7 @@ local specs = {
     tls = t.optional(t.any { raw = true }), http2 = t.boolean(true), http2_streams = t.integer { default = 100, min = 1, max = 10000 },
     http2_resets = t.integer { default = 100, min = 1, max = 1e6 }, http2_controls = t.integer { default = 200, min = 10, max = 1e6 },
   },
+  redis = redis_config.spec,
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = {
     targets = t.list(
@@ -77,9 +79,9 @@ local specs = {
 local Collector = {}
 Collector.__index = Collector
 
-local named = { dict = true, upstream = true, consumer = true, route = true }
-local words = { "listen", "dict", "upstream", "consumer", "route", "use", "defaults", "limits", "resolver", "http", "log" }
-local later = { redis = true, admin = true, metrics = true, tracing = true }
+local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
+local words = { "listen", "dict", "redis", "upstream", "consumer", "route", "use", "defaults", "limits", "resolver", "http", "log" }
+local later = { admin = true, metrics = true, tracing = true }
 local MAX_FILES = 10000
 
 local function is_name(name)
@@ -488,6 +490,8 @@ function readers.dict(cfg, item, report)
   cfg.dict[item.name] = read_record("dict", item, report)
 end
 
+function readers.redis(cfg, item, report) redis_config.read(cfg, item, read_record("redis", item, report), report) end
+
 function readers.upstream(cfg, item, report)
   local up = read_record("upstream", item, report)
   if not up then return end
@@ -654,7 +658,7 @@ function readers.route(cfg, item, report)
 end
 
 -- The order in which words are judged: what others refer to comes first.
-local order = { "log", "limits", "resolver", "http", "defaults", "listen", "dict", "upstream", "consumer", "use", "route" }
+local order = { "log", "limits", "resolver", "http", "defaults", "listen", "dict", "redis", "upstream", "consumer", "use", "route" }
 
 local function refuse_duplicates(items, word, report)
   local first = {}
@@ -677,7 +681,7 @@ function config.load(entry, source, report)
   collector.closed = true
   report_open(collector)
   local cfg = {
-    listen = {}, dict = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
+    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },
     limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },
   }

@@ -11,6 +11,7 @@ local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
 local log = require "tidegate.log"
+local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
@@ -461,7 +462,10 @@ end
 
 -- The core's own tasks: 0 the generation is current, 1 it is drained, 2 so is the worker.
 local function on_task(id)
-  if id == 0 then return run_hooks "start" end
+  if id == 0 then
+    redis.start()
+    return run_hooks "start"
+  end
   if id == 1 or id == 2 then
     run_hooks("stop", id == 1 and "reload" or "shutdown")
     return batch.flush_all()

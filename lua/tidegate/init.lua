@@ -31,6 +31,7 @@ local tg = {
   crypto = require "tidegate.crypto",
   json = json,
   re = require "tidegate.re",
+  redis = require("tidegate.redis").open,
   xml = require "tidegate.xml",
   null = json.null,
   log = require "tidegate.log",

@@ -259,7 +259,7 @@ describe("config in JSON", function()
   it("refuses names that could end a line, and what is no object of names", function()
     local _, found = json(whole { route = { ["x\nfile /etc/passwd"] = { path = "/*", to = "u" } } })
     expect(found):matches 'found     "x\\nfile /etc/passwd"'
-    for _, word in ipairs { "dict", "upstream", "consumer", "route" } do
+    for _, word in ipairs { "dict", "redis", "upstream", "consumer", "route" } do
       local cfg
       cfg, found = json(whole { [word] = 5 })
       expect(cfg):is_nil()
@@ -271,7 +271,7 @@ describe("config in JSON", function()
   it("refuses another api, unknown words and words of later versions", function()
     expect(select(2, json(whole { api = 2 }))):matches "api"
     expect(select(2, json(whole { rout = {} }))):matches 'did you mean "route"?'
-    expect(select(2, json(whole { redis = {} }))):matches "not available in this version"
+    expect(select(2, json(whole { tracing = {} }))):matches "not available in this version"
   end)
 
   it("takes what it includes first, so that the order of policies is always the same", function()

@@ -170,6 +170,12 @@ struct tg_abi_redis_command {
     const char *bytes;
 };
 
+/* Bits of how a command is sent. */
+enum tg_abi_redis_flag {
+    TG_REDIS_JOINED = 1, /* right behind `after`; when it cannot be, that connection is closed: a half of two is none */
+    TG_REDIS_ALONE = 2   /* on a connection that is made for it and ends with it: it blocks */
+};
+
 /* How a Redis is spoken to. Times in milliseconds. */
 struct tg_abi_redis_settings {
     struct tg_slice name; /* what the servers show this client as */
@@ -320,14 +326,15 @@ TG_ABI int tg_abi_redis_node_name(uint32_t redis, uint32_t node);
 TG_ABI int tg_abi_redis_why(uint32_t redis, uint32_t node);
 /*
  * Sends a command; the words are copied. `node`: where to, or -1: where the slot of the word `key` leads to (0: any).
- * `after`: on the same connection as that command, so behind it; `joined`: right behind, and when it cannot be, that
- * connection is closed: a half of two is none. NULL: vm.number is why: -TG_ENONE
- * no server is known, -TG_EOPEN it has failed too often, -TG_EBUSY too much is under way, -TG_ELIMIT it is too large,
- * -TG_ECONNECT, -TG_ENOMEM, -TG_EINVAL there is no coroutine. vm.type is the node in each case but the first.
+ * `after`: on the same connection as that command, so behind it. `flags` are bits of enum tg_abi_redis_flag. NULL:
+ * vm.number is why: -TG_ENONE no server is known, -TG_EOPEN it has failed too often, -TG_EBUSY too much is under way,
+ * -TG_ELIMIT it is too large, -TG_ECONNECT, -TG_ENOMEM, -TG_EINVAL there is no coroutine. vm.type is the node in each
+ * case but the first.
  */
 TG_ABI struct tg_abi_redis_command *tg_abi_redis_send(uint32_t redis, int node, uint32_t count,
                                                       const char *const *words, const size_t *lengths, uint32_t key,
-                                                      uint32_t timeout, struct tg_abi_redis_command *after, int joined);
+                                                      uint32_t timeout, struct tg_abi_redis_command *after,
+                                                      uint32_t flags);
 TG_ABI void tg_abi_redis_free(struct tg_abi_redis_command *command);
 /*
  * A connection of its own that subscribes, and what comes on it. next: 0, and the message is the command's values; 1:

@@ -17,8 +17,8 @@ struct node {
     struct tg_redis *redis;
     struct tg_redis_link *links;
     unsigned index;
-    unsigned assigned; /* slots */
-    unsigned subscribers;
+    unsigned assigned;        /* slots */
+    unsigned own;             /* connections that belong to a command or a subscription */
     unsigned failures;        /* in a row */
     unsigned rounds;          /* how often the breaker has been opened in a row */
     bool open;                /* the breaker: nothing goes there but a probe */
@@ -152,8 +152,9 @@ static void
 on_closed(struct tg_redis_link *link, enum tg_rc rc, const char *why)
 {
     struct node *node = node_of(link);
+    const bool known = node->open && link != &node->links[0]; /* by then only the probe tells something new */
     /* A server may close a connection on which nothing is under way, or that of a subscriber that is too slow. */
-    if (rc != TG_ERESET || link->owed) {
+    if (!known && (rc != TG_ERESET || link->owed)) {
         count_failure(node, rc, why);
     }
 }
@@ -181,17 +182,19 @@ on_answered(struct tg_redis_link *link, struct tg_redis_command *command)
 
 static const struct tg_redis_link_hooks hooks = {on_opened, on_closed, on_answered};
 
-/* Only what the configured time is too short for says something of the server. */
+/* Only what the configured time is too short for says something of the server, or that nothing at all is heard. */
 static void
 on_late(struct tg_redis_command *command)
 {
     struct tg_redis_link *link = command->link;
     struct node *node = node_of(link);
-    if (command->timeout >= node->redis->settings.timeout) {
-        count_failure(node, TG_ETIMEOUT, "no answer in time");
-    }
-    if (tg_redis_link_is_silent(link, SILENT_FOR)) {
+    const bool silent = tg_redis_link_is_silent(link, SILENT_FOR);
+    const bool counts = silent || command->timeout >= node->redis->settings.timeout;
+    if (silent) {
         tg_redis_link_close(link, TG_ETIMEOUT);
+    }
+    if (counts) {
+        count_failure(node, TG_ETIMEOUT, "no answer in time");
     }
 }
 
@@ -315,7 +318,7 @@ tg_redis_settle(struct tg_redis *redis)
         for (unsigned k = 0; node != NULL && k < redis->settings.connections; k++) {
             pending += node->links[k].pending;
         }
-        if (node != NULL && node->assigned == 0 && node->subscribers == 0 && (pending == 0 || node->open)) {
+        if (node != NULL && node->assigned == 0 && node->own == 0 && (pending == 0 || node->open)) {
             node_free(redis->nodes[i]);
             redis->nodes[i] = NULL;
         }
@@ -405,45 +408,80 @@ choose_link(struct node *node)
     return best;
 }
 
-struct tg_redis_command *
-tg_redis_send(struct tg_redis *redis, const struct tg_redis_request *request, enum tg_rc *rc, unsigned *index)
+/* A connection that the command alone has, and that ends with it. */
+static enum tg_rc
+give_own_link(struct node *node, struct tg_redis_command *command)
 {
-    struct tg_redis_link *link = NULL;
-    *rc = TG_ECONNECT;
-    *index = 0;
-    if (request->after != NULL) {
-        link = request->after->link;
-    } else {
-        struct node *node = choose_node(redis, request);
-        if (node == NULL) {
-            *rc = TG_ENONE;
-            return NULL;
-        }
-        *index = node->index;
-        if (node->open) {
-            *rc = TG_EOPEN;
-            return NULL;
-        }
-        link = choose_link(node);
+    if (node->own == TG_REDIS_OWN) {
+        return TG_EBUSY;
     }
-    if (link == NULL) {
-        return NULL;
+    command->own = tg_mem_new(struct tg_redis_link);
+    if (command->own == NULL) {
+        return TG_ENOMEM;
     }
-    *index = node_of(link)->index;
-    struct tg_redis_command *command = tg_redis_command_new(&redis->commands, request->owner, request->timeout);
+    node->own++;
+    tg_redis_link_init(command->own, &node->server);
+    tg_redis_link_open(command->own);
+    return TG_OK;
+}
+
+/* On `link`, or, when that is NULL, on one of its own. */
+static struct tg_redis_command *
+send_on(struct tg_redis_link *link, struct node *node, const struct tg_redis_request *request, enum tg_rc *rc)
+{
+    const bool joined = (request->flags & TG_REDIS_JOINED) != 0;
+    struct tg_redis_command *command = tg_redis_command_new(&node->redis->commands, request->owner, request->timeout);
     if (command == NULL) {
         *rc = TG_ENOMEM;
         return NULL;
     }
-    *rc = tg_redis_link_send(link, command, request->count, request->words, request->lengths, request->joined);
-    if (*rc != TG_OK) {
-        tg_redis_command_disown(command);
-        if (request->joined) {
-            tg_redis_link_close(link, *rc); /* half a transaction is on it, and must not take in what others send */
+    *rc = link == NULL ? give_own_link(node, command) : TG_OK;
+    if (*rc == TG_OK) {
+        link = link == NULL ? command->own : link;
+        *rc = tg_redis_link_send(link, command, request->count, request->words, request->lengths, joined);
+    }
+    if (*rc == TG_OK) {
+        return command;
+    }
+    tg_redis_let_go(command);
+    if (joined) {
+        tg_redis_link_close(link, *rc); /* half a transaction is on it, and must not take in what others send */
+    }
+    return NULL;
+}
+
+struct tg_redis_command *
+tg_redis_send(struct tg_redis *redis, const struct tg_redis_request *request, enum tg_rc *rc, unsigned *index)
+{
+    *index = 0;
+    if (request->after != NULL) {
+        struct tg_redis_link *link = request->after->link;
+        if (link == NULL) {
+            *rc = TG_ECONNECT;
+            return NULL;
         }
+        *index = node_of(link)->index;
+        return send_on(link, node_of(link), request, rc);
+    }
+    struct node *node = choose_node(redis, request);
+    if (node == NULL) {
+        *rc = TG_ENONE;
         return NULL;
     }
-    return command;
+    *index = node->index;
+    if (node->open) {
+        *rc = TG_EOPEN;
+        return NULL;
+    }
+    struct tg_redis_link *link = NULL;
+    if ((request->flags & TG_REDIS_ALONE) == 0) {
+        link = choose_link(node);
+        if (link == NULL) {
+            *rc = TG_ECONNECT;
+            return NULL;
+        }
+    }
+    return send_on(link, node, request, rc);
 }
 
 struct tg_redis_command *
@@ -454,17 +492,14 @@ tg_redis_subscribe(struct tg_redis *redis, const struct tg_redis_request *reques
     if (*rc != TG_ENOMEM) {
         return NULL;
     }
-    struct tg_redis_link *link = tg_mem_new(struct tg_redis_link);
-    struct tg_redis_command *command = link == NULL ? NULL : tg_redis_command_new(&redis->commands, request->owner, 0);
+    struct tg_redis_command *command = tg_redis_command_new(&redis->commands, request->owner, 0);
     if (command == NULL) {
-        tg_mem_free(link);
         return NULL;
     }
-    tg_redis_link_init(link, &node->server);
-    tg_redis_link_open(link);
-    command->own = link;
-    node->subscribers++;
-    *rc = tg_redis_link_subscribe(link, command, request->count, request->words, request->lengths);
+    *rc = give_own_link(node, command);
+    if (*rc == TG_OK) {
+        *rc = tg_redis_link_subscribe(command->own, command, request->count, request->words, request->lengths);
+    }
     if (*rc != TG_OK) {
         tg_redis_let_go(command);
         return NULL;
@@ -478,7 +513,7 @@ tg_redis_let_go(struct tg_redis_command *command)
     struct tg_redis_link *link = command->own;
     if (link != NULL) {
         command->own = NULL;
-        node_of(link)->subscribers--;
+        node_of(link)->own--;
         tg_redis_link_close(link, TG_ECANCELLED);
         tg_mem_free(link);
     }

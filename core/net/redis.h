@@ -14,6 +14,7 @@
 enum {
     TG_REDIS_NODES = 512,
     TG_REDIS_CONNECTIONS = 16, /* to one server */
+    TG_REDIS_OWN = 256,        /* connections to one server that belong to a command or a subscription */
     TG_REDIS_FAILURES = 5,
     TG_REDIS_OPEN_MIN = 1000, /* milliseconds */
     TG_REDIS_OPEN_MAX = 10000
@@ -29,7 +30,7 @@ struct tg_redis_request {
     const char *const *words;
     const size_t *lengths;
     struct tg_redis_command *after; /* on the same connection, behind it; NULL: anywhere */
-    bool joined;                    /* right behind it */
+    unsigned flags;                 /* bits of enum tg_abi_redis_flag */
     void *owner;
 };
 
@@ -55,8 +56,7 @@ struct tg_slice tg_redis_node_why(const struct tg_redis *redis, unsigned node);
 
 /*
  * Sends; copies the words. NULL: *rc is TG_ENONE no server is known, TG_EOPEN its breaker is open, TG_ECONNECT it is
- * not tried again yet, TG_EBUSY, TG_ELIMIT, TG_ENOMEM. *node is the server, if one was found. When one that is joined
- * to another cannot be sent, their connection is closed.
+ * not tried again yet, TG_EBUSY, TG_ELIMIT, TG_ENOMEM. *node is the server, if one was found.
  */
 struct tg_redis_command *tg_redis_send(struct tg_redis *redis, const struct tg_redis_request *request, enum tg_rc *rc,
                                        unsigned *node);

@@ -90,7 +90,7 @@ own(struct tg_redis_command *command, enum tg_rc rc)
 
 struct tg_abi_redis_command *
 tg_abi_redis_send(uint32_t redis, int node, uint32_t count, const char *const *words, const size_t *lengths,
-                  uint32_t key, uint32_t timeout, struct tg_abi_redis_command *after, int joined)
+                  uint32_t key, uint32_t timeout, struct tg_abi_redis_command *after, uint32_t flags)
 {
     const struct tg_redis_request request = {.node = node,
                                              .key = key,
@@ -99,7 +99,7 @@ tg_abi_redis_send(uint32_t redis, int node, uint32_t count, const char *const *w
                                              .words = words,
                                              .lengths = lengths,
                                              .after = (struct tg_redis_command *)after,
-                                             .joined = joined != 0,
+                                             .flags = flags,
                                              .owner = tg_host->running};
     enum tg_rc rc = TG_EINVAL;
     unsigned index = 0;

@@ -9,7 +9,7 @@ local task = require "tidegate.task"
 
 local C, vm, room = abi.C, abi.vm, abi.redis
 local misuse, select, type = failure.misuse, select, type
-local RUNS, ERROR = abi.CALL_RUNS, abi.REDIS_ERROR
+local RUNS, ERROR, JOINED, ALONE = abi.CALL_RUNS, abi.REDIS_ERROR, abi.REDIS_JOINED, abi.REDIS_ALONE
 local REDIRECTS, PAUSE = 5, 0.005 -- MOVED, ASK and TRYAGAIN of one command; seconds, times how often
 local PIPED, TRANSACTION_MAX = 1000, 1000 -- commands of a pipeline on their way at once; of a transaction
 local TRANSACTION_SIZE, WORD_EXTRA = 15 * 2 ^ 20, 16 -- bytes; of each word beside its text, at most
@@ -62,23 +62,25 @@ local function spec_of(name)
   return spec
 end
 
--- Which of the words of a command is its key; `words` are those behind its name. Raises when they may not go there.
+-- Which of the words of a command is its key, and the seconds that it blocks or false; `words` are those behind its name. Raises when
+-- they may not go there.
 local function find_key(spec, words)
   if spec.checks then
-    local problem, key = known.problem(spec, words)
+    local problem, key, seconds = known.problem(spec, words)
     if problem then misuse(problem) end
-    return key
+    return key, seconds
   end
-  return spec.counted and (words[2] == nil or words[2] == "0") and 0 or spec.key
+  return spec.counted and (words[2] == nil or words[2] == "0") and 0 or spec.key, false
 end
 
--- The same of those that have been put.
+-- The key of those that have been put.
 local function key_of(spec, count)
   if not spec.checks and not spec.counted then return spec.key end
   if not spec.checks then return (count < 3 or room.held[2] == "0") and 0 or spec.key end
   local list = {}
   for i = 1, count - 1 do list[i] = room.held[i] end
-  return find_key(spec, list)
+  local key = find_key(spec, list)
+  return key
 end
 
 -- ---------------------------------------------------------------- one command
@@ -111,18 +113,18 @@ local function failed(self, what, rc, node)
   return failure.new(code, ("redis %s%s: %s: %s"):format(client.name, place, what, why or code), 503)
 end
 
--- after: on the same connection as that command; joined: and nothing in between
-local function send(self, node, count, key, timeout, after, joined)
+-- after: on the same connection as that command
+local function send(self, node, count, key, timeout, after, flags)
   if abi.validating then misuse "no I/O while a configuration is loaded: move this into `start` or a phase" end
-  local command = C.tg_abi_redis_send(self.client.id, node, count, room.words, room.lengths, key, timeout, after, joined and 1 or 0)
+  local command = C.tg_abi_redis_send(self.client.id, node, count, room.words, room.lengths, key, timeout, after, flags or 0)
   if command == nil then return nil, tonumber(vm.number), vm.type end
   return command, nil, vm.type
 end
 
--- The same for words that stand in a table, with their number, spec and key.
-local function send_words(self, words, node, timeout, after, joined)
+-- The same for words that stand in a table, with their number, spec, key and flags.
+local function send_words(self, words, node, timeout, after, flags)
   local count = put_list(words.spec, words, words.n)
-  return send(self, node, count, words.key, timeout, after, joined)
+  return send(self, node, count, words.key, timeout, after, flags or words.flags)
 end
 
 -- For what is done again: how long it still may take, in milliseconds.
@@ -169,7 +171,7 @@ local function send_again(self, words, text, node, till, n)
     return nil
   end
   if vm.monotonic >= till then return nil, abi.ETIMEOUT, node end
-  local command, rc = send_words(self, words, node, left_until(till), asking, asking ~= nil)
+  local command, rc = send_words(self, words, node, left_until(till), asking, asking and JOINED)
   if asking then C.tg_abi_redis_free(asking) end
   if not command then return nil, rc, node end
   return command, node
@@ -256,10 +258,25 @@ local function execute(self, spec, ...)
 end
 
 local function execute_words(self, words)
-  local till = vm.monotonic + self.timeout / 1000
-  local command, rc, node = send_words(self, words, -1, self.timeout)
+  local timeout = self.timeout + (words.blocks or 0)
+  local till = vm.monotonic + timeout / 1000
+  local command, rc, node = send_words(self, words, -1, timeout)
   if command and answers(command) then return take(words.spec, command) end
   return conclude(self, words, till, command, rc, node)
+end
+
+local BLOCKS_MAX = 3600 -- seconds
+
+-- One that may block has a connection of its own, on which nobody waits for it.
+local function execute_slow(self, spec, ...)
+  local words = { spec = spec, n = select("#", ...), ... }
+  local key, seconds = find_key(spec, words)
+  words.key = key
+  if seconds then
+    if seconds > BLOCKS_MAX then misuse(("%s blocks for %d seconds at most"):format(spec.name, BLOCKS_MAX)) end
+    words.flags, words.blocks = ALONE, math.ceil(seconds * 1000)
+  end
+  return execute_words(self, words)
 end
 
 -- ---------------------------------------------------------------- db
@@ -270,7 +287,7 @@ local function method_of(name)
   local spec = spec_of(name)
   return function(self, ...)
     if getmetatable(self) ~= Redis then misuse(("call it with a colon: db:%s(...)"):format(name)) end
-    return execute(self, spec, ...)
+    return (spec.slow and execute_slow or execute)(self, spec, ...)
   end
 end
 
@@ -284,9 +301,11 @@ function Redis.__index(_, name)
 end
 
 --- db:get(key), db:set(key, value) ...: any command as a method -> value | nil (null) | nil, err. Integers are numbers, beyond 2^53
--- texts; null in a list is tg.null; hgetall gives a map. db:call("CMD", ...): the same for names that Lua has no form for.
+-- texts; null in a list is tg.null; hgetall gives a map. What blocks, as db:blpop(key, seconds), has a connection of its own.
+-- db:call("CMD", ...): the same for names that Lua has no form for.
 function methods:call(name, ...)
-  return execute(self, spec_of(name), ...)
+  local spec = spec_of(name)
+  return (spec.slow and execute_slow or execute)(self, spec, ...)
 end
 
 --- db:with { timeout = 0.01 } -> db with another timeout, in seconds
@@ -310,7 +329,9 @@ local function gather(self, spec, ...)
   for i = 1, n do
     if type(words[i]) ~= "string" then words[i] = text_of(words[i], i, spec) end
   end
-  words.key = find_key(spec, words)
+  local key, seconds = find_key(spec, words)
+  if seconds then misuse(spec.name .. " blocks: it does not go into others") end
+  words.key = key
   self[#self + 1] = words
 end
 
@@ -419,7 +440,7 @@ local function send_transaction(self, commands, node, timeout)
   local sent = { first }
   for i = 1, #commands + 1 do
     local command
-    command, rc = send_words(self, commands[i] or EXEC, node, timeout, sent[i], true)
+    command, rc = send_words(self, commands[i] or EXEC, node, timeout, sent[i], JOINED)
     if not command then
       free_from(sent, 1)
       return nil, rc, node

@@ -1,12 +1,13 @@
 """tg.redis against real Redis servers: one, a cluster, and one behind a sentinel; alive, dead, frozen, and changing."""
 import concurrent.futures
 import json
-import re
+import os
+import socket
 import time
 
 import pytest
 from gateway import Gateway, free_port
-from redis_servers import Cluster, Redis, Sentinels, redis_word
+from redis_servers import Redis, redis_word
 
 HEAD = 'api = 1\nlisten { address = "127.0.0.1", port = @PORT@ }\n'
 
@@ -54,20 +55,26 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
+def shared():
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
 def redis():
     with Redis() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def gw(redis):
-    with Gateway(HEAD + redis_word("main", redis) + "".join(route(name, body) for name, body in CASES.items())) as running:
+def gw(shared):
+    with Gateway(HEAD + redis_word("main", shared) + "".join(route(name, body) for name, body in CASES.items())) as running:
         yield running
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_commands_and_their_types(gw, redis, name):
-    redis.cli("flushall")
+def test_commands_and_their_types(gw, shared, name):
+    shared.cli("flushall")
     answer = gw.request("/" + name)
     assert answer.status == 200, gw.log()[-3000:]
     assert json.loads(answer.text) == EXPECTED[name]
@@ -75,3 +82,199 @@ def test_commands_and_their_types(gw, redis, name):
 
 def test_an_uncaught_refusal_is_an_error_of_ours(gw):
     assert gw.request("/uncaught").status == 500 and "WRONGTYPE" in gw.log()
+
+
+def many(gw, path, n):
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        return list(pool.map(lambda _: gw.request(path), range(n)))
+
+
+def timed(gw, path):
+    began = time.monotonic()
+    answer = gw.request(path)
+    return time.monotonic() - began, answer.status, answer.text.decode()
+
+
+def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it does not come to be"
+        time.sleep(0.02)
+    return found
+
+
+ERR = 'if err then return tg.respond(err.status, { code = err.code, message = tostring(err) }) end'
+GET = route("get", f'local v, err = db:get "k" {ERR} return tg.respond(200, v or "nil")')
+FAILS = "has failed 5 times"
+
+
+def test_commands_of_many_requests_share_few_connections(redis):
+    body = "local list = {} for i = 1, 20 do list[i] = assert(db:incr 'shared') end return tg.respond(200, tostring(#list))"
+    with Gateway(HEAD + redis_word("main", redis, "connections = 2, timeout = '5s'") + route("count", body)) as gw:
+        assert {answer.status for answer in many(gw, "/count", 40)} == {200}
+        assert redis.cli("get", "shared") == "800"
+        assert 1 <= len(redis.clients()) <= 2
+
+
+def test_what_blocks_has_a_connection_of_its_own_and_holds_up_nobody(redis):
+    text = HEAD + redis_word("main", redis, "connections = 1, timeout = '1s'") + GET
+    text += route("pop", 'local v, err = db:blpop("list", 5) return tg.respond(200, { v or tg.null, err and err.code })')
+    text += route("none", 'local v, err = db:blpop("list", 0.1) return tg.respond(200, { v == nil, err and tostring(err) })')
+    text += route("read", 'local v = assert(db:xread("BLOCK", 5000, "STREAMS", "s", "$")) return tg.respond(200, v)')
+    text += route("forever", 'local ok, err = pcall(db.blpop, db, "list", 0) return tg.respond(200, err)')
+    text += route("inside", 'local ok, err = pcall(db.pipeline, db, function(p) p:blpop("list", 1) end) return tg.respond(200, err)')
+    with Gateway(text) as gw, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(gw.request, path) for path in ("/pop", "/pop", "/read")]
+        until(lambda: redis.cli("info", "clients").count("blocked_clients:3"))
+        assert timed(gw, "/get")[1:] == (200, "nil")
+        assert len(redis.clients()) == 4
+        redis.cli("rpush", "list", "a", "b")
+        redis.cli("xadd", "s", "1-1", "f", "v")
+        answers = sorted(answer.result().text.decode() for answer in waiting)
+        assert answers == ['[["list","a"]]', '[["list","b"]]', '[["s",[["1-1",["f","v"]]]]]']
+        assert json.loads(gw.request("/none").text) == [True]
+        until(lambda: len(redis.clients()) == 1)
+        assert "after which it gives up" in gw.request("/forever").text.decode()
+        assert "does not go into others" in gw.request("/inside").text.decode()
+
+
+def test_a_client_that_goes_away_ends_its_blocking_command(redis):
+    with Gateway(HEAD + redis_word("main", redis) + route("pop", 'db:blpop("list", 60) return tg.respond(200)')) as gw:
+        with socket.create_connection(("127.0.0.1", gw.port)) as s:
+            s.sendall(b"GET /pop HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(lambda: "blocked_clients:1" in redis.cli("info", "clients"))
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        until(lambda: "blocked_clients:0" in redis.cli("info", "clients"))
+
+
+def test_users_databases_and_sockets(tmp_path):
+    path = f"/tmp/tidegate-redis-{os.getpid()}.sock"
+    with Redis("--requirepass", "secret", "--unixsocket", path) as server:
+        server.cli("acl", "setuser", "reader", "on", ">word", "~k*", "+@read", "+select", "+client")
+        server.cli("-n", "3", "set", "k", "of three")
+        server.cli("set", "k", "of zero")
+        env = {"REDIS_PASSWORD": "secret", "READER": "word"}
+        for word, expected in (('address = "@" , password = secret "env:REDIS_PASSWORD"', (200, "of zero")),
+                               (f'address = "unix:{path}", password = secret "env:REDIS_PASSWORD", db = 3', (200, "of three")),
+                               ('address = "@", username = "reader", password = secret "env:READER", db = 3', (200, "of three"))):
+            text = HEAD + f'redis "main" {{ {word.replace("@", server.address)} }}\n' + GET
+            with Gateway(text, env=env) as gw:
+                assert timed(gw, "/get")[1:] == expected
+        text = HEAD + f'redis "main" {{ address = "{server.address}", username = "reader", password = secret "env:READER" }}\n'
+        with Gateway(text + route("set", f'local v, err = db:set("k", 1) {ERR}'), env=env) as gw:
+            _, status, answer = timed(gw, "/set")
+            assert status == 500 and "NOPERM" in answer
+
+
+@pytest.mark.parametrize("more, expected", [("", "NOAUTH"), ('password = secret "env:WRONG"', "WRONGPASS"), ("db = 99", "DB index")])
+def test_a_server_that_refuses_us_costs_an_error_and_no_time(more, expected):
+    with Redis("--requirepass", "secret") if "db" not in more else Redis() as server:
+        with Gateway(HEAD + redis_word("main", server, more) + GET, env={"WRONG": "secreT"}, warns=FAILS) as gw:
+            for _ in range(8):
+                seconds, status, answer = timed(gw, "/get")
+                assert status in (500, 503) and expected in answer and seconds < 0.3
+            assert "secreT" not in gw.log()
+
+
+def test_a_dead_server_costs_no_time_and_comes_back():
+    with Redis() as server, Gateway(HEAD + redis_word("main", server) + GET, warns=FAILS) as gw:
+        assert timed(gw, "/get")[1] == 200
+        server.stop()
+        for _ in range(60):
+            seconds, status, answer = timed(gw, "/get")
+            assert status in (502, 503) and json.loads(answer)["code"] in ("connect", "open"), answer
+            assert seconds < 0.2
+            time.sleep(0.01)
+        assert json.loads(answer)["code"] == "open" and "Connection refused" in answer
+        server.start()
+        until(lambda: timed(gw, "/get")[1] == 200)
+        assert "answers again" in gw.log()
+
+
+def test_a_frozen_server_costs_its_timeout_five_times_and_then_nothing():
+    with Redis() as server, Gateway(HEAD + redis_word("main", server, 'timeout = "50ms"') + GET, warns=FAILS) as gw:
+        assert timed(gw, "/get")[1] == 200
+        server.freeze()
+        first = [timed(gw, "/get") for _ in range(5)]
+        assert all(0.045 < seconds < 0.15 and "no answer in time" in answer for seconds, _, answer in first), first
+        later = [timed(gw, "/get") for _ in range(20)]
+        assert all(seconds < 0.045 and json.loads(answer)["code"] == "open" for seconds, _, answer in later), later
+        server.thaw()
+        until(lambda: timed(gw, "/get")[1] == 200)
+
+
+def test_many_at_once_are_answered_when_the_server_freezes():
+    with Redis() as server, Gateway(HEAD + redis_word("main", server, 'timeout = "50ms"') + GET, warns=FAILS) as gw:
+        assert timed(gw, "/get")[1] == 200
+        server.freeze()
+        began = time.monotonic()
+        answers = many(gw, "/get", 64)
+        assert time.monotonic() - began < 2 and {answer.status for answer in answers} <= {503, 504}
+        server.thaw()
+        until(lambda: timed(gw, "/get")[1] == 200)
+
+
+def test_a_gateway_starts_without_its_redis_and_finds_it_later():
+    server = Redis(port=free_port())
+    with Gateway(HEAD + redis_word("main", server) + GET, warns=FAILS) as gw:
+        assert timed(gw, "/get")[1] in (502, 503)
+        with server:
+            until(lambda: timed(gw, "/get")[1] == 200)
+
+
+def test_a_server_that_says_no_protocol_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as listener, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        def talk_nonsense():
+            for _ in range(3):
+                with listener.accept()[0] as s:
+                    s.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        pool.submit(talk_nonsense)
+        word = f'redis "main" {{ address = "127.0.0.1:{listener.getsockname()[1]}" }}\n'
+        with Gateway(HEAD + word + GET, warns=FAILS) as gw:
+            for _ in range(3):
+                _, status, answer = timed(gw, "/get")
+                assert status in (502, 503) and json.loads(answer)["code"] == "connect"
+                time.sleep(0.2)
+
+
+def test_replies_are_bounded(redis):
+    text = HEAD + redis_word("main", redis, 'timeout = "5s"') + GET
+    text += route("large", f'db:setrange("large", 17 * 2 ^ 20, "x") local v, err = db:get "large" {ERR} return tg.respond(200)')
+    text += route("deep", f'local v, err = db:script("local t = 1 for i = 1, 12 do t = {{ t }} end return t")() {ERR} return tg.respond(200)')
+    with Gateway(text, warns=FAILS) as gw:
+        for path in ("/large", "/deep"):
+            _, status, answer = timed(gw, path)
+            assert status in (502, 503) and json.loads(answer)["code"] == "too_large", answer
+            assert until(lambda: timed(gw, "/get")[1] == 200)
+
+
+def test_a_reload_goes_on_with_the_same_connections(redis):
+    text = HEAD + redis_word("main", redis) + GET
+    with Gateway(text) as gw:
+        timed(gw, "/get")
+        before = [line.split()[0] for line in redis.clients()]
+        gw.write("gateway.lua", text + "-- changed\n")
+        assert gw.command("reload").returncode == 0
+        timed(gw, "/get")
+        assert [line.split()[0] for line in redis.clients()] == before
+        gw.write("gateway.lua", text.replace("\"main\" {", "\"main\" { db = 1,"))
+        assert gw.command("reload").returncode == 0
+        timed(gw, "/get")
+        until(lambda: len(redis.clients()) == 1 and " db=1 " in redis.clients()[0])
+
+
+def test_subscriptions_hear_what_is_published_also_after_the_server_was_away():
+    plugin = """return { start = function() tg.redis("main"):subscribe("news", function(message, channel)
+      tg.dict("heard"):set("last", channel .. ": " .. message) end) end, access = function() end }"""
+    text = HEAD + 'dict "heard" {}\n' + 'use { "listener" }\n'
+    text += route("last", 'return tg.respond(200, tg.dict("heard"):get "last" or "nothing")')
+    with Redis() as server, Gateway(text + redis_word("main", server), plugins={"listener": plugin}, warns=FAILS) as gw:
+        until(lambda: server.cli("publish", "news", "first") == "1")
+        until(lambda: timed(gw, "/last")[2] == "news: first")
+        server.stop()
+        server.start()
+        until(lambda: server.cli("publish", "news", "second") == "1")
+        until(lambda: timed(gw, "/last")[2] == "news: second")
+        gw.write("gateway.lua", text.replace('use { "listener" }', "") + redis_word("main", server))
+        assert gw.command("reload").returncode == 0
+        until(lambda: server.cli("publish", "news", "third") == "0")

@@ -274,6 +274,27 @@ describe("config in JSON", function()
     expect(select(2, json(whole { tracing = {} }))):matches "not available in this version"
   end)
 
+  it("reads the servers of a redis, and says what is missing or does not fit its mode", function()
+    local cfg = load(HEAD .. [[redis "a" { address = "Cache.internal" } redis "b" { address = "unix:/run/r.sock", db = 3 }
+      redis "c" { mode = "sentinel", sentinels = { "10.0.0.5", "[::1]:26380" }, master = "main" }
+      redis "d" { mode = "cluster", nodes = { "h:7000" } }]])
+    expect(cfg.redis.a.servers):equals { { host = "cache.internal", port = 6379 } }
+    expect(cfg.redis.a.timeout):equals(0.05)
+    expect(cfg.redis.b.servers):equals { { host = "/run/r.sock", port = 0 } }
+    expect(cfg.redis.c.servers):equals { { host = "10.0.0.5", port = 26379 }, { host = "::1", port = 26380 } }
+    expect(cfg.redis.d.servers):equals { { host = "h", port = 7000 } }
+    local function wrong(fields, part) refuses(HEAD .. 'redis "r" { ' .. fields .. " }", part) end
+    wrong("", 'expected  redis "r" { address = "127.0.0.1:6379" }')
+    wrong('mode = "sentinel", sentinels = { "a" }', 'redis "r" › master')
+    wrong('mode = "cluster", address = "a:1"', 'is for mode = "single"; the mode is "cluster"')
+    wrong('address = "a:99999"', "the address of a server")
+    wrong('address = "a", pasword = "x"', 'did you mean "password"?')
+    wrong('address = "a", username = "u"', "needs a password")
+    wrong('mode = "cluster", nodes = { "a" }, db = 1', "a cluster has no databases but 0")
+    wrong('address = "a", tls = true', "TLS to a Redis is not available in this version")
+    wrong('address = "a", timeout = "0s"', 'redis "r" › timeout')
+  end)
+
   it("takes what it includes first, so that the order of policies is always the same", function()
     decoded = whole { include = { "first.lua" }, use = { { plugin = "second" } } }
     local cfg = load({ ["g.json"] = "", ["first.lua"] = 'use { "first" }' }, "g.json")

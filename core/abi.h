@@ -372,6 +372,27 @@ TG_ABI int tg_abi_dict_incr_in(uint32_t dict, const char *scope, size_t scope_le
 TG_ABI int tg_abi_dict_delete(uint32_t dict, const char *key, size_t key_len);
 TG_ABI int tg_abi_dict_ttl(uint32_t dict, const char *key, size_t key_len);
 
+/*
+ * Lists of numbers in a dictionary, changed without a lock: read up to TG_RECORDS of them, each into its place,
+ * compute, and swap what was read for what is new; all at once, or nothing.
+ */
+enum { TG_RECORDS = 8 };
+
+struct tg_abi_record {
+    uint32_t count;     /* numbers that were read; 0: there are none */
+    uint32_t new_count; /* of what is to be in its place; 0: nothing */
+    double ttl;         /* of that, seconds; 0 for ever */
+    double *was;
+    double *new_; /* room for as many as were asked for */
+};
+
+TG_ABI struct tg_abi_record *tg_abi_record(uint32_t place);
+/* The list of the key `scope` + `key`. `room`: how many numbers may be there, or will be. -TG_EINVAL, -TG_ENOMEM. */
+TG_ABI int tg_abi_record_read(uint32_t dict, uint32_t place, const char *scope, size_t scope_len, const char *key,
+                              size_t key_len, uint32_t room);
+/* Of the first `count` places. -TG_EBUSY: another was faster, and all is to be read again. -TG_ELIMIT. */
+TG_ABI int tg_abi_record_swap(uint32_t dict, uint32_t count);
+
 /* Logs: level 0 debug to 3 error. A sink is a file written by a thread of its own, opened once per path and worker. */
 TG_ABI void tg_abi_log(int level, const char *p, size_t n);
 TG_ABI int tg_abi_log_level(void);

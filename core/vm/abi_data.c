@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/map.h"
+#include "base/mem.h"
 #include "vm/coroutine.h"
 
 struct tg_map *
@@ -117,6 +118,86 @@ tg_abi_dict_incr_in(uint32_t dict, const char *scope, size_t scope_len, const ch
     memcpy(joined, scope, scope_len);
     memcpy(joined + scope_len, key, key_len);
     return tg_abi_dict_incr(dict, joined, scope_len + key_len, by, ttl);
+}
+
+/* What Lua works on between a reading and a swap. Lua is entered again only after it has waited, and it does not wait
+ * there, so one set of them serves all. */
+static struct {
+    struct tg_abi_record abi;
+    size_t room;
+    size_t key_len;
+    char key[TG_DICT_KEY_MAX];
+} records[TG_RECORDS];
+
+struct tg_abi_record *
+tg_abi_record(uint32_t place)
+{
+    return place < TG_RECORDS ? &records[place].abi : NULL;
+}
+
+static bool
+make_room(uint32_t place, size_t room)
+{
+    struct tg_abi_record *record = &records[place].abi;
+    if (room <= records[place].room) {
+        return true;
+    }
+    double *was = room > TG_DICT_NUMBERS_MAX ? NULL : tg_mem_resize(record->was, 2 * room * sizeof *was);
+    if (was == NULL) {
+        return false;
+    }
+    record->was = was;
+    record->new_ = was + room;
+    records[place].room = room;
+    return true;
+}
+
+int
+tg_abi_record_read(uint32_t dict, uint32_t place, const char *scope, size_t scope_len, const char *key, size_t key_len,
+                   uint32_t room)
+{
+    size_t count = 0;
+    if (place >= TG_RECORDS || scope_len > TG_DICT_KEY_MAX || key_len > TG_DICT_KEY_MAX - scope_len) {
+        return TG_EINVAL;
+    }
+    memcpy(records[place].key, scope, scope_len);
+    memcpy(records[place].key + scope_len, key, key_len);
+    records[place].key_len = scope_len + key_len;
+    for (;;) {
+        if (!make_room(place, room)) {
+            return TG_ENOMEM;
+        }
+        const enum tg_rc rc = tg_dict_read(dict_of(dict), records[place].key, records[place].key_len, now(),
+                                           records[place].abi.was, records[place].room, &count);
+        records[place].abi.count = (uint32_t)count;
+        if (rc != TG_OK || count <= records[place].room) {
+            return rc;
+        }
+        room = (uint32_t)count;
+    }
+}
+
+int
+tg_abi_record_swap(uint32_t dict, uint32_t count)
+{
+    struct tg_dict_change changes[TG_RECORDS];
+    if (count > TG_RECORDS) {
+        return TG_EINVAL;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct tg_abi_record *record = &records[i].abi;
+        if (record->new_count > records[i].room || record->count > records[i].room) {
+            return TG_EINVAL;
+        }
+        changes[i] = (struct tg_dict_change){.key = records[i].key,
+                                             .n = records[i].key_len,
+                                             .old = record->was,
+                                             .old_count = record->count,
+                                             .new = record->new_,
+                                             .new_count = record->new_count,
+                                             .ttl = milliseconds(record->ttl)};
+    }
+    return tg_dict_swap(dict_of(dict), now(), changes, count);
 }
 
 int

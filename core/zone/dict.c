@@ -189,7 +189,21 @@ tg_dict_size(const struct tg_dict *dict)
 }
 
 static enum tg_rc
-lock(struct tg_dict *dict, const char *key, size_t n, struct shard **shard, uint32_t *hash)
+lock_shard(struct tg_dict *dict, struct shard *shard)
+{
+    const int error = pthread_mutex_lock(&shard->mutex);
+    if (error == EOWNERDEAD) {
+        empty_shard(dict->memory, shard);
+        (void)pthread_mutex_consistent(&shard->mutex);
+        tg_log(TG_LOG_WARN, "a worker died inside a dictionary: one of its %d parts was emptied", SHARDS);
+        return TG_OK;
+    }
+    return error == 0 ? TG_OK : TG_ESYSTEM;
+}
+
+/* Where a key is. TG_EINVAL: it is none. */
+static enum tg_rc
+locate(struct tg_dict *dict, const char *key, size_t n, struct shard **shard, uint32_t *hash)
 {
     if (n == 0 || n > TG_DICT_KEY_MAX) {
         return TG_EINVAL;
@@ -197,14 +211,14 @@ lock(struct tg_dict *dict, const char *key, size_t n, struct shard **shard, uint
     const uint64_t wide = tg_hash(dict->memory->seed, key, n);
     *hash = (uint32_t)(wide >> 32);
     *shard = &dict->memory->shards[wide % SHARDS];
-    const int error = pthread_mutex_lock(&(*shard)->mutex);
-    if (error == EOWNERDEAD) {
-        empty_shard(dict->memory, *shard);
-        (void)pthread_mutex_consistent(&(*shard)->mutex);
-        tg_log(TG_LOG_WARN, "a worker died inside a dictionary: one of its %d parts was emptied", SHARDS);
-        return TG_OK;
-    }
-    return error == 0 ? TG_OK : TG_ESYSTEM;
+    return TG_OK;
+}
+
+static enum tg_rc
+lock(struct tg_dict *dict, const char *key, size_t n, struct shard **shard, uint32_t *hash)
+{
+    const enum tg_rc rc = locate(dict, key, n, shard, hash);
+    return rc != TG_OK ? rc : lock_shard(dict, *shard);
 }
 
 static void
@@ -477,6 +491,121 @@ tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint
         rc = TG_EINVAL;
     }
     unlock(shard);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- lists of numbers */
+
+/* Behind a key of any length they need not stand where a double may. */
+static const char *
+numbers_of(const struct entry *entry)
+{
+    return (const char *)(entry + 1) + entry->key_len;
+}
+
+enum tg_rc
+tg_dict_read(struct tg_dict *dict, const char *key, size_t n, uint64_t now, double *numbers, size_t max, size_t *count)
+{
+    struct shard *shard;
+    uint32_t hash;
+    const enum tg_rc rc = lock(dict, key, n, &shard, &hash);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    const uint32_t offset = find(dict, shard, hash, key, n, now);
+    *count = 0;
+    if (offset != 0 && at(dict, offset)->type == TG_DICT_NUMBERS) {
+        const struct entry *entry = at(dict, offset);
+        *count = entry->value_len / sizeof *numbers;
+        memcpy(numbers, numbers_of(entry), (*count < max ? *count : max) * sizeof *numbers);
+    }
+    unlock(shard);
+    return TG_OK;
+}
+
+struct place {
+    struct shard *shard;
+    uint32_t hash;
+    uint32_t offset;
+};
+
+/* Each shard once, in the order of the shards: so no two ever wait for each other. */
+static enum tg_rc
+lock_places(struct tg_dict *dict, const struct place *places, unsigned count, struct shard *locked[], unsigned *locks)
+{
+    *locks = 0;
+    for (struct shard *last = NULL;;) {
+        struct shard *next = NULL;
+        for (unsigned i = 0; i < count; i++) {
+            struct shard *shard = places[i].shard;
+            next = (last == NULL || shard > last) && (next == NULL || shard < next) ? shard : next;
+        }
+        if (next == NULL) {
+            return TG_OK;
+        }
+        const enum tg_rc rc = lock_shard(dict, next);
+        if (rc != TG_OK) {
+            return rc;
+        }
+        locked[(*locks)++] = last = next;
+    }
+}
+
+static bool
+is_as_read(const struct tg_dict *dict, uint32_t offset, const struct tg_dict_change *change)
+{
+    const struct entry *entry = offset == 0 || at(dict, offset)->type != TG_DICT_NUMBERS ? NULL : at(dict, offset);
+    if (entry == NULL || change->old_count == 0) {
+        return entry == NULL && change->old_count == 0;
+    }
+    const size_t size = change->old_count * sizeof *change->old;
+    return entry->value_len == size && memcmp(numbers_of(entry), change->old, size) == 0;
+}
+
+static enum tg_rc
+make_change(const struct tg_dict *dict, const struct place *place, uint64_t now, const struct tg_dict_change *change)
+{
+    const uint64_t expires = change->ttl == 0 ? 0 : now + change->ttl;
+    const size_t size = change->new_count * sizeof *change->new;
+    struct entry *entry = place->offset == 0 ? NULL : at(dict, place->offset);
+    if (entry != NULL && size > 0 && entry->value_len == size && entry->type == TG_DICT_NUMBERS) {
+        memcpy((char *)(entry + 1) + entry->key_len, change->new, size);
+        entry->expires = expires;
+        return TG_OK;
+    }
+    if (entry != NULL) {
+        drop(dict, place->shard, place->offset);
+    }
+    const struct tg_dict_value value = {.type = TG_DICT_NUMBERS, .p = (const char *)change->new, .n = size};
+    return size == 0 ? TG_OK : insert(dict, place->shard, place->hash, change->key, change->n, expires, &value);
+}
+
+enum tg_rc
+tg_dict_swap(struct tg_dict *dict, uint64_t now, const struct tg_dict_change *changes, unsigned count)
+{
+    struct place places[TG_DICT_SWAP_MAX];
+    struct shard *locked[TG_DICT_SWAP_MAX];
+    unsigned locks = 0;
+    enum tg_rc rc = count == 0 || count > TG_DICT_SWAP_MAX ? TG_EINVAL : TG_OK;
+    for (unsigned i = 0; i < count && rc == TG_OK; i++) {
+        rc = locate(dict, changes[i].key, changes[i].n, &places[i].shard, &places[i].hash);
+    }
+    if (rc == TG_OK) {
+        rc = lock_places(dict, places, count, locked, &locks);
+    }
+    for (unsigned i = 0; i < count && rc == TG_OK; i++) {
+        places[i].offset = find(dict, places[i].shard, places[i].hash, changes[i].key, changes[i].n, now);
+        rc = is_as_read(dict, places[i].offset, &changes[i]) ? TG_OK : TG_EBUSY;
+    }
+    for (unsigned i = 0; i < count && rc == TG_OK; i++) {
+        /* To make room for one may have cost another its place. */
+        places[i].offset =
+            i == 0 ? places[i].offset : find(dict, places[i].shard, places[i].hash, changes[i].key, changes[i].n, now);
+        rc = make_change(dict, &places[i], now, &changes[i]);
+    }
+    while (locks > 0) {
+        unlock(locked[--locks]);
+    }
     return rc;
 }
 

@@ -14,10 +14,19 @@
 
 enum {
     TG_DICT_KEY_MAX = 1024,
+    TG_DICT_NUMBERS_MAX = 16384, /* in one list of them */
+    TG_DICT_SWAP_MAX = 8,
     TG_DICT_SIZE_MIN = 64 * 1024 /* bytes of a dictionary */
 };
 
-enum tg_dict_type { TG_DICT_NIL, TG_DICT_NUMBER, TG_DICT_STRING, TG_DICT_BOOLEAN, TG_DICT_TABLE };
+enum tg_dict_type {
+    TG_DICT_NIL,
+    TG_DICT_NUMBER,
+    TG_DICT_STRING,
+    TG_DICT_BOOLEAN,
+    TG_DICT_TABLE,
+    TG_DICT_NUMBERS /* a list of them: tg_dict_read, tg_dict_swap */
+};
 
 struct tg_dict;
 
@@ -27,6 +36,17 @@ struct tg_dict_value {
     double number; /* numbers, and 0 or 1 for booleans */
     const char *p; /* strings and encoded tables */
     size_t n;
+};
+
+/* What is to be in place of what was read. All is borrowed until the call returns. */
+struct tg_dict_change {
+    const char *key;
+    size_t n;
+    const double *old; /* 0 numbers: nothing was there */
+    size_t old_count;
+    const double *new; /* 0 numbers: it is deleted */
+    size_t new_count;
+    uint64_t ttl; /* of what is new */
 };
 
 /* A memory file of `size` bytes with an empty dictionary in it; -1 and `err`. The descriptor is the caller's. */
@@ -53,6 +73,19 @@ TG_MUST_CHECK enum tg_rc tg_dict_compare_set(struct tg_dict *dict, const char *k
 /* Adds `by`; a missing key begins at 0 and lives for `ttl`. TG_EINVAL: what is there is no number. */
 TG_MUST_CHECK enum tg_rc tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
                                       double by, double *result);
+/*
+ * A list of numbers, of which there are *count; at most `max` are copied, so a longer one is to be read again. None: 0,
+ * also for a value of another type.
+ */
+TG_MUST_CHECK enum tg_rc tg_dict_read(struct tg_dict *dict, const char *key, size_t n, uint64_t now, double *numbers,
+                                      size_t max, size_t *count);
+/*
+ * Makes all of 1 to TG_DICT_SWAP_MAX changes, and nobody sees some without the others; or, with TG_EBUSY, none, when
+ * one of the lists is not what was read. Who works so needs no lock: read, compute, swap, and again if need be.
+ * TG_ELIMIT: there is no room for one of them; those before it are made.
+ */
+TG_MUST_CHECK enum tg_rc tg_dict_swap(struct tg_dict *dict, uint64_t now, const struct tg_dict_change *changes,
+                                      unsigned count);
 /* TG_ENONE: it was not there. */
 enum tg_rc tg_dict_delete(struct tg_dict *dict, const char *key, size_t n, uint64_t now);
 /* Milliseconds that are left; 0 for ever. TG_ENONE. */

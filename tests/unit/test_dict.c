@@ -295,6 +295,119 @@ processes_count_together(void **state)
     tg_dict_close(dict);
 }
 
+static struct tg_dict_change
+change_of(const char *key, const double *old, size_t old_count, const double *new, size_t new_count)
+{
+    return (struct tg_dict_change){key, strlen(key), old, old_count, new, new_count, 0};
+}
+
+static void
+lists_of_numbers_are_swapped_all_or_none(void **state)
+{
+    const double one[] = {1, 2.5};
+    const double two[] = {7, 8, 9};
+    double got[3] = {0};
+    size_t count = 9;
+    (void)state;
+    struct tg_dict *dict = open_dict(TG_DICT_SIZE_MIN);
+    assert_int_equal(tg_dict_read(dict, "a", 1, 1, got, 3, &count), TG_OK);
+    assert_int_equal(count, 0);
+    struct tg_dict_change changes[] = {change_of("a", NULL, 0, one, 2), change_of("bcd", NULL, 0, two, 3)};
+    assert_int_equal(tg_dict_swap(dict, 1, changes, 2), TG_OK);
+    assert_int_equal(tg_dict_swap(dict, 1, changes, 2), TG_EBUSY);
+    assert_int_equal(tg_dict_read(dict, "bcd", 3, 1, got, 2, &count), TG_OK);
+    assert_int_equal(count, 3);
+    assert_true(got[0] == 7 && got[1] == 8 && got[2] == 0);
+    /* The first would fit, the second does not. */
+    changes[0] = change_of("a", one, 2, two, 2);
+    changes[1] = change_of("bcd", one, 2, two, 3);
+    assert_int_equal(tg_dict_swap(dict, 1, changes, 2), TG_EBUSY);
+    assert_int_equal(tg_dict_read(dict, "a", 1, 1, got, 3, &count), TG_OK);
+    assert_true(count == 2 && got[0] == 1 && got[1] == 2.5);
+    /* In place, longer, gone, and over. */
+    changes[0].ttl = 10;
+    changes[1] = change_of("bcd", two, 3, NULL, 0);
+    assert_int_equal(tg_dict_swap(dict, 1, changes, 2), TG_OK);
+    assert_int_equal(tg_dict_read(dict, "bcd", 3, 1, got, 3, &count), TG_OK);
+    assert_int_equal(count, 0);
+    changes[0] = change_of("a", two, 2, two, 3);
+    assert_int_equal(tg_dict_swap(dict, 10, changes, 1), TG_OK);
+    assert_int_equal(tg_dict_swap(dict, 12, changes, 1), TG_EBUSY);
+    changes[0] = change_of("a", two, 3, one, 1);
+    changes[0].ttl = 5;
+    assert_int_equal(tg_dict_swap(dict, 12, changes, 1), TG_OK);
+    assert_int_equal(tg_dict_read(dict, "a", 1, 17, got, 3, &count), TG_OK);
+    assert_int_equal(count, 0);
+    assert_int_equal(tg_dict_swap(dict, 1, changes, 0), TG_EINVAL);
+    tg_dict_close(dict);
+}
+
+/* Moves a unit from one of many accounts to others: the sum is the same whenever all of them are read at once. */
+static bool
+move_units(struct tg_dict *dict, unsigned seed, int times)
+{
+    enum { ACCOUNTS = 12 };
+    for (int i = 0; i < times;) {
+        double old[3] = {0};
+        double new[3];
+        char keys[3][16];
+        struct tg_dict_change changes[3];
+        seed = seed * 1664525 + 1013904223;
+        for (unsigned k = 0; k < 3; k++) {
+            size_t count = 0;
+            (void)snprintf(keys[k], sizeof keys[k], "n%u", ((seed >> 16) + k) % ACCOUNTS);
+            if (tg_dict_read(dict, keys[k], strlen(keys[k]), 1, &old[k], 1, &count) != TG_OK) {
+                return false;
+            }
+            new[k] = old[k] + (k == 0 ? -2 : 1);
+            changes[k] = change_of(keys[k], &old[k], count, &new[k], 1);
+        }
+        const enum tg_rc rc = tg_dict_swap(dict, 1, changes, 3);
+        if (rc != TG_OK && rc != TG_EBUSY) {
+            return false;
+        }
+        i += rc == TG_OK;
+    }
+    return true;
+}
+
+static void
+processes_swap_together(void **state)
+{
+    enum { PROCESSES = 4, TIMES = 3000 };
+    pid_t pids[PROCESSES];
+    double sum = 0;
+    (void)state;
+    const int fd = tg_dict_create(TG_DICT_SIZE_MIN, NULL);
+    assert_true(fd >= 0);
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            struct tg_dict *own = tg_dict_open(fd);
+            _exit(own == NULL || !move_units(own, (unsigned)i, TIMES));
+        }
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status = -1;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+    struct tg_dict *dict = tg_dict_open(fd);
+    assert_non_null(dict);
+    close(fd);
+    for (int i = 0; i < 12; i++) {
+        char key[16];
+        double n = 0;
+        size_t count = 0;
+        (void)snprintf(key, sizeof key, "n%d", i);
+        assert_int_equal(tg_dict_read(dict, key, strlen(key), 1, &n, 1, &count), TG_OK);
+        assert_int_equal(count, 1);
+        sum += n;
+    }
+    assert_true(sum == 0);
+    tg_dict_close(dict);
+}
+
 enum { WITNESSES = 64 };
 
 /* Sets the witnesses that are gone, and returns how many those were. */
@@ -390,6 +503,8 @@ main(void)
         cmocka_unit_test(only_a_dictionary_is_opened),
         cmocka_unit_test(when_memory_is_short_the_dictionary_lives_on),
         cmocka_unit_test(processes_count_together),
+        cmocka_unit_test(lists_of_numbers_are_swapped_all_or_none),
+        cmocka_unit_test(processes_swap_together),
         cmocka_unit_test(a_writer_that_is_killed_inside_a_shard_is_survived),
         cmocka_unit_test(a_writer_that_is_killed_blocks_nobody),
     };

@@ -380,10 +380,10 @@ enum { TG_RECORDS = 8 };
 
 struct tg_abi_record {
     uint32_t count;     /* numbers that were read; 0: there are none */
-    uint32_t new_count; /* of what is to be in its place; 0: nothing */
+    uint32_t next_count; /* of what is to be in its place; 0: nothing */
     double ttl;         /* of that, seconds; 0 for ever */
     double *was;
-    double *new_; /* room for as many as were asked for */
+    double *next; /* room for as many as were asked for */
 };
 
 TG_ABI struct tg_abi_record *tg_abi_record(uint32_t place);

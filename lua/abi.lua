@@ -137,6 +137,10 @@ function abi.key_make(kind, bits, numbers)
   return owned_key(C.tg_abi_key_make(kind, bits, parts))
 end
 
+--- records[1 to 8]: lists of numbers in a dictionary, by their places plus 1: tg_abi_record of the core.
+abi.records = {}
+for i = 1, tonumber(C.TG_RECORDS) do abi.records[i] = C.tg_abi_record(i - 1) end
+
 -- Words of a command to Redis: what C reads, and what keeps them from the collector until it has.
 local words_max = 64
 local redis = { words = ffi.new("const char *[?]", words_max), lengths = ffi.new("size_t[?]", words_max), held = {} }
@@ -169,7 +173,7 @@ end
 local codes = {
   [-1] = "memory", [-2] = "invalid", [-3] = "none", [-4] = "too_large", [-5] = "system", [-6] = "reset", [-7] = "reset",
   [-8] = "timeout", [-9] = "connect", [-10] = "dns", [-11] = "protocol", [-12] = "cancelled", [-13] = "script",
-  [-14] = "busy", [-15] = "stale", [-16] = "denied", [-17] = "open",
+  [-14] = "busy", [-15] = "stale", [-16] = "denied", [-17] = "tls", [-18] = "open",
 }
 
 --- The lasting name of an enum tg_rc; `code` of errors.

@@ -1,79 +1,172 @@
---- rate-limit: so many requests a window for each key, counted in memory that all workers share.
--- A fixed window: up to twice the limit can pass around its border. One counter a key and window, which ends by itself.
-local floor, ceil, max = math.floor, math.ceil, math.max
+--- rate-limit: so many requests in a time for each key, counted by this gateway or, through Redis, by all of them.
+local algorithms = { "sliding", "fixed", "log", "gcra", "leaky", "concurrency" }
+local amount = t.number { min = 0.000001, max = 1e12, doc = "How many." }
+local key_of = t.any_of { t.template(), t.func() }
 
--- What the names of this window's counters begin with; made once a window.
-local function scope(state, counter, window)
-  if state.window ~= window then state.window, state.scopes = window, {} end
-  local name = state.scopes[counter]
-  if not name then
-    name = counter .. ":" .. window .. ":"
-    state.scopes[counter] = name
+local one = {
+  limit = amount, per = t.duration { default = "1m", min = 0.001, max = 366 * 86400 },
+  algorithm = t.optional(t.enum(algorithms)), burst = t.optional(t.number { min = 1 }), delay = t.optional(t.duration()),
+  key = t.optional(key_of), name = t.optional(t.string { match = "^[%w_.:-]+$", len = 63 }),
+}
+local shadowed = tg.metrics.counter("rate_limit_shadow_total",
+  { help = "requests that a limit in shadow would have refused", labels = { "limit" } })
+
+-- The limits of a use or of a plan as tg.limit takes them, and the key of each when they have several.
+local function limiter_of(conf, list)
+  local options = { name = conf.group or "rate-limit", limits = {}, dict = conf.dict, store = conf.store, count_denied = conf.count_denied }
+  if conf.store ~= "local" then
+    options.mode, options.on_down, options.timeout, options.nodes = conf.mode, conf.on_down, conf.timeout, conf.nodes
   end
-  return name
+  local keys, several = {}, false
+  for i, each in ipairs(list) do
+    options.limits[i] = {
+      name = each.name, rate = each.limit, per = each.per, algorithm = each.algorithm or conf.algorithm, burst = each.burst, delay = each.delay,
+    }
+    keys[i] = each.key or conf.key
+    several = several or each.key ~= nil
+  end
+  return { limiter = tg.limit.new(options), keys = several and keys or nil }
 end
+
+-- The limits that this consumer's plan has, else those of the use.
+local function chosen(ctx, conf, state)
+  local plans = state.plans
+  if not plans then return state.own end
+  local name = conf.plan and conf.plan(ctx)
+  if name and plans[name] then return plans[name] end
+  local consumer = ctx.consumer
+  if consumer and not conf.plan then
+    if consumer.meta and plans[consumer.meta.plan] then return plans[consumer.meta.plan] end
+    for _, group in ipairs(consumer.groups or {}) do
+      if plans[group] then return plans[group] end
+    end
+  end
+  return state.own
+end
+
+local function keys_for(ctx, conf, limits)
+  if not limits.keys then return conf.key(ctx) end
+  local list = {}
+  for i, f in ipairs(limits.keys) do
+    list[i] = f(ctx)
+    if not list[i] then return nil end
+  end
+  return list
+end
+
+local function cost_for(ctx, conf)
+  local cost = conf.cost
+  if type(cost) == "number" then return cost end
+  cost = tonumber((cost(ctx)))
+  if not cost or cost < 0 or cost ~= cost or cost == math.huge then return nil end
+  return cost
+end
+
+local settled = {
+  request_bytes = function(ctx) return ctx.bytes_in end,
+  response_bytes = function(ctx) return ctx.bytes_out end,
+}
 
 return {
   api = 1,
   doc = [[
-Refuse more than `limit` requests in a window of `per`, for each value of `key`.
-Refused requests get 429 with `Retry-After`. Every response says what is left in `RateLimit` and `RateLimit-Policy`
-(draft-ietf-httpapi-ratelimit-headers); `legacy_headers` adds `X-RateLimit-Limit`, `-Remaining` and `-Reset`. Counters survive reloads; a request
-whose key has no value is refused with 400.]],
+Refuse more than `limit` requests in `per`, for each value of `key`.
+`sliding` counts this window and, as much as is not yet over, the one before; `fixed` begins anew with each window, so twice the limit may pass around
+its border; `log` remembers each request and is exact in every window; `gcra` lets `limit` in `per` through at an even rate and `burst` at once;
+`leaky` lets them through one after the other and makes those wait that come too early, up to `delay`; `concurrency` is how many may be under way.
+Several `limits` are counted all together or, when one of them refuses, not at all. Refused requests get 429 with `Retry-After` and a problem
+that names the limit; a request whose key has no value gets 400. Counters survive reloads.
+
+`store = "redis:NAME"` counts in that Redis, for all gateways, on its clock. `mode = "lease"` takes portions in advance and asks a few times a second
+for each key instead of for each request: all together never let more through; what may be refused too early are the units in portions, an eighth of a
+window's limit at most, and of a burst rate * 0.25 s, a quarter at most. While Redis is away (`timeout` is the longest that a request waits for it),
+`on_down = "local"` goes on with the gateway's share of the limit, which it knows from how many gateways there were; what it lets through is charged
+when Redis is back.]],
 
   schema = {
-    limit = t.integer { min = 1, doc = "Requests in a window." },
-    per = t.duration { default = "1m", min = 1, doc = "Length of the window." },
-    key = t.template { default = "${client.ip}", doc = "What is counted by." },
-    counter = t.optional(t.string { len = 63, doc = "Name of the counter; uses with the same name share it. Default: the route's name." }),
-    dict = t.dict { default = "rate-limit", doc = "Shared dictionary that holds the counters." },
-    headers = t.boolean { default = true, doc = "Tell clients what is left." },
-    legacy_headers = t.boolean { default = false, doc = "Tell it in the `X-RateLimit-*` form, too." },
+    limit = t.optional(amount),
+    per = t.duration { default = "1m", min = 0.001, max = 366 * 86400, doc = "In which time." },
+    algorithm = t.enum { "sliding", "fixed", "log", "gcra", "leaky", "concurrency", default = "sliding", doc = "How it is counted." },
+    burst = t.optional(t.number { min = 1, doc = "Of `gcra`: how many at once. Default: `limit`." }),
+    delay = t.optional(t.duration { doc = "Of `leaky`: how long one may wait. Default: 1 s." }),
+    limits = t.optional(t.list(t.record(one), { min = 1, max = 8,
+      doc = "Several at once: { limit, per, algorithm, burst, delay, key, name } each." })),
+    plans = t.optional(t.map(t.list(t.record(one), { min = 1, max = 8 }), { doc = "Other limits for consumers of these plans." })),
+    plan = t.optional(t.any_of { t.template(), t.func(), doc = "Name of the plan. Default: `plan` of the consumer's `meta`, or one of its groups." }),
+    key = t.any_of { t.template(), t.func(), default = "${client.network}", doc = "What is counted by: a template or a function of ctx." },
+    group = t.optional(t.string { match = "^[%w_.:-]+$", len = 63,
+      doc = "Name of the counters, which uses of the same name share. Default: the route's." }),
+    cost = t.any_of { t.number { min = 0 }, t.template(), t.func(), default = 1,
+      doc = "What a request costs: a number, or a template or function that gives one." },
+    settle = t.optional(t.any_of { t.enum { "request_bytes", "response_bytes" }, t.func(),
+      doc = "What it has cost in the end, charged after the response: bytes, or a function of ctx." }),
+    store = t.string { default = "local", match = "^[%w_.:-]+$", doc = '"local", or "redis:NAME".' },
+    mode = t.enum { "exact", "lease", default = "exact", doc = "In Redis: each request asks, or portions are taken in advance." },
+    on_down = t.enum { "local", "allow", "deny", default = "local", doc = "When Redis has no answer." },
+    timeout = t.duration { default = "50ms", min = 0.001, max = 10, doc = "How long a request waits for Redis." },
+    nodes = t.optional(t.integer { min = 1, doc = "How many gateways share the limit while Redis is away. Default: as many as there were." }),
+    count_denied = t.boolean { default = false, doc = "Charge also what is refused." },
+    shadow = t.boolean { default = false, doc = "Count and log, but refuse nothing." },
+    dict = t.dict { default = "rate-limit", doc = "Shared dictionary of the local counters." },
+    headers = t.list(t.enum { "draft", "x-ratelimit", "kong" }, { default = { "draft" },
+      doc = "Forms in which clients are told what is left; {}: none." }),
+    status = t.status { default = 429, doc = "Of what is refused." },
+    message = t.string { default = "rate limit exceeded", doc = "What the problem says." },
+    body = t.optional(t.string { doc = "In place of the problem." }),
+    content_type = t.string { default = "text/plain", doc = "Of `body`." },
   },
 
   example = [[
-route "orders" { path = "/orders/*", to = "orders", use = { { "rate-limit", limit = 100, per = "1m" } } }]],
+route "orders" { path = "/orders/*", to = "orders", use = {
+  { "rate-limit", limits = { { limit = 10, per = "1s" }, { limit = 1000, per = "1h" } }, key = "${client.network}" } } }]],
+
+  check = function(conf)
+    if (conf.limit == nil) == (conf.limits == nil) then return "needs either `limit` or `limits`" end
+    if conf.limits and (conf.burst or conf.delay) then return "belongs into `limits`", conf.burst and "burst" or "delay" end
+    if conf.plan and not conf.plans then return "is the name of one of `plans`, and there are none", "plan" end
+  end,
 
   setup = function(conf)
-    return {
-      counters = tg.dict(conf.dict),
-      remaining = "rate_limit_remaining",
-      tells = conf.headers or conf.legacy_headers,
-      window = 0, scopes = {},
-      policy = (';q=%d;w=%d'):format(conf.limit, conf.per),
-      limit = ("%d"):format(conf.limit),
-    }
+    local state = { tells = #conf.headers > 0, own = limiter_of(conf, conf.limits or {
+      { limit = conf.limit, per = conf.per, burst = conf.burst, delay = conf.delay } }) }
+    if conf.plans then
+      state.plans = {}
+      for name, list in pairs(conf.plans) do state.plans[name] = limiter_of(conf, list) end
+    end
+    return state
   end,
 
   access = function(ctx, conf, state)
-    local key = conf.key(ctx)
-    if not key then return tg.problem(400, "nothing to count by") end
-    if #key > 256 then key = tg.crypto.hex(tg.crypto.sha256(key)) end
-    local now, per = tg.now(), conf.per
-    local window = floor(now / per)
-    local used = assert(state.counters:incr_in(scope(state, conf.counter or ctx.route.name, window), key, 1, per))
-    if state.tells then ctx.vars[state.remaining] = max(0, conf.limit - used) end
-    if used > conf.limit then
-      local reset = ceil((window + 1) * per - now)
-      return tg.problem(429, "rate limit exceeded", nil, { ["Retry-After"] = max(1, reset) })
+    local limits = chosen(ctx, conf, state)
+    local key = keys_for(ctx, conf, limits)
+    if not key or key == "" then return tg.problem(400, "nothing to count by") end
+    local cost = cost_for(ctx, conf)
+    if not cost then return tg.problem(400, "the cost of the request is no number") end
+    local name = conf.group or ctx.route.name
+    local decision = assert(limits.limiter:take(key, cost, name))
+    if state.tells or conf.settle then ctx.vars[state] = decision end
+    if decision.delay > 0 then tg.sleep(decision.delay) end
+    if decision.allowed then return end
+    if conf.shadow then
+      shadowed:inc(1, { limit = name })
+      tg.log.info("a limit in shadow would have refused this", { limit = name })
+      return
     end
+    local refused = decision:response(conf.status, conf.message)
+    if not conf.body then return refused end
+    return tg.respond(conf.status, conf.body, { ["Content-Type"] = conf.content_type, ["Retry-After"] = refused.headers["Retry-After"] })
   end,
 
   response = function(ctx, conf, state)
     if not state.tells then return end
-    local remaining = ctx.vars[state.remaining]
-    if not remaining then return end
-    local reset = ceil(conf.per - tg.now() % conf.per)
-    local headers = ctx.res.headers
-    if conf.headers then
-      local name = '"' .. (conf.counter or ctx.route.name) .. '"'
-      headers["RateLimit-Policy"] = name .. state.policy
-      headers["RateLimit"] = name .. ";r=" .. remaining .. ";t=" .. reset
-    end
-    if conf.legacy_headers then
-      headers["X-RateLimit-Limit"] = state.limit
-      headers["X-RateLimit-Remaining"] = remaining
-      headers["X-RateLimit-Reset"] = reset
-    end
+    local decision = ctx.vars[state]
+    if decision then decision:apply(ctx, conf.headers) end
+  end,
+
+  log = function(ctx, conf, state)
+    local decision = conf.settle and ctx.vars[state]
+    if not decision then return end
+    local actual = (settled[conf.settle] or conf.settle)(ctx)
+    if type(actual) == "number" and actual >= 0 then decision.limiter:settle(decision, actual) end
   end,
 }

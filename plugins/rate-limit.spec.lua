@@ -51,7 +51,7 @@ describe("rate-limit", function()
   end)
 
   it("tells it in the older form when asked to", function()
-    local gw = test.gateway { use = { { "rate-limit", limit = 5, headers = false, legacy_headers = true } } }
+    local gw = test.gateway { use = { { "rate-limit", limit = 5, headers = { "x-ratelimit" } } } }
     local answer = gw:get "/"
     expect(answer.headers["X-RateLimit-Limit"]):equals "5"
     expect(answer.headers["X-RateLimit-Remaining"]):equals "4"
@@ -59,6 +59,6 @@ describe("rate-limit", function()
   end)
 
   it("refuses a limit that is none", function()
-    expect(function() test.gateway { use = { { "rate-limit", limit = 0 } } } end):raises "a whole number of at least 1"
+    expect(function() test.gateway { use = { { "rate-limit", limit = 0 } } } end):raises "limit\n    found     0"
   end)
 end)

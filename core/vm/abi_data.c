@@ -147,7 +147,7 @@ make_room(uint32_t place, size_t room)
         return false;
     }
     record->was = was;
-    record->new_ = was + room;
+    record->next = was + room;
     records[place].room = room;
     return true;
 }
@@ -186,15 +186,15 @@ tg_abi_record_swap(uint32_t dict, uint32_t count)
     }
     for (uint32_t i = 0; i < count; i++) {
         const struct tg_abi_record *record = &records[i].abi;
-        if (record->new_count > records[i].room || record->count > records[i].room) {
+        if (record->next_count > records[i].room || record->count > records[i].room) {
             return TG_EINVAL;
         }
         changes[i] = (struct tg_dict_change){.key = records[i].key,
                                              .n = records[i].key_len,
                                              .old = record->was,
                                              .old_count = record->count,
-                                             .new = record->new_,
-                                             .new_count = record->new_count,
+                                             .new = record->next,
+                                             .new_count = record->next_count,
                                              .ttl = milliseconds(record->ttl)};
     }
     return tg_dict_swap(dict_of(dict), now(), changes, count);

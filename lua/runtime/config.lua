@@ -349,7 +349,7 @@ end
 
 -- ---------------------------------------------------------------- judgement
 
-local own_fields = { plugin = true, name = true, when = true, shadow = true, on_error = true }
+local own_fields = { plugin = true, name = true, when = true, on_error = true }
 
 -- One element of `use`: a name, a table that begins with it, or a function.
 local function read_use(item, at, path, report)
@@ -368,7 +368,6 @@ local function read_use(item, at, path, report)
     end
     if use.when ~= nil and type(use.when) ~= "function" then report:found(at, path, use.when, "a function of ctx as `when`") end
     if use.on_error ~= "deny" and use.on_error ~= "skip" then report:found(at, path, use.on_error, '"deny" or "skip" as `on_error`') end
-    if item.shadow ~= nil then report:problem(at, path, "`shadow` is not available in this version") end
   else
     report:found(at, path, item, 'a plugin: "name", { "name", field = ... } or a function')
     return nil

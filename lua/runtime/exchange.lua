@@ -3,6 +3,7 @@
 -- long raises. Slots, since a table with an array part alone is one allocation and never grows; `false` is an empty slot.
 local abi = require "abi"
 local body = require "runtime.body"
+local cidr = require "tidegate.cidr"
 local query_string = require "tidegate.query"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
@@ -176,10 +177,11 @@ function Client.__index(self, key)
   local x = live(self)
   if key == "tls" then return client_tls(x) end
   if key == "cert" then return client_certificate(x) end
-  if key ~= "ip" and key ~= "port" then return nil end
+  if key ~= "ip" and key ~= "port" and key ~= "network" then return nil end
   C.tg_abi_client_ip(x)
   if key == "port" then return tonumber(x.client_port) end
-  return to_string(vm.out.p, vm.out.n)
+  local ip = to_string(vm.out.p, vm.out.n)
+  return key == "ip" and ip or cidr.network(ip)
 end
 
 local Original = { __metatable = false }

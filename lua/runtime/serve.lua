@@ -10,6 +10,7 @@ local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
+local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
@@ -464,10 +465,12 @@ end
 local function on_task(id)
   if id == 0 then
     redis.start()
+    limit.start()
     return run_hooks "start"
   end
   if id == 1 or id == 2 then
     run_hooks("stop", id == 1 and "reload" or "shutdown")
+    limit.flush()
     return batch.flush_all()
   end
   task.run(id)
@@ -572,7 +575,7 @@ function serve.start(server, cfg, uses, id)
   for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
     package.loaded["runtime." .. name] = nil
   end
-  return main, judge, server.shared.log ~= nil, has_stop(uses) or #batch.all > 0
+  return main, judge, server.shared.log ~= nil, has_stop(uses) or #batch.all > 0 or #limit.all > 0
 end
 
 return serve

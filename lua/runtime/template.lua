@@ -9,7 +9,8 @@ local template = {}
 local MAX_VARIABLES = 64 -- a Lua function has 200 locals, and an expression 200 levels
 
 local plain = {
-  ["client.ip"] = "ctx.req.client.ip", ["client.port"] = "scalar(ctx.req.client.port)", method = "ctx.req.method",
+  ["client.ip"] = "ctx.req.client.ip", ["client.network"] = "ctx.req.client.network",
+  ["client.port"] = "scalar(ctx.req.client.port)", method = "ctx.req.method",
   host = "ctx.req.host", path = "ctx.req.path", id = "ctx.id", ["route.name"] = "(ctx.route and ctx.route.name)",
   ["consumer.id"] = "(ctx.consumer and scalar(ctx.consumer.id))", ["consumer.groups"] = "groups(ctx.consumer)",
 }

@@ -33,4 +33,31 @@ function Set:contains(ip)
   return C.tg_abi_cidr_holds(self.networks, ip, #ip) == 1
 end
 
+-- The groups of 16 bits of an IPv6 address in any of its forms; nil for what is none.
+local function groups_of(text)
+  local head, tail = text:match "^(.-)::(.*)$"
+  local before, after = {}, {}
+  for group in (head or text):gmatch "[^:]+" do before[#before + 1] = tonumber(group, 16) end
+  for group in (tail or ""):gmatch "[^:]+" do after[#after + 1] = tonumber(group, 16) end
+  if not head and #before ~= 8 then return nil end
+  while #before + #after < 8 do before[#before + 1] = 0 end
+  for _, group in ipairs(after) do before[#before + 1] = group end
+  return #before == 8 and before or nil
+end
+
+--- network(ip, bits = 64) -> what one client is likely to have of the addresses: of an IPv6 address its first `bits`, as "2001:db8:1:2::/64";
+-- an IPv4 address as it is.
+function cidr.network(ip, bits)
+  bits = bits or 64
+  if type(bits) ~= "number" or bits < 16 or bits > 128 or bits % 16 ~= 0 then error("network needs 16, 32, 48 ... 128 bits", 2) end
+  if not ip:find(":", 1, true) then return ip end
+  local mapped = ip:match "^::[fF][fF][fF][fF]:(%d+%.%d+%.%d+%.%d+)$"
+  local groups = not mapped and groups_of(ip)
+  if mapped then return mapped end
+  if not groups then return ip end
+  for i = 1, 8 do groups[i] = ("%x"):format(groups[i]) end
+  if bits == 128 then return table.concat(groups, ":") .. "/128" end
+  return table.concat(groups, ":", 1, bits / 16) .. "::/" .. bits
+end
+
 return cidr

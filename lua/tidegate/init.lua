@@ -34,6 +34,7 @@ local tg = {
   redis = require("tidegate.redis").open,
   xml = require "tidegate.xml",
   null = json.null,
+  limit = require("tidegate.limit").public,
   log = require "tidegate.log",
   metrics = require "tidegate.metrics",
   now = time.now,
@@ -42,6 +43,7 @@ local tg = {
   url = require "tidegate.url",
   secret = secret.open,
   cidr = require("tidegate.cidr").set,
+  network = require("tidegate.cidr").network,
   consumers = require "tidegate.consumers",
 }
 

@@ -6,7 +6,7 @@ route "all" {
   path = "/*", to = "backend",
   use = {
     "key-auth",
-    { "rate-limit", key = "${consumer.id}", limit = 1000000000, per = "1m", headers = false },
+    { "rate-limit", key = "${consumer.id}", limit = 1000000000, per = "1m", headers = {} },
     { "headers",
       request = { set = { ["X-Consumer"] = "${consumer.id}", ["X-Gateway"] = "tidegate" } },
       response = { set = { ["X-RateLimit-Limit"] = "1000000000", ["X-Served-By"] = "tidegate" } } },

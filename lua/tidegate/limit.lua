@@ -1,0 +1,203 @@
+--- limit: tg.limit: how much of something there may be in a time, or at once, for each key; counted by this gateway or by all that share a Redis.
+local abi = require "abi"
+local decision = require "tidegate.limit_decision"
+local dict = require "tidegate.dict"
+local failure = require "tidegate.failure"
+local kinds = require "tidegate.limit_kinds"
+local metrics = require "tidegate.metrics"
+local places = require "tidegate.limit_places"
+local shared = require "tidegate.limit_redis"
+local store = require "tidegate.limit_local"
+local task = require "tidegate.task"
+
+local max, huge = math.max, math.huge
+local misuse = failure.misuse
+local LIMITS_MAX, LOG_MAX, PER_MAX = 8, 10000, 366 * 86400 -- TG_RECORDS; units; seconds
+local FLUSH_EVERY = 1 -- seconds
+
+local limit = { all = {} } -- all: every limiter of this generation
+
+-- ---------------------------------------------------------------- options
+
+local function number_of(options, field, least, default)
+  local value = options[field]
+  if value == nil then value = default end
+  if type(value) ~= "number" or not (value >= least and value < huge) then
+    misuse(("a limit needs `%s`, a number of at least %s"):format(field, least))
+  end
+  return value
+end
+
+local fields = {}
+for name in ("name rate per burst delay algorithm store mode on_down timeout nodes count_denied dict limits"):gmatch "%S+" do fields[name] = true end
+
+local function check_fields(options)
+  if type(options) ~= "table" then misuse("a limit needs a table of options, found a " .. type(options)) end
+  for key in pairs(options) do
+    if not fields[key] then misuse(("a limit has no option %s"):format(tostring(key))) end
+  end
+end
+
+local function check_name(name)
+  if type(name) ~= "string" or not name:find "^[%w_.:%-]+$" or #name > 63 then
+    misuse "a limit needs a name of letters, digits, '_', '.', ':' and '-'"
+  end
+  return name
+end
+
+-- One of the limits of a limiter: { algorithm, rate, per, speed, burst or delay, room, tag }
+local function compile(options, algorithm, name)
+  check_fields(options)
+  algorithm = options.algorithm or algorithm or "sliding"
+  if algorithm == "concurrency" then return places.compile(name, number_of(options, "rate", 1)) end
+  if not kinds[algorithm] then misuse(("there is no algorithm %s"):format(tostring(algorithm))) end
+  local counts = algorithm ~= "gcra" and algorithm ~= "leaky"
+  local one = { algorithm = algorithm, name = name and check_name(name) }
+  one.rate, one.per = number_of(options, "rate", counts and 1 or 1e-6), number_of(options, "per", 0.001, 1)
+  if one.per > PER_MAX then misuse "`per` is at most a year" end
+  if algorithm == "log" and (one.rate > LOG_MAX or one.rate % 1 ~= 0) then misuse(("a log keeps whole units, at most %d"):format(LOG_MAX)) end
+  one.speed = one.rate / one.per
+  if algorithm == "gcra" then
+    one.burst = number_of(options, "burst", 1, max(1, one.rate))
+  elseif options.burst ~= nil then
+    misuse("`burst` is for gcra, not for " .. algorithm)
+  end
+  if algorithm == "leaky" then one.delay = number_of(options, "delay", 0, 1) elseif options.delay ~= nil then misuse "`delay` is for leaky" end
+  one.capacity = one.burst or one.rate
+  one.room = algorithm == "log" and one.rate + 1 or 3
+  one.tag = ("%s%g%s"):format(algorithm, one.per, one.name and "-" .. one.name or "")
+  return one
+end
+
+local function compile_all(options, algorithm)
+  local list, known = {}, {}
+  local given = options.limits or { options }
+  if type(given) ~= "table" or #given < 1 or #given > LIMITS_MAX then misuse(("`limits` is a list of 1 to %d"):format(LIMITS_MAX)) end
+  for i, each in ipairs(given) do
+    local one = compile(each, algorithm, options.limits and each.name)
+    if known[one.tag] then
+      misuse(("two limits are %s in %g s: the smaller says all, unless they have names, and keys of their own"):format(one.algorithm, one.per))
+    end
+    known[one.tag], list[i] = true, one
+  end
+  return list
+end
+
+-- ---------------------------------------------------------------- limiters
+
+local Limiter = { __name = "limiter" }
+Limiter.__index = Limiter
+
+local function known_keys(self, key)
+  if type(key) ~= "table" then return decision.key(key) end
+  local list = {}
+  for i = 1, #self.limits do list[i] = decision.key(key[i]) end
+  return list
+end
+
+--- take(key, cost = 1, name?) -> decision | nil, err: counts `cost` for this key against all limits at once, or, when one of them has no
+-- room, against none. A list of keys has one for each limit. cost 0 only looks. `name` in place of the limiter's own.
+function Limiter:take(key, cost, name)
+  local place = decision.place(self, name or self.name)
+  cost = cost or 1
+  if type(cost) ~= "number" or not (cost >= 0 and cost < huge) then misuse "the cost of a request is a number of at least 0" end
+  key = known_keys(self, key)
+  local allowed, err, source
+  if self.shared then
+    allowed, source = self.shared:take(place, key, cost)
+  else
+    allowed, err = store.take(self.dict.id, self.limits, place.scopes, key, cost, self.count_denied)
+    source = "local"
+    if allowed == nil then return nil, failure.new("busy", "the limit cannot be counted: " .. abi.code(err)) end
+  end
+  return decision.new(self, place, key, cost, allowed, source)
+end
+
+--- settle(decision, actual): what it has cost in the end; the rest is charged, or given back.
+function Limiter:settle(taken, actual)
+  if type(actual) ~= "number" or not (actual >= 0 and actual < huge) then misuse "what it has cost is a number of at least 0" end
+  local more = actual - (taken.allowed and taken.cost or 0)
+  if more == 0 then return end
+  taken.cost = taken.cost + more
+  if self.shared then return self.shared:settle(taken.place, taken.key, more, taken.source) end
+  local many = type(taken.key) == "table"
+  for i, one in ipairs(self.limits) do
+    store.add(self.dict.id, one, taken.place.scopes[i], many and taken.key[i] or taken.key, more)
+  end
+end
+
+local function check_shared(options)
+  local name = options.store and options.store:match "^redis:(.+)$"
+  if options.store and options.store ~= "local" and not name then misuse '`store` is "local" or "redis:NAME"' end
+  for _, field in ipairs { "mode", "on_down", "timeout", "nodes" } do
+    if options[field] ~= nil and not name then misuse(('`%s` is for a store in Redis: store = "redis:NAME"'):format(field)) end
+  end
+  return name
+end
+
+--- new{ name, limits = { { algorithm?, rate, per?, burst?, delay? } ... } or these fields themselves, store = "local"|"redis:NAME",
+-- mode = "exact"|"lease", on_down = "local"|"deny"|"allow", timeout = 0.05, nodes?, count_denied?, dict? } -> limiter. In `setup`.
+-- algorithm: "sliding" (the default), "fixed", "log", "gcra", "leaky", "concurrency". What was counted survives a reload, also of another rate.
+function limit.new(options, algorithm)
+  check_fields(options)
+  local name = check_shared(options)
+  local self = setmetatable({
+    name = check_name(options.name), limits = compile_all(options, algorithm), places = {}, count_denied = options.count_denied or false,
+    dict = dict.open(options.dict or "rate-limit"),
+  }, Limiter)
+  limit.all[#limit.all + 1] = self
+  for _, one in ipairs(self.limits) do
+    if one.algorithm == "concurrency" then return places.open(self, options, name) end
+  end
+  if name then self.shared = shared.new(self, name, options) end
+  return self
+end
+
+--- sliding{...}, fixed{...}, log{...}, gcra{...}, leaky{...}: new{...} with this algorithm; window is fixed
+for algorithm in pairs(kinds) do
+  limit[algorithm] = function(options) return limit.new(options, algorithm) end
+end
+limit.window = limit.fixed
+
+--- concurrency{ name, rate, store?, ... } -> limiter: at most `rate` at once. take(key) holds a place until release(decision), at the latest until
+-- the exchange or the task ends.
+function limit.concurrency(options) return limit.new(options, "concurrency") end
+
+--- what plugins see
+limit.public = { new = limit.new, window = limit.window, concurrency = limit.concurrency }
+for algorithm in pairs(kinds) do limit.public[algorithm] = limit[algorithm] end
+
+-- ---------------------------------------------------------------- for the runtime
+
+local counters
+local counted = { "allowed", "denied", "fallen" } -- of a place
+
+--- flush(): what was decided since the last time, into the metrics
+function limit.flush()
+  for _, self in ipairs(limit.all) do
+    for name, place in pairs(self.places) do
+      for _, what in ipairs(counted) do
+        if place[what] > 0 then counters:inc(place[what], { limit = name, decision = what }) end
+        place[what] = 0
+      end
+    end
+  end
+end
+
+local function keep_flushing()
+  while true do
+    task.sleep(FLUSH_EVERY)
+    limit.flush()
+  end
+end
+
+--- start(): called when the generation is current.
+function limit.start()
+  if #limit.all == 0 then return end
+  counters = metrics.counter("tidegate_limit_decisions_total",
+    { help = "what limits have decided; fallen: without the Redis that counts", labels = { "limit", "decision" } })
+  task.start(abi.TASK_SERVICE, keep_flushing)
+  shared.start()
+end
+
+return limit

@@ -1,0 +1,141 @@
+--- limit_decision: what became of a request to a limit, and how clients are told of it.
+local crypto = require "tidegate.crypto"
+local failure = require "tidegate.failure"
+local response = require "tidegate.response"
+local store = require "tidegate.limit_local"
+
+local ceil, max, min, huge = math.ceil, math.max, math.min, math.huge
+local out = store.out
+local misuse = failure.misuse
+local LONGEST, KEY_MAX = 366 * 86400, 256 -- seconds; bytes
+
+local decision = {}
+local Decision = { __name = "decision" }
+Decision.__index = Decision
+
+-- What a limiter knows by the name under which it counts: where it counts, what it tells clients, and what it has decided.
+local function new_place(self, name)
+  local place = { name = name, scopes = {}, shares = {}, debts = {}, leases = {}, keys = {}, titles = {}, allowed = 0, denied = 0, fallen = 0 }
+  local policies = {}
+  for i, one in ipairs(self.limits) do
+    place.scopes[i] = ("%s\1%s\1"):format(name, one.tag)
+    place.shares[i], place.debts[i], place.leases[i] = place.scopes[i] .. "s\1", place.scopes[i] .. "d\1", place.scopes[i] .. "l\1"
+    place.keys[i] = ("}:%s:%s"):format(name, one.tag)
+    local window = one.algorithm == "concurrency" and ';qu="concurrent-requests"' or one.per >= 1 and (";w=%d"):format(one.per) or ""
+    local title = one.name or #self.limits > 1 and ("%s-%g"):format(name, one.per) or name
+    place.titles[i] = ('"%s"'):format(title)
+    policies[i] = ('"%s";q=%d%s'):format(title, max(1, one.rate), window)
+  end
+  place.policy = table.concat(policies, ", ")
+  self.places[name] = place
+  return place
+end
+
+--- place(limiter, name) -> what it knows by this name
+function decision.place(self, name)
+  return self.places[name] or new_place(self, name)
+end
+
+--- key(key) -> what is counted by: a long one is hashed.
+function decision.key(key)
+  if type(key) ~= "string" or key == "" then misuse("a limit counts by a text, found " .. (key == "" and "an empty one" or "a " .. type(key))) end
+  if #key > KEY_MAX then return crypto.hex(crypto.sha256(key)) end
+  return key
+end
+
+-- The limit that has refused, and the longest; or the one with the least left.
+local function tightest(n, allowed)
+  local found = 1
+  for i = 2, n do
+    if allowed then
+      if out.left[i] < out.left[found] then found = i end
+    elseif not out.ok[i] and (out.ok[found] or out.retry[i] > out.retry[found]) then
+      found = i
+    end
+  end
+  return found
+end
+
+--- new(limiter, place, key, cost, allowed, source) -> decision, made of what limit_local.out holds
+function decision.new(self, place, key, cost, allowed, source)
+  local n = #self.limits
+  local i = n == 1 and 1 or tightest(n, allowed)
+  local parts
+  if n > 1 then
+    parts = {}
+    for k = 1, n do parts[2 * k - 1], parts[2 * k] = out.left[k], out.reset[k] end
+  end
+  if cost > 0 then
+    if allowed then place.allowed = place.allowed + 1 else place.denied = place.denied + 1 end
+  end
+  return setmetatable({
+    allowed = allowed, limit = self.limits[i].rate, remaining = out.left[i], retry_after = out.retry[i], reset_after = out.reset[i],
+    delay = allowed and out.wait or 0, source = source, cost = cost, key = key, parts = parts, limiter = self, place = place, tight = i,
+  }, Decision)
+end
+
+-- Seconds for people: whole ones, at least 1.
+local function seconds(value)
+  return max(1, ceil(min(value, LONGEST)))
+end
+
+local forms_of = {
+  -- draft-ietf-httpapi-ratelimit-headers
+  draft = function(headers, self, place)
+    headers["RateLimit-Policy"] = place.policy
+    if not self.parts then
+      headers["RateLimit"] = place.titles[1] .. ";r=" .. self.remaining .. ";t=" .. ceil(self.reset_after)
+      return
+    end
+    local list = {}
+    for i, title in ipairs(place.titles) do list[i] = title .. ";r=" .. self.parts[2 * i - 1] .. ";t=" .. ceil(self.parts[2 * i]) end
+    headers["RateLimit"] = table.concat(list, ", ")
+  end,
+  ["x-ratelimit"] = function(headers, self)
+    headers["X-RateLimit-Limit"] = ("%d"):format(self.limit)
+    headers["X-RateLimit-Remaining"] = self.remaining
+    headers["X-RateLimit-Reset"] = ceil(self.reset_after)
+  end,
+}
+
+local units = { [1] = "Second", [60] = "Minute", [3600] = "Hour", [86400] = "Day", [2592000] = "Month", [31536000] = "Year" }
+
+function forms_of.kong(headers, self)
+  for i, one in ipairs(self.limiter.limits) do
+    local unit = units[one.per] or ("%gs"):format(one.per)
+    headers["X-RateLimit-Limit-" .. unit] = ("%d"):format(one.rate)
+    headers["X-RateLimit-Remaining-" .. unit] = self.parts and self.parts[2 * i - 1] or self.remaining
+  end
+  headers["RateLimit-Limit"] = ("%d"):format(self.limit)
+  headers["RateLimit-Remaining"] = self.remaining
+  headers["RateLimit-Reset"] = ceil(self.reset_after)
+end
+
+--- decision:headers(into?, forms?) -> `into`, or a new table, with the fields that tell the client what is left. `forms` is a list of "draft"
+-- (the default), "x-ratelimit" and "kong".
+function Decision:headers(into, forms)
+  local place = self.place
+  into = into or {}
+  forms_of[forms and forms[1] or "draft"](into, self, place)
+  if forms and forms[2] then -- few have several: a loop would cost all of them
+    for i = 2, #forms do forms_of[forms[i]](into, self, place) end
+  end
+  return into
+end
+
+--- decision:apply(ctx, forms?): puts them into the response; in a `response` phase.
+function Decision:apply(ctx, forms)
+  self:headers(ctx.res.headers, forms)
+end
+
+--- decision:response(status = 429, detail?) -> what refuses: `Retry-After` and a problem that names the limit. 503 when it could not be counted.
+function Decision:response(status, detail)
+  local headers = { ["Retry-After"] = self.retry_after < huge and seconds(self.retry_after) or nil }
+  if self.source == "down" then return response.problem(503, "the limit cannot be counted now", nil, headers) end
+  return response.problem(status or 429, detail or "rate limit exceeded", {
+    type = "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    ["violated-policies"] = { (self.place.titles[self.tight]:gsub('"', "")) },
+  }, headers)
+end
+
+return decision

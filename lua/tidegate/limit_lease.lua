@@ -1,0 +1,177 @@
+--- limit_lease: portions of a limit that this gateway has paid for in Redis, and spends without asking.
+-- A portion is what a key is likely to need in HOLD seconds, and never more than a share of what there is. Units are charged before they are
+-- spent, so all gateways together never let more through than the limit; what may be refused too early are the units that lie in portions:
+--   gcra              the burst is smaller by rate * hold, hold = min(0.25 s, burst / 4 / rate): a portion is used up in that time, or lapses
+--   fixed, sliding    at most nodes * max(1, rate / 8 / nodes): a portion lasts to the end of the window in which it was charged
+local abi = require "abi"
+local failure = require "tidegate.failure"
+local store = require "tidegate.limit_local"
+local task = require "tidegate.task"
+
+local C, vm, records = abi.C, abi.vm, abi.records
+local floor, huge, max, min = math.floor, math.huge, math.max, math.min
+local out = store.out
+local HOLD, MARGIN = 0.25, 0.02 -- seconds: what a portion is to last; what clocks of loops and the way to the upstream may take
+local BLOCK_MAX, GROWTH, ROUNDS, TRIES = 1, 4, 4, 1000
+local STRANDED = 8 -- an eighth of a window's limit may lie in portions
+
+local lease = {}
+local LEFT, TILL, BLOCKED, SIZE, SINCE, REST, RESET = 0, 1, 2, 3, 4, 5, 6 -- of a record
+local COUNT = 7
+
+--- prepare(self): for limits that are shared through Redis
+function lease.prepare(self)
+  self.holds, self.bursts, self.asking = {}, {}, {}
+  for i, one in ipairs(self.limits) do
+    if one.algorithm == "log" or one.algorithm == "leaky" then
+      failure.misuse(('mode = "lease" is for fixed, sliding and gcra: what %s counts cannot be paid for in advance'):format(one.algorithm))
+    end
+    self.holds[i] = one.burst and min(HOLD, one.burst / 4 / one.speed) or HOLD
+    if one.burst then self.bursts[i] = max(1, one.burst - one.speed * self.holds[i]) end
+  end
+end
+
+local function own_key(key, i)
+  return type(key) == "table" and key[i] or key
+end
+
+local function read(self, place, key)
+  for i = 1, #self.limits do
+    local scope, own = place.leases[i], own_key(key, i)
+    if C.tg_abi_record_read(self.dict.id, i - 1, scope, #scope, own, #own, COUNT) ~= 0 then return false end
+    if records[i].count ~= COUNT then
+      for k = 0, COUNT - 1 do records[i].next[k] = 0 end
+    else
+      for k = 0, COUNT - 1 do records[i].next[k] = records[i].was[k] end
+    end
+    local next = records[i].next
+    if next[TILL] <= vm.monotonic then next[LEFT] = 0 end
+    records[i].next_count, records[i].ttl = COUNT, max(2 * self.limits[i].per, 10)
+  end
+  return true
+end
+
+-- What a reading says: true all have enough; false one is blocked; nil some need more, which are in `needy`.
+local function judge(self, cost, needy)
+  local blocked = false
+  for i = 1, #self.limits do
+    local next = records[i].next
+    local enough = next[LEFT] >= cost
+    out.ok[i], out.left[i], out.retry[i] = enough, floor(next[LEFT] + next[REST]), 0
+    out.reset[i] = max(0, next[RESET] - vm.monotonic)
+    if not enough and next[BLOCKED] > vm.monotonic then
+      out.retry[i], blocked = next[BLOCKED] - vm.monotonic, true
+    elseif not enough then
+      needy[#needy + 1] = i
+    end
+  end
+  if blocked then return false end
+  return #needy == 0 or nil
+end
+
+local function spend(self, cost)
+  for i = 1, #self.limits do
+    local next = records[i].next
+    next[LEFT] = next[LEFT] - cost
+    out.left[i] = floor(next[LEFT] + next[REST])
+  end
+  return C.tg_abi_record_swap(self.dict.id, #self.limits)
+end
+
+-- How many units to ask for: what was spent of the last portion in its time says what a hold needs.
+local function wish(self, i, cost)
+  local one, next, hold = self.limits[i], records[i].next, self.holds[i]
+  local elapsed = max(vm.monotonic - next[SINCE], 0.001)
+  local spent = records[i].count == COUNT and max(0, next[SIZE] - records[i].was[LEFT]) or 0
+  local portion = min(spent / elapsed * hold, GROWTH * next[SIZE] + 1)
+  local most = one.burst and one.speed * hold / 2 or one.rate / STRANDED / self:nodes()
+  if not one.burst and next[RESET] > vm.monotonic then most = min(most, next[REST] / 2 / self:nodes()) end
+  return max(cost, floor(min(portion, most)))
+end
+
+-- What Redis has given, or refused, into the record.
+local function note(self, place, key, i, units, rest, retry, reset, sent)
+  local one, own, scope = self.limits[i], own_key(key, i), place.leases[i]
+  local r = records[1]
+  for _ = 1, TRIES do
+    if C.tg_abi_record_read(self.dict.id, 0, scope, #scope, own, #own, COUNT) ~= 0 then return end
+    local known = r.count == COUNT and r.was[TILL] > vm.monotonic
+    local left, till = known and r.was[LEFT] or 0, known and r.was[TILL] or huge
+    local next = r.next
+    local ends = sent + (one.burst and self.holds[i] or reset - MARGIN)
+    next[LEFT], next[TILL] = left + units, left > 0 and min(till, ends) or ends
+    next[BLOCKED] = r.count == COUNT and r.was[BLOCKED] or 0
+    next[SIZE], next[SINCE], next[REST], next[RESET] = left + units, sent, rest, sent + reset
+    if units == 0 then
+      local wait = one.burst and max(self.holds[i] / 4, min(max(retry, 1 / one.speed), self.holds[i])) or min(retry, BLOCK_MAX)
+      next[BLOCKED], next[SIZE], next[SINCE] = sent + wait, r.count == COUNT and r.was[SIZE] or 0, r.count == COUNT and r.was[SINCE] or 0
+    end
+    r.next_count, r.ttl = COUNT, max(2 * one.per, 10)
+    if C.tg_abi_record_swap(self.dict.id, 1) ~= abi.EBUSY then return end
+  end
+end
+
+local function refill(self, place, key, cost, needy)
+  local wishes, sent = {}, vm.monotonic
+  for _, i in ipairs(needy) do wishes[i] = wish(self, i, cost) end
+  local reply, err = self.run(self, self.lease_script, place, key, needy, tostring(cost), "0", wishes)
+  if not reply then return err end
+  for j, i in ipairs(needy) do
+    local at = (j - 1) * 4
+    local retry = reply[at + 3] < 0 and huge or reply[at + 3] / 1e6
+    note(self, place, key, i, reply[at + 1], reply[at + 2], retry, reply[at + 4] / 1e6, sent)
+  end
+end
+
+-- One of this worker asks, the others wait for it -> err | nil
+local function refill_together(self, place, key, cost, needy)
+  local id = place.name .. "\1" .. own_key(key, needy[1])
+  local asking = self.asking[id]
+  if asking then
+    local n, coroutine, serial = #asking + 1, vm.coroutine, vm.coroutine_serial
+    asking[n] = { coroutine, serial }
+    local till = vm.monotonic + self.db.timeout / 1000
+    while not asking.done and vm.monotonic < till do task.wait_until(till) end
+    return asking.err
+  end
+  asking = {}
+  self.asking[id] = asking
+  local finish = task.defer(function()
+    asking.done, self.asking[id] = true, nil
+    for _, each in ipairs(asking) do C.tg_abi_wake(each[1], each[2]) end
+  end)
+  asking.err = refill(self, place, key, cost, needy)
+  finish.done = true
+  finish.f()
+  return asking.err
+end
+
+-- Just before the end of a window no portion would last.
+local function ends_soon(self, needy)
+  for _, i in ipairs(needy) do
+    local left = records[i].next[RESET] - vm.monotonic
+    if not self.limits[i].burst and left > 0 and left < 2 * MARGIN then return true end
+  end
+  return false
+end
+
+--- take(self, place, key, cost) -> allowed, source
+function lease.take(self, place, key, cost)
+  for _ = 1, ROUNDS do
+    local needy = {}
+    if not read(self, place, key) then break end
+    local verdict = judge(self, cost, needy)
+    out.wait = 0
+    if verdict == false then return false, "lease" end
+    if verdict then
+      if spend(self, cost) == 0 then return true, "lease" end
+    else
+      if ends_soon(self, needy) then break end
+      local err = refill_together(self, place, key, cost, needy)
+      if err then return self:fall(place, key, cost, err) end
+    end
+  end
+  return self:exact(place, key, cost)
+end
+
+return lease

@@ -16,6 +16,7 @@ local LIMITS_MAX, LOG_MAX, PER_MAX = 8, 10000, 366 * 86400 -- TG_RECORDS; units;
 local FLUSH_EVERY = 1 -- seconds
 
 local limit = { all = {} } -- all: every limiter of this generation
+local started = false
 
 -- ---------------------------------------------------------------- options
 
@@ -139,6 +140,7 @@ end
 -- mode = "exact"|"lease", on_down = "local"|"deny"|"allow", timeout = 0.05, nodes?, count_denied?, dict? } -> limiter. In `setup`.
 -- algorithm: "sliding" (the default), "fixed", "log", "gcra", "leaky", "concurrency". What was counted survives a reload, also of another rate.
 function limit.new(options, algorithm)
+  if started then misuse "a limiter is made in `setup`, or at the top of a file, and used by all requests" end
   check_fields(options)
   local name = check_shared(options)
   local self = setmetatable({
@@ -193,6 +195,7 @@ end
 
 --- start(): called when the generation is current.
 function limit.start()
+  started = true
   if #limit.all == 0 then return end
   counters = metrics.counter("tidegate_limit_decisions_total",
     { help = "what limits have decided; fallen: without the Redis that counts", labels = { "limit", "decision" } })

@@ -17,7 +17,7 @@ local vm = abi.vm
 local huge, max, min = math.huge, math.max, math.min
 local misuse, out = failure.misuse, store.out
 local PREFIX, TAG_MAX = "tidegate:{", 64 -- bytes of a key as it is; longer ones are hashed
-local ALIVE_EVERY, WARN_EVERY = 5, 10 -- seconds
+local ALIVE_EVERY, WARN_EVERY = 2, 10 -- seconds
 local DEBT_MIN, DEBT_MAX = 10, 86400 -- seconds for which debts are looked for
 local MICRO = 1e6
 

@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from gateway import Gateway
+from gateway import RELEASE, Gateway
 from redis_servers import Redis, redis_word
 
 HEAD = 'api = 1\nlisten { address = "127.0.0.1", port = @PORT@ }\n'
@@ -146,6 +146,7 @@ def pair(text, redis, more="", **options):
 
 def know_each_other(redis, n=2):
     until(lambda: redis.cli("zcard", "tidegate:gateways") == str(n))
+    time.sleep(2.2)  # each asks every 2 s
 
 
 def test_two_gateways_never_let_more_through_than_the_limit():
@@ -164,3 +165,177 @@ def test_places_are_shared_through_redis():
         for _ in range(2):
             assert storm(gateways, "/places", 12, clients=12) == {200: 5, 429: 7}
         until(lambda: redis.cli("keys", "*places*") == "")
+
+
+def calls(redis):
+    return sum(int(n) for n in re.findall(r"cmdstat_(?:evalsha|eval):calls=(\d+)", redis.cli("info", "commandstats")))
+
+
+@pytest.mark.parametrize("fields, least", [
+    ('algorithm = "fixed", limit = 400, per = "1h"', 350), ('algorithm = "sliding", limit = 400, per = "1h"', 350),
+    ('limits = { { limit = 400, per = "1h" }, { limit = 3000, per = "1d", algorithm = "fixed" } }', 350),
+])
+def test_leases_never_let_more_through_and_ask_less(fields, least):
+    text = limited("one", fields + ', store = "redis:main", mode = "lease", timeout = "5s", key = "one"')
+    with Redis() as redis, pair(text, redis, 'timeout = "5s"', workers=2) as gateways:
+        know_each_other(redis)
+        before = calls(redis)
+        found = storm(gateways, "/one", 1200, clients=32)
+        assert set(found) == {200, 429} and least <= found[200] <= 400
+        assert calls(redis) - before < 600
+        time.sleep(1.2)  # no longer blocked: what there is goes to whoever asks
+        found += storm(gateways, "/one", 200, clients=32)
+        assert least <= found[200] <= 400
+
+
+def test_leases_of_a_rate_never_let_more_through_in_any_time():
+    """The moments are those of the backend: the rate of 200/s and a burst of 100 hold there, too."""
+    text = limited("rate", 'algorithm = "gcra", limit = 200, per = "1s", burst = 100, store = "redis:main", mode = "lease", timeout = "5s", key = "one"',
+                   'tg.dict("moments"):set(ctx.id, tg.now()) return tg.respond(200, tostring(tg.now()))')
+    text = 'dict "moments" { size = "4MiB" }\n' + text
+    with Redis() as redis, pair(text, redis, 'timeout = "5s"', workers=2) as gateways:
+        know_each_other(redis)
+        before, moments = calls(redis), []
+        began = time.monotonic()
+
+        def client(i):
+            while time.monotonic() < began + 3:
+                answer = gateways[i % 2].request("/rate")
+                assert answer.status in (200, 429)
+                if answer.status == 200:
+                    moments.append(float(answer.text))
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(client, range(16)))
+        moments.sort()
+        span = moments[-1] - moments[0]
+        assert 0.5 * (200 * span) <= len(moments) <= 100 + 200 * span + 1, (len(moments), span)
+        for n, window in ((100, 0.05), (200, 0.5), (400, 1.5)):  # 20 ms is what clocks of loops may be wrong by
+            assert all(later - sooner >= (n - 100) / 200 - 0.02 for sooner, later in zip(moments, moments[n:])), (n, window)
+        assert calls(redis) - before < len(moments)
+
+
+OTHER = limited("other", 'limit = 100, per = "1h", store = "redis:main", key = "${query.k}"')
+
+
+def ask_redis_again(redis, gateways):
+    for i, gw in enumerate(gateways):
+        until(lambda: gw.request(f"/other?k={i}").status == 200 and f"{{{i}}}:other" in redis.cli("keys", "*other*"))
+
+
+@pytest.mark.parametrize("algorithm", ["fixed", "sliding", "log", "gcra"])
+def test_without_redis_each_goes_on_with_its_share_and_owes_what_it_let_through(algorithm):
+    text = OTHER + limited("one", f'algorithm = "{algorithm}", limit = 100, per = "1h", store = "redis:main", key = "one"')
+    with Redis() as redis, pair(text, redis, warns=DOWN) as gateways:
+        know_each_other(redis)
+        assert storm(gateways, "/one", 40, clients=4) == {200: 40}
+        redis.freeze()
+        found = storm(gateways, "/one", 200, clients=8)
+        assert set(found) == {200, 429} and 50 <= found[200] <= 64, found  # about 30 of each share are left
+        redis.thaw()
+        ask_redis_again(redis, gateways)
+        later = storm(gateways, "/one", 100, clients=8)
+        # Each brings its debt with its first request: those that were on their way with it may have passed.
+        assert set(later) <= {200, 429} and found[200] + later[200] <= 60 + 12, (found, later)
+
+
+def test_a_redis_that_lost_everything_is_charged_what_it_did_not_see():
+    text = OTHER + limited("one", 'algorithm = "fixed", limit = 100, per = "1h", store = "redis:main", key = "one"')
+    with Redis() as redis, pair(text, redis, warns=DOWN) as gateways:
+        know_each_other(redis)
+        gateways[0].request("/one"), gateways[1].request("/one")
+        redis.stop()
+        assert storm(gateways, "/one", 200, clients=8)[200] in (98, 99, 100)
+        redis.start()
+        ask_redis_again(redis, gateways)
+        assert storm(gateways, "/one", 20, clients=4)[200] <= 4
+
+
+@pytest.mark.parametrize("on_down, status", [("allow", 200), ("deny", 503), ("local", 200)])
+@pytest.mark.parametrize("mode", ["exact", "lease"])
+def test_what_a_dead_or_frozen_redis_costs_and_means(on_down, status, mode):
+    text = limited("one", f'limit = 1000, per = "1h", store = "redis:main", on_down = "{on_down}", timeout = "50ms", mode = "{mode}", key = "${{header.X-Key}}"')
+    with Redis() as redis, Gateway(HEAD + redis_word("main", redis) + text, warns=DOWN) as gw:
+        def ask(n):
+            return [timed(gw, "/one", headers={"X-Key": f"{n}-{i}"}) for i in range(n)]
+        assert ask(1)[0][1].status == 200
+        for number, restart in ((0, redis.thaw), (9, redis.start)):
+            redis.freeze() if number == 0 else redis.stop()
+            found = ask(30)
+            assert {answer.status for _, answer in found} == {status}
+            assert max(seconds for seconds, _ in found) < 0.15 and sum(seconds for seconds, _ in found) < 1.5
+            restart()
+            until(lambda: "answers again" in gw.log())
+            until(lambda: ask(1)[0][1].status == 200)
+        assert "[error]" not in gw.log()
+
+
+@pytest.mark.parametrize("trouble", ["type", "memory", "password", "foreign"])
+def test_a_redis_in_trouble_is_as_one_that_is_away(trouble):
+    text = limited("one", 'limit = 3, per = "1h", store = "redis:main", key = "k"')
+    options = ["--requirepass", "right"] if trouble == "password" else []
+    more = 'password = secret "env:WRONG"' if trouble == "password" else ""
+    with Redis(*options) as redis, Gateway(HEAD + redis_word("main", redis, more) + text, warns=DOWN, env={"WRONG": "wrong"}) as gw:
+        if trouble == "type":
+            redis.cli("hset", "tidegate:{k}:one:sliding3600", "a", "b")
+        if trouble == "foreign":
+            redis.cli("set", "tidegate:{k}:one:sliding3600", "short")
+        if trouble == "memory":
+            redis.cli("config", "set", "maxmemory-policy", "noeviction")
+            redis.cli("config", "set", "maxmemory", "1")
+        found = [timed(gw, "/one") for _ in range(6)]
+        assert [answer.status for _, answer in found] == [200, 200, 200, 429, 429, 429]
+        assert max(seconds for seconds, _ in found) < 0.2
+        assert "cannot be counted in redis: this gateway goes on with its share" in gw.log() and "[error]" not in gw.log()
+
+
+def test_windows_hold_at_their_edges():
+    """Counted by the time of the decisions: fixed never more than 50 in a second of Redis's clock, log in no second at all."""
+    text = ""
+    for algorithm in ("fixed", "log"):
+        text += limited(algorithm, f'algorithm = "{algorithm}", limit = 50, per = "1s", store = "redis:main", timeout = "5s", key = "one"',
+                        "return tg.respond(200, tostring(tg.now()))")
+    with Redis() as redis, pair(text, redis, 'timeout = "5s"', workers=2) as gateways:
+        for algorithm in ("fixed", "log"):
+            moments, began = [], time.monotonic()
+
+            def client(i, algorithm=algorithm, moments=moments, began=began):
+                while time.monotonic() < began + 3:
+                    answer = gateways[i % 2].request(f"/{algorithm}")
+                    assert answer.status in (200, 429)
+                    if answer.status == 200:
+                        moments.append(float(answer.text))
+            with concurrent.futures.ThreadPoolExecutor(16) as pool:
+                list(pool.map(client, range(16)))
+            moments.sort()
+            assert 100 < len(moments) <= 200
+            if algorithm == "log":
+                assert all(later - sooner > 0.97 for sooner, later in zip(moments, moments[50:]))
+            else:
+                assert all(moments[i + 100] - moments[i] > 0.97 for i in range(len(moments) - 100))
+
+
+def test_memory_of_the_local_store_is_bounded():
+    text = 'dict "small" { size = "1MiB" }\n' + limited("keys", 'limit = 5, per = "1h", dict = "small", key = "${header.X-Key}"')
+    text += '''local limiter = tg.limit.gcra { name = "fill", rate = 1, per = 3600, dict = "small" }
+    route "fill" { path = "/fill", handler = function(ctx)
+      for i = 1, 100000 do assert(limiter:take(ctx.req.query.n .. ":" .. i)) if i % 1000 == 0 then tg.sleep(0) end end return tg.respond(200) end }\n'''
+    with Gateway(HEAD + text, binary=RELEASE) as gw:
+        def resident():
+            with open(f"/proc/{gw.workers()[0]}/statm", encoding="ascii") as statm:
+                return int(statm.read().split()[1]) * 4096
+        for n in range(5):
+            assert gw.request(f"/fill?n={n}").status == 200
+        before = resident()
+        for n in range(5, 10):
+            assert gw.request(f"/fill?n={n}").status == 200
+        assert resident() - before < 16 * 2**20
+        assert gw.request("/keys", headers={"X-Key": "new"}).status == 200
+
+
+def test_decisions_are_counted():
+    text = HEAD + limited("one", 'limit = 2, per = "1h", key = "k"') + 'route "metrics" { path = "/metrics", handler = function() return tg.respond(200, tg.metrics.text()) end }\n'
+    with Gateway(text) as gw:
+        for _ in range(5):
+            gw.request("/one")
+        until(lambda: 'tidegate_limit_decisions_total{limit="one",decision="denied"} 3' in gw.request("/metrics").text.decode())
+        assert 'tidegate_limit_decisions_total{limit="one",decision="allowed"} 2' in gw.request("/metrics").text.decode()

@@ -7,6 +7,7 @@ local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
+local target = require "runtime.target"
 local task = require "tidegate.task"
 local upstream_tls = require "runtime.upstream_tls"
 
@@ -401,38 +402,6 @@ local function read_uses(list, at, prefix, report)
   return uses
 end
 
--- What the core knows a listener by, for upstreams that are the gateway itself: made of its name, so that it stays the same from one
--- generation to the next; 0 for one without a name.
-local function own_number(name)
-  local hash = 5381
-  for i = 1, #(name or "") do hash = (hash * 33 + name:byte(i)) % 2 ^ 31 end
-  return name and 1 + hash % 65535 or 0
-end
-
--- "listener:NAME": no network is between.
-local function own_target(cfg, name, weight, item, path, report)
-  for _, listen in ipairs(cfg.listen) do
-    if listen.name == name then return { scheme = "http", host = "@" .. name, port = listen.own, weight = weight, own = true } end
-  end
-  report:found(item.at, path, "listener:" .. name, "the name of a declared listener")
-  return nil
-end
-
-local function read_target(cfg, target, item, path, report)
-  local text = type(target) == "table" and target.url or target
-  local weight = type(target) == "table" and target.weight or 1
-  local own = text:match "^listener:(.+)$"
-  if own then return own_target(cfg, own, weight, item, path, report) end
-  local scheme, authority = text:match "^(%a+)://(.*)$"
-  local host, port
-  if scheme == "http" or scheme == "https" then host, port = address.parse_authority(authority) end
-  if not host then
-    report:found(item.at, path, text, 'a target: "http://host:port", "https://host:port", or "listener:NAME" for one of this gateway')
-    return nil
-  end
-  return { scheme = scheme, host = host, port = port or scheme == "https" and 443 or 80, weight = weight }
-end
-
 local readers = {}
 
 local function where_of(word, item, report)
@@ -463,7 +432,7 @@ function readers.listen(cfg, item, report)
       report:problem(item.at, { ('listen "%s"'):format(listen.name) }, "there is one of this name already at " .. other.at)
     end
   end
-  listen.own = own_number(listen.name)
+  listen.own = target.own_number(listen.name)
   for _, other in ipairs(cfg.listen) do
     if listen.name and other.own == listen.own and other.name ~= listen.name then
       report:problem(item.at, { ('listen "%s"'):format(listen.name) }, ("its number is that of %q: another name is needed"):format(other.name))
@@ -495,8 +464,8 @@ function readers.upstream(cfg, item, report)
   local up = read_record("upstream", item, report)
   if not up then return end
   local targets = {}
-  for i, target in ipairs(up.targets) do
-    targets[#targets + 1] = read_target(cfg, target, item, { ('upstream "%s"'):format(item.name), "targets", "[" .. i .. "]" }, report)
+  for i, one in ipairs(up.targets) do
+    targets[#targets + 1] = target.read(cfg, one, item, { ('upstream "%s"'):format(item.name), "targets", "[" .. i .. "]" }, report)
   end
   up.targets = targets
   if not address.parse_authority(up.host) then

@@ -379,9 +379,9 @@ TG_ABI int tg_abi_dict_ttl(uint32_t dict, const char *key, size_t key_len);
 enum { TG_RECORDS = 8 };
 
 struct tg_abi_record {
-    uint32_t count;     /* numbers that were read; 0: there are none */
+    uint32_t count;      /* numbers that were read; 0: there are none */
     uint32_t next_count; /* of what is to be in its place; 0: nothing */
-    double ttl;         /* of that, seconds; 0 for ever */
+    double ttl;          /* of that, seconds; 0 for ever */
     double *was;
     double *next; /* room for as many as were asked for */
 };

@@ -101,7 +101,8 @@ begin_sending(struct tg_exchange *x)
         up->from = &x->down->transport;
         tg_relay_start(up, head, x->rest, x->rest_len, up->buffer);
     }
-    x->upstream_head = (struct tg_upstream_head){.hints = x->request.version_minor == 1, .upgrade = x->upgrade};
+    x->upstream_head = (struct tg_upstream_head){
+        .hints = x->request.version_major == 2 || x->request.version_minor == 1, .upgrade = x->upgrade};
     x->sent = false;
     tg_exchange_go(x, TG_STATE_AWAIT);
     if (writes) {

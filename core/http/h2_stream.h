@@ -89,7 +89,10 @@ struct tg_h2_stream {
 };
 
 struct tg_h2_hooks {
-    /* Server: a request begins. The stream with `message` (initialised, its arena ready), or NULL: REFUSED_STREAM. */
+    /*
+     * Server: a request begins. The stream with `message` (initialised, in an arena that takes twice limits->head and
+     * the array of fields), or NULL: REFUSED_STREAM.
+     */
     struct tg_h2_stream *(*begin)(void *arg);
     /*
      * The head is whole and judged: message->method, target (:path), host (:authority, else Host), fields, framing,

@@ -57,7 +57,8 @@ enum tg_abi_source {
 enum tg_abi_side {
     TG_SIDE_REQUEST = 0,
     TG_SIDE_RESPONSE = 1,
-    TG_SIDE_ORIGINAL = 2 /* the request as the client sent it; read-only */
+    TG_SIDE_ORIGINAL = 2, /* the request as the client sent it; read-only */
+    TG_SIDE_TRAILERS = 3  /* of the response: those of the upstream are there once its body was read */
 };
 
 /*

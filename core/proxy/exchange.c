@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "http/h1_write.h"
+#include "proxy/mux.h"
 
 enum { COPY_MAX = 16 * 1024 /* bytes that go into the arena */ };
 
@@ -41,6 +42,7 @@ tg_exchange_new(struct tg_downstream *down)
     tg_arena_init(&x->arena, x->block, sizeof x->block, TG_EXCHANGE_ARENA_MAX);
     tg_message_init(&x->request, &x->arena);
     tg_message_init(&x->response, &x->arena);
+    tg_message_init(&x->trailers, &x->arena);
     return x;
 }
 
@@ -141,6 +143,24 @@ tg_exchange_keep(struct tg_exchange_body *body, struct tg_slice data)
     return TG_OK;
 }
 
+enum tg_rc
+tg_exchange_keep_trailers(struct tg_exchange *x)
+{
+    const struct tg_message *from = x->has_trailers ? NULL : tg_mux_trailers(x->upstream.link);
+    for (unsigned i = 0; from != NULL && i < from->count; i++) {
+        struct tg_field field = from->fields[i];
+        field.name = tg_arena_copy(&x->arena, field.name, field.name_len);
+        field.value = tg_arena_copy(&x->arena, field.value, field.value_len);
+        const enum tg_rc rc =
+            field.name == NULL || field.value == NULL ? TG_ENOMEM : tg_message_push(&x->trailers, &field);
+        if (rc != TG_OK) {
+            return rc;
+        }
+    }
+    x->has_trailers = x->has_trailers || from != NULL;
+    return TG_OK;
+}
+
 void
 tg_exchange_respond(struct tg_exchange *x, unsigned status)
 {
@@ -148,6 +168,8 @@ tg_exchange_respond(struct tg_exchange *x, unsigned status)
     tg_buffer_give(&x->proxy->buffers, x->response_buffer);
     x->response_buffer = NULL;
     tg_message_init(&x->response, &x->arena);
+    tg_message_init(&x->trailers, &x->arena);
+    x->has_trailers = true; /* the upstream's are not ours */
     x->response.status = (uint16_t)status;
     x->response.keep_alive = true;
     drop_body(&x->answer);

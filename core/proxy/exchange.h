@@ -97,6 +97,8 @@ struct tg_exchange {
     struct tg_arena arena; /* messages, heads, copies: all that lives as long as the exchange */
     struct tg_message request;
     struct tg_message response;
+    struct tg_message trailers;  /* of the response */
+    bool has_trailers;           /* the upstream's were looked for */
     struct tg_message *original; /* the request as it came, once somebody asks */
     struct tg_h1_scan scan;
     bool head_whole;                      /* on a stream: `request` is there, */
@@ -151,6 +153,9 @@ TG_MUST_CHECK enum tg_rc tg_exchange_make(struct tg_exchange *exchange, struct t
                                           struct tg_slice data);
 /* Adds a piece to a body that is read. TG_ELIMIT: it is larger than body->max. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_exchange_keep(struct tg_exchange_body *body, struct tg_slice data);
+
+/* The upstream's response has been read: what came behind its body is among the trailers. TG_ENOMEM. */
+TG_MUST_CHECK enum tg_rc tg_exchange_keep_trailers(struct tg_exchange *exchange);
 
 /* Goes to another state; its policy has not been entered yet. */
 static inline void

@@ -143,7 +143,7 @@ start_relay(struct tg_exchange *x, struct tg_slice head)
 static bool
 is_empty(const struct tg_exchange *x)
 {
-    if (x->response.status == 101) {
+    if (x->response.status == 101 || x->trailers.count > 0) {
         return false;
     }
     if (tg_stream_is_bodyless(x)) {
@@ -152,7 +152,10 @@ is_empty(const struct tg_exchange *x)
     if (x->flow[TG_SIDE_RESPONSE].writes) {
         return false;
     }
-    return x->answer.whole ? x->answer.n == 0 : tg_mux_is_bodyless(x->upstream.link);
+    if (x->answer.whole) {
+        return x->answer.n == 0;
+    }
+    return tg_mux_is_bodyless(x->upstream.link) && tg_mux_trailers(x->upstream.link) == NULL;
 }
 
 /* The bytes that the answer begins with; on a stream the head goes its own way, and there are none. */
@@ -331,7 +334,11 @@ tg_reply_relay(struct tg_exchange *x)
     x->abi.bytes_out = stream ? x->back.put : x->response_body.total;
     switch (result) {
     case TG_RELAY_DONE:
-        tg_session_finish(x, tg_mux_trailers(x->upstream.link));
+        if (tg_exchange_keep_trailers(x) != TG_OK) {
+            tg_exchange_abort(x, TG_ENOMEM);
+            return TG_STEP_NEXT;
+        }
+        tg_session_finish(x, x->trailers.count > 0 ? &x->trailers : NULL);
         finish_upstream(x);
         tg_exchange_go(x, x->request_body.done || !x->keep ? TG_STATE_LOG : TG_STATE_DRAIN);
         return TG_STEP_NEXT;

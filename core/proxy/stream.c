@@ -200,8 +200,9 @@ keep_response(struct tg_exchange *x)
         enum tg_rc rc = rc_of(tg_relay_pull(&x->back, &data, &fault));
         if (rc == TG_OK && data.n == 0) {
             x->answer.whole = true;
+            rc = tg_exchange_keep_trailers(x);
             release_upstream(x);
-            return TG_OK;
+            return rc;
         }
         if (rc == TG_OK) {
             rc = tg_exchange_keep(&x->answer, data);

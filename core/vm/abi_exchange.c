@@ -39,6 +39,11 @@ message_of(struct tg_abi_exchange *x, int side)
     if (side == TG_SIDE_ORIGINAL) {
         return original_of(exchange_of(x));
     }
+    if (side == TG_SIDE_TRAILERS) {
+        const enum tg_rc rc = tg_exchange_keep_trailers(exchange_of(x));
+        (void)rc; /* without memory they are not there, and the exchange ends by it */
+        return &exchange_of(x)->trailers;
+    }
     return side == TG_SIDE_REQUEST ? &exchange_of(x)->request : &exchange_of(x)->response;
 }
 

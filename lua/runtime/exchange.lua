@@ -272,6 +272,7 @@ function Response.__index(self, key)
     return fields
   end
   if key == "source" then return sources[live(self).source] end
+  if key == "trailers" then return new_fields(self, abi.TRAILERS) end
   return methods_of_messages[key]
 end
 function Response.__newindex(self, key, value)

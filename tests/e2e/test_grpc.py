@@ -1,4 +1,5 @@
 """gRPC through the gateway, with grpcio on both sides: all kinds of calls, metadata, deadlines, cancellation, errors."""
+import base64
 import threading
 import time
 from concurrent import futures
@@ -15,6 +16,9 @@ listen { address = "127.0.0.1", port = @PORT2@ }
 upstream "origin" { targets = { "@ORIGIN@" }, http2 = true, tls = { ca = "@CA@/ca.pem" } }
 upstream "dead" { targets = { "http://127.0.0.1:@DEAD@" }, http2 = true }
 route "service" { path = "/test.Service/*", to = "origin" }
+route "web" { path = "/test.Web/*", to = "origin", use = { "grpc-web", function(ctx)
+  ctx.req.path = "/test.Service/" .. ctx.req.path:match "[^/]+$"
+end } }
 route "dead" { path = "/test.Dead/*", to = "dead" }
 route "denied" { path = "/test.Denied/*", handler = function() return tg.problem(401, "who are you?") end }
 route "marked" { path = "/test.Marked/*", to = "origin", use = { function(ctx)
@@ -190,3 +194,38 @@ def test_a_cancelled_call_ends_at_the_service(setting):
 def test_policies_see_calls(setting):
     _, channel, _ = setting
     assert channel.unary_unary("/test.Marked/Unary")(b"hello", timeout=10) == b"hello yes"
+
+
+def frames(data):
+    """The messages of a body, and its trailers."""
+    messages, trailers = [], {}
+    while data:
+        kind, size = data[0], int.from_bytes(data[1:5], "big")
+        if kind & 0x80:
+            trailers = dict(line.split(":", 1) for line in data[5:5 + size].decode().strip().split("\r\n"))
+        else:
+            messages.append(data[5:5 + size])
+        data = data[5 + size:]
+    return messages, trailers
+
+
+def message(data):
+    return b"\0" + len(data).to_bytes(4, "big") + data
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+def test_grpc_web(setting, form):
+    gw, _, _ = setting
+    encode, decode = (base64.b64encode, base64.b64decode) if form else (bytes, bytes)
+
+    def call(method, data):
+        answer = gw.request(f"/test.Web/{method}", "POST", encode(message(data)), {"Content-Type": f"application/grpc-web{form}+proto"}, gw.port2)
+        assert answer.status == 200 and answer.headers["Content-Type"] == f"application/grpc-web{form}+proto"
+        return answer, *frames(decode(answer.text))
+
+    _, messages, trailers = call("Unary", b"hello")
+    assert messages == [b"hello "] and trailers["grpc-status"] == "0" and trailers["x-trailing"] == "two"
+    _, messages, trailers = call("Many", b"100")
+    assert messages == [b"%d" % i for i in range(100)] and trailers["grpc-status"] == "0"
+    answer, messages, trailers = call("Fail", b"")
+    assert messages == [] and (answer.headers["grpc-status"] or trailers["grpc-status"]) == "9"

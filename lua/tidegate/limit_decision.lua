@@ -10,8 +10,28 @@ local misuse = failure.misuse
 local LONGEST, KEY_MAX = 366 * 86400, 256 -- seconds; bytes
 
 local decision = {}
+
+-- What a decision tells stands in slots, as in ctx: a table with an array part alone is one small allocation.
+local ALLOWED, REMAINING, RESET, PLACE, PARTS, TIGHT, RETRY = 1, 2, 3, 4, 5, 6, 7
+local slots = {
+  allowed = ALLOWED, remaining = REMAINING, reset_after = RESET, place = PLACE, parts = PARTS, tight = TIGHT, retry_after = RETRY,
+  delay = 8, source = 9, cost = 10, key = 11, limiter = 12, id = 13, shared = 14, deferred = 15, renewed = 16,
+}
+local methods = {}
 local Decision = { __name = "decision" }
-Decision.__index = Decision
+
+function Decision.__index(self, name)
+  local slot = slots[name]
+  if slot then return self[slot] end
+  if name == "limit" then return self.limiter.limits[self[TIGHT]].rate end
+  return methods[name]
+end
+
+function Decision.__newindex(self, name, value)
+  local slot = slots[name]
+  if not slot then error(("a decision has no field %s"):format(tostring(name)), 2) end
+  rawset(self, slot, value)
+end
 
 -- What a limiter knows by the name under which it counts: where it counts, what it tells clients, and what it has decided.
 local function new_place(self, name)
@@ -60,7 +80,7 @@ end
 function decision.new(self, place, key, cost, allowed, source)
   local n = #self.limits
   local i = n == 1 and 1 or tightest(n, allowed)
-  local parts
+  local parts = false
   if n > 1 then
     parts = {}
     for k = 1, n do parts[2 * k - 1], parts[2 * k] = out.left[k], out.reset[k] end
@@ -69,8 +89,7 @@ function decision.new(self, place, key, cost, allowed, source)
     if allowed then place.allowed = place.allowed + 1 else place.denied = place.denied + 1 end
   end
   return setmetatable({
-    allowed = allowed, limit = self.limits[i].rate, remaining = out.left[i], retry_after = out.retry[i], reset_after = out.reset[i],
-    delay = allowed and out.wait or 0, source = source, cost = cost, key = key, parts = parts, limiter = self, place = place, tight = i,
+    allowed, out.left[i], out.reset[i], place, parts, i, out.retry[i], allowed and out.wait or 0, source, cost, key, self,
   }, Decision)
 end
 
@@ -83,12 +102,13 @@ local forms_of = {
   -- draft-ietf-httpapi-ratelimit-headers
   draft = function(headers, self, place)
     headers["RateLimit-Policy"] = place.policy
-    if not self.parts then
-      headers["RateLimit"] = place.titles[1] .. ";r=" .. self.remaining .. ";t=" .. ceil(self.reset_after)
+    local parts = self[PARTS]
+    if not parts then
+      headers["RateLimit"] = place.titles[1] .. ";r=" .. self[REMAINING] .. ";t=" .. ceil(self[RESET])
       return
     end
     local list = {}
-    for i, title in ipairs(place.titles) do list[i] = title .. ";r=" .. self.parts[2 * i - 1] .. ";t=" .. ceil(self.parts[2 * i]) end
+    for i, title in ipairs(place.titles) do list[i] = title .. ";r=" .. parts[2 * i - 1] .. ";t=" .. ceil(parts[2 * i]) end
     headers["RateLimit"] = table.concat(list, ", ")
   end,
   ["x-ratelimit"] = function(headers, self)
@@ -113,8 +133,8 @@ end
 
 --- decision:headers(into?, forms?) -> `into`, or a new table, with the fields that tell the client what is left. `forms` is a list of "draft"
 -- (the default), "x-ratelimit" and "kong".
-function Decision:headers(into, forms)
-  local place = self.place
+function methods:headers(into, forms)
+  local place = self[PLACE]
   into = into or {}
   forms_of[forms and forms[1] or "draft"](into, self, place)
   if forms and forms[2] then -- few have several: a loop would cost all of them
@@ -124,12 +144,12 @@ function Decision:headers(into, forms)
 end
 
 --- decision:apply(ctx, forms?): puts them into the response; in a `response` phase.
-function Decision:apply(ctx, forms)
+function methods:apply(ctx, forms)
   self:headers(ctx.res.headers, forms)
 end
 
 --- decision:response(status = 429, detail?) -> what refuses: `Retry-After` and a problem that names the limit. 503 when it could not be counted.
-function Decision:response(status, detail)
+function methods:response(status, detail)
   local headers = { ["Retry-After"] = self.retry_after < huge and seconds(self.retry_after) or nil }
   if self.source == "down" then return response.problem(503, "the limit cannot be counted now", nil, headers) end
   return response.problem(status or 429, detail or "rate limit exceeded", {

@@ -21,11 +21,12 @@ local COUNT = 7
 
 --- prepare(self): for limits that are shared through Redis
 function lease.prepare(self)
-  self.holds, self.bursts, self.asking = {}, {}, {}
+  self.holds, self.bursts, self.asking, self.keep = {}, {}, {}, 10 -- keep: seconds
   for i, one in ipairs(self.limits) do
     if one.algorithm == "log" or one.algorithm == "leaky" then
       failure.misuse(('mode = "lease" is for fixed, sliding and gcra: what %s counts cannot be paid for in advance'):format(one.algorithm))
     end
+    self.keep = max(self.keep, 2 * one.per)
     self.holds[i] = one.burst and min(HOLD, one.burst / 4 / one.speed) or HOLD
     if one.burst then self.bursts[i] = max(1, one.burst - one.speed * self.holds[i]) end
   end
@@ -35,47 +36,65 @@ local function own_key(key, i)
   return type(key) == "table" and key[i] or key
 end
 
-local function read(self, place, key)
-  for i = 1, #self.limits do
-    local scope, own = place.leases[i], own_key(key, i)
-    if C.tg_abi_record_read(self.dict.id, i - 1, scope, #scope, own, #own, COUNT) ~= 0 then return false end
-    if records[i].count ~= COUNT then
-      for k = 0, COUNT - 1 do records[i].next[k] = 0 end
-    else
-      for k = 0, COUNT - 1 do records[i].next[k] = records[i].was[k] end
-    end
-    local next = records[i].next
-    if next[TILL] <= vm.monotonic then next[LEFT] = 0 end
-    records[i].next_count, records[i].ttl = COUNT, max(2 * self.limits[i].per, 10)
-  end
+local none = {}
+
+-- What was is also what is to be, but for what a portion has lost by its time.
+local function read_one(self, place, key, i)
+  local scope, r = place.leases[i], records[i]
+  if C.tg_abi_record_read(self.dict.id, i - 1, scope, #scope, key, #key, COUNT) ~= 0 then return false end
+  local was, next = r.count == COUNT and r.was or none, r.next
+  next[LEFT], next[TILL], next[BLOCKED], next[SIZE] = was[LEFT] or 0, was[TILL] or 0, was[BLOCKED] or 0, was[SIZE] or 0
+  next[SINCE], next[REST], next[RESET] = was[SINCE] or 0, was[REST] or 0, was[RESET] or 0
+  if next[TILL] <= vm.monotonic then next[LEFT] = 0 end
+  r.next_count, r.ttl = COUNT, self.keep
   return true
 end
 
--- What a reading says: true all have enough; false one is blocked; nil some need more, which are in `needy`.
-local function judge(self, cost, needy)
-  local blocked = false
-  for i = 1, #self.limits do
-    local next = records[i].next
-    local enough = next[LEFT] >= cost
-    out.ok[i], out.left[i], out.retry[i] = enough, floor(next[LEFT] + next[REST]), 0
-    out.reset[i] = max(0, next[RESET] - vm.monotonic)
-    if not enough and next[BLOCKED] > vm.monotonic then
-      out.retry[i], blocked = next[BLOCKED] - vm.monotonic, true
-    elseif not enough then
-      needy[#needy + 1] = i
-    end
+-- What is there for this limit: true enough, false it is blocked, nil it needs more
+local function judge_one(i, cost)
+  local next, now = records[i].next, vm.monotonic
+  local enough = next[LEFT] >= cost
+  out.ok[i], out.left[i], out.retry[i], out.reset[i] = enough, floor(next[LEFT] + next[REST]), 0, max(0, next[RESET] - now)
+  if enough then return true end
+  if next[BLOCKED] <= now then return nil end
+  out.retry[i] = next[BLOCKED] - now
+  return false
+end
+
+-- The same of all limits; those that need more are put into a list.
+local function judge(self, place, key, cost)
+  local n = #self.limits
+  if n == 1 then
+    if not read_one(self, place, own_key(key, 1), 1) then return false, nil, true end
+    local verdict = judge_one(1, cost)
+    return verdict, verdict == nil and { 1 } or nil
+  end
+  local needy, blocked = {}, false
+  for i = 1, n do
+    if not read_one(self, place, own_key(key, i), i) then return false, nil, true end
+  end
+  for i = 1, n do
+    local verdict = judge_one(i, cost)
+    if verdict == false then blocked = true elseif verdict == nil then needy[#needy + 1] = i end
   end
   if blocked then return false end
-  return #needy == 0 or nil
+  if #needy == 0 then return true end
+  return nil, needy
+end
+
+local function spend_one(i, cost)
+  local next = records[i].next
+  next[LEFT] = next[LEFT] - cost
+  out.left[i] = floor(next[LEFT] + next[REST])
 end
 
 local function spend(self, cost)
-  for i = 1, #self.limits do
-    local next = records[i].next
-    next[LEFT] = next[LEFT] - cost
-    out.left[i] = floor(next[LEFT] + next[REST])
+  local n = #self.limits
+  spend_one(1, cost)
+  if n > 1 then
+    for i = 2, n do spend_one(i, cost) end
   end
-  return C.tg_abi_record_swap(self.dict.id, #self.limits)
+  return C.tg_abi_record_swap(self.dict.id, n)
 end
 
 -- How many units to ask for: what was spent of the last portion in its time says what a hold needs.
@@ -106,7 +125,7 @@ local function note(self, place, key, i, units, rest, retry, reset, sent)
       local wait = one.burst and max(self.holds[i] / 4, min(max(retry, 1 / one.speed), self.holds[i])) or min(retry, BLOCK_MAX)
       next[BLOCKED], next[SIZE], next[SINCE] = sent + wait, r.count == COUNT and r.was[SIZE] or 0, r.count == COUNT and r.was[SINCE] or 0
     end
-    r.next_count, r.ttl = COUNT, max(2 * one.per, 10)
+    r.next_count, r.ttl = COUNT, self.keep
     if C.tg_abi_record_swap(self.dict.id, 1) ~= abi.EBUSY then return end
   end
 end
@@ -155,21 +174,29 @@ local function ends_soon(self, needy)
   return false
 end
 
+local function try(self, place, key, cost)
+  local verdict, needy, failed = judge(self, place, key, cost)
+  out.wait = 0
+  if failed then return nil end
+  if verdict == false then return false, "lease" end
+  if verdict then
+    if spend(self, cost) == 0 then return true, "lease" end
+    return nil, nil, true
+  end
+  if ends_soon(self, needy) then return nil end
+  local err = refill_together(self, place, key, cost, needy)
+  if err then return self:fall(place, key, cost, err) end
+  return nil, nil, true
+end
+
 --- take(self, place, key, cost) -> allowed, source
 function lease.take(self, place, key, cost)
-  for _ = 1, ROUNDS do
-    local needy = {}
-    if not read(self, place, key) then break end
-    local verdict = judge(self, cost, needy)
-    out.wait = 0
-    if verdict == false then return false, "lease" end
-    if verdict then
-      if spend(self, cost) == 0 then return true, "lease" end
-    else
-      if ends_soon(self, needy) then break end
-      local err = refill_together(self, place, key, cost, needy)
-      if err then return self:fall(place, key, cost, err) end
-    end
+  local allowed, source, again = try(self, place, key, cost)
+  if source then return allowed, source end
+  for _ = 2, ROUNDS do
+    if not again then break end
+    allowed, source, again = try(self, place, key, cost)
+    if source then return allowed, source end
   end
   return self:exact(place, key, cost)
 end

@@ -82,35 +82,45 @@ class Redis:
 
 
 class Cluster:
-    """Masters without replicas, all slots among them."""
+    """Masters, all slots among them, and so many replicas of each."""
 
-    def __init__(self, masters=3):
-        self.servers = [Redis("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", port=cluster_port()) for _ in range(masters)]
+    def __init__(self, masters=3, replicas=0):
+        self.replicas = replicas
+        self.servers = [Redis("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", port=cluster_port())
+                        for _ in range(masters * (1 + replicas))]
 
     def __enter__(self):
         for server in self.servers:
             server.start()
-        made = subprocess.run(["redis-cli", "--cluster", "create", *[server.address for server in self.servers], "--cluster-yes"],
-                              capture_output=True, text=True, timeout=60)
+        made = subprocess.run(["redis-cli", "--cluster", "create", *[server.address for server in self.servers],
+                               "--cluster-replicas", str(self.replicas), "--cluster-yes"], capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stdout + made.stderr
         self.wait()
         return self
 
     def wait(self):
         end = time.monotonic() + 20
-        while not all("cluster_state:ok" in server.cli("cluster", "info") for server in self.servers):
+        while not all(self.is_whole(server) for server in self.servers if server.process.poll() is None):
             assert time.monotonic() < end
             time.sleep(0.05)
 
+    @staticmethod
+    def is_whole(server):
+        if "cluster_state:ok" not in server.cli("cluster", "info"):
+            return False
+        replication = server.cli("info", "replication")
+        return "role:master" in replication or "master_link_status:up" in replication
+
     def owner(self, slot):
-        for line in self.servers[0].cli("cluster", "nodes").splitlines():
+        alive = next(server for server in self.servers if server.process.poll() is None)
+        for line in alive.cli("cluster", "nodes").splitlines():
             fields = line.split()
             for part in fields[8:]:
                 if part.startswith("["):
                     continue
                 first, _, last = part.partition("-")
                 if int(first) <= slot <= int(last or first):
-                    return next(server for server in self.servers if fields[1].startswith(f"127.0.0.1:{server.port}@"))
+                    return next(server for server in self.servers if fields[1].startswith(f"127.0.0.1:{server.port}@") and "master" in fields[2])
         raise AssertionError(f"nobody has slot {slot}")
 
     def id_of(self, server):

@@ -187,6 +187,7 @@ struct tg_abi_redis_settings {
     uint32_t timeout;     /* one that is over counts as a failure of its server */
     uint32_t connect_timeout;
     uint32_t cluster; /* keys have slots */
+    uint32_t tls;     /* a number of tg_abi_tls_client; 0: plain text */
 };
 
 /* A field of a message: set replaces all of its name, add appends. `side` is enum tg_abi_side. */

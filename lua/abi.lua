@@ -160,13 +160,13 @@ local function slice_of(to, text)
 end
 
 --- redis_open(key, conf) -> index | negative enum tg_rc. conf: name, username, password: strings; db, connections, timeout,
--- connect_timeout: numbers, times in milliseconds; cluster.
+-- connect_timeout, tls: numbers, times in milliseconds; cluster.
 function abi.redis_open(key, conf)
   slice_of(settings.name, conf.name)
   slice_of(settings.username, conf.username)
   slice_of(settings.password, conf.password)
   settings.db, settings.connections, settings.timeout = conf.db, conf.connections, conf.timeout
-  settings.connect_timeout, settings.cluster = conf.connect_timeout, conf.cluster and 1 or 0
+  settings.connect_timeout, settings.cluster, settings.tls = conf.connect_timeout, conf.cluster and 1 or 0, conf.tls
   return C.tg_abi_redis_open(key, #key, settings)
 end
 

@@ -33,6 +33,7 @@ struct tg_redis {
     struct tg_redis_commands commands; /* first: commands lead back to the client */
     struct tg_loop *loop;
     struct tg_resolver *resolver;
+    struct tg_tls_client *tls;
     struct tg_abi_redis_settings settings;
     char *texts; /* of the settings */
     tg_redis_command_cb done;
@@ -220,6 +221,7 @@ node_free(struct node *node)
         close_links(node, TG_ECANCELLED);
     }
     tg_deadline_remove(&node->retry);
+    tg_tls_memory_clear(&node->server.session);
     tg_mem_free(node->links);
     tg_mem_free(node->server.host);
     tg_mem_free(node);
@@ -239,7 +241,8 @@ node_new(struct tg_redis *redis, struct tg_slice host, unsigned port)
                                             .settings = &redis->settings,
                                             .hooks = &hooks,
                                             .host = tg_mem_text(host.p, host.n),
-                                            .port = port};
+                                            .port = port,
+                                            .tls = redis->tls};
     node->links = tg_mem_zero(redis->settings.connections * sizeof(struct tg_redis_link));
     if (node->links == NULL || node->server.host == NULL) {
         tg_mem_free(node->links);
@@ -540,8 +543,8 @@ copy_settings(struct tg_redis *redis, const struct tg_abi_redis_settings *settin
 }
 
 struct tg_redis *
-tg_redis_new(struct tg_loop *loop, struct tg_resolver *resolver, const struct tg_abi_redis_settings *settings,
-             tg_redis_command_cb done)
+tg_redis_new(struct tg_loop *loop, struct tg_resolver *resolver, struct tg_tls_client *tls,
+             const struct tg_abi_redis_settings *settings, tg_redis_command_cb done)
 {
     struct tg_redis *redis = tg_mem_new(struct tg_redis);
     if (redis == NULL) {
@@ -549,6 +552,7 @@ tg_redis_new(struct tg_loop *loop, struct tg_resolver *resolver, const struct tg
     }
     redis->loop = loop;
     redis->resolver = resolver;
+    redis->tls = tls;
     redis->done = done;
     redis->slot_count = settings->cluster != 0 ? TG_RESP_SLOTS : 1;
     redis->slots = tg_mem_zero(redis->slot_count * sizeof *redis->slots);

@@ -35,10 +35,11 @@ struct tg_redis_request {
 };
 
 /*
- * A client without servers; copies the settings. `done` takes note that a command is over, or that a subscriber may
- * look. NULL when memory is short. tg_redis_free: no command may have an owner any more.
+ * A client without servers; copies the settings. `tls` is borrowed, and outlives it; NULL: plain text. `done` takes
+ * note that a command is over, or that a subscriber may look. NULL when memory is short. tg_redis_free: no command may
+ * have an owner any more.
  */
-struct tg_redis *tg_redis_new(struct tg_loop *loop, struct tg_resolver *resolver,
+struct tg_redis *tg_redis_new(struct tg_loop *loop, struct tg_resolver *resolver, struct tg_tls_client *tls,
                               const struct tg_abi_redis_settings *settings, tg_redis_command_cb done);
 void tg_redis_free(struct tg_redis *redis);
 

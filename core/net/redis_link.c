@@ -245,6 +245,33 @@ tg_redis_link_open(struct tg_redis_link *link)
     tg_task_queue(server->loop, &link->task);
 }
 
+/* The socket is connected: TLS comes first, if it is spoken. */
+static void
+shake_hands(struct tg_redis_link *link)
+{
+    struct tg_redis_server *server = link->server;
+    const char *why = "memory is short";
+    char text[TG_REDIS_WHY];
+    enum tg_rc rc = TG_OK;
+    if (link->state == TG_REDIS_CONNECTING) {
+        link->state = TG_REDIS_HANDSHAKE;
+        rc = tg_tls_client_open(server->tls, &link->transport, server->host, &server->session);
+    }
+    if (rc == TG_OK) {
+        rc = tg_tls_handshake(tg_tls_of(&link->transport), &why);
+    }
+    if (rc == TG_OK && (rc = tg_tls_client_judge(server->tls, tg_tls_of(&link->transport))) != TG_OK) {
+        why = "its key is not one of those that are pinned";
+    }
+    if (rc == TG_OK) {
+        link->state = TG_REDIS_GREETING;
+    } else if (rc != TG_AGAIN) {
+        tg_tls_memory_clear(&server->session);
+        (void)snprintf(text, sizeof text, "TLS: %s", why);
+        fail(link, TG_ETLS, text);
+    }
+}
+
 static void
 go_on_connecting(struct tg_redis_link *link)
 {
@@ -253,7 +280,9 @@ go_on_connecting(struct tg_redis_link *link)
     if (link->transport.fd >= 0) {
         (void)getsockopt(link->transport.fd, SOL_SOCKET, SO_ERROR, &error, &length);
         if (error == 0) {
-            if (link->transport.writable) {
+            if (link->transport.writable && link->server->tls != NULL) {
+                shake_hands(link);
+            } else if (link->transport.writable) {
                 link->state = TG_REDIS_GREETING;
             }
             return;
@@ -568,6 +597,8 @@ drive(struct tg_redis_link *link)
 {
     if (link->state == TG_REDIS_CONNECTING) {
         go_on_connecting(link);
+    } else if (link->state == TG_REDIS_HANDSHAKE) {
+        shake_hands(link);
     }
     if (link->state != TG_REDIS_GREETING && link->state != TG_REDIS_OPEN) {
         return;

@@ -12,11 +12,18 @@
 
 #include "net/redis_command.h"
 #include "net/resolver.h"
-#include "net/transport.h"
+#include "net/tls_client.h"
 
-enum { TG_REDIS_PENDING = 4096 /* commands on one connection */, TG_REDIS_WHY = 160 };
+enum { TG_REDIS_PENDING = 16384 /* commands on one connection */, TG_REDIS_WHY = 160 };
 
-enum tg_redis_link_state { TG_REDIS_CLOSED, TG_REDIS_RESOLVING, TG_REDIS_CONNECTING, TG_REDIS_GREETING, TG_REDIS_OPEN };
+enum tg_redis_link_state {
+    TG_REDIS_CLOSED,
+    TG_REDIS_RESOLVING,
+    TG_REDIS_CONNECTING,
+    TG_REDIS_HANDSHAKE, /* of TLS */
+    TG_REDIS_GREETING,
+    TG_REDIS_OPEN
+};
 
 struct tg_redis_link_hooks {
     void (*opened)(struct tg_redis_link *link);
@@ -34,6 +41,8 @@ struct tg_redis_server {
     const struct tg_redis_link_hooks *hooks;
     char *host; /* begins with a slash: a socket's path */
     unsigned port;
+    struct tg_tls_client *tls;    /* NULL: plain text */
+    struct tg_tls_memory session; /* cleared by whoever frees the server, when no link is open any more */
 };
 
 struct tg_redis_lookup;

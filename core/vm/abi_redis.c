@@ -21,7 +21,7 @@ tg_abi_redis_open(const char *key, size_t key_len, const struct tg_abi_redis_set
 {
     struct tg_vm *vm = tg_host->building;
     if (vm == NULL || settings->connections == 0 || settings->connections > TG_REDIS_CONNECTIONS ||
-        settings->timeout == 0) {
+        settings->timeout == 0 || settings->tls > tg_host->proxy->peers.tls_count) {
         return TG_EINVAL;
     }
     return tg_host_hold_redis(tg_host, &vm->redis, tg_slice_of(key, key_len), settings, on_done);

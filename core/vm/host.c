@@ -48,9 +48,10 @@ tg_host_hold_redis(struct tg_host *host, uint64_t *held, struct tg_slice key,
     struct tg_host_redis *place = &host->redis[index];
     if (place->client == NULL) {
         struct tg_proxy *proxy = host->proxy;
+        struct tg_tls_client *tls = settings->tls == 0 ? NULL : proxy->peers.tls[settings->tls - 1];
         char *copy = tg_mem_text(key.p, key.n);
         struct tg_redis *client =
-            copy == NULL ? NULL : tg_redis_new(proxy->loop, proxy->peers.resolver, settings, done);
+            copy == NULL ? NULL : tg_redis_new(proxy->loop, proxy->peers.resolver, tls, settings, done);
         if (client == NULL) {
             tg_mem_free(copy);
             return TG_ENOMEM;

@@ -6,6 +6,7 @@ local library = require "tidegate.redis"
 local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
 local task = require "tidegate.task"
+local tls = require "tidegate.tls"
 
 local C, vm = abi.C, abi.vm
 local ASK_TIME, ASK_EVERY, ASK_AGAIN, JITTER = 1, 10, 1, 0.25 -- seconds: for an answer; between two rounds; after a failure; a share of them
@@ -18,13 +19,17 @@ local function reveal(secret) return secret and secret:reveal() or "" end
 -- All that makes a client another one. The password is in it as its digest only.
 local function key_of(kind, conf, settings)
   local parts = { kind, settings.username, crypto.hex(crypto.sha256(settings.password)), settings.db, settings.connections, settings.timeout,
-    settings.connect_timeout, tostring(settings.cluster), conf.name, conf.master or "" }
+    settings.connect_timeout, tostring(settings.cluster), settings.tls, conf.name, conf.master or "" }
   for _, place in ipairs(conf.servers) do parts[#parts + 1] = place.host .. " " .. place.port end
   return table.concat(parts, "\n")
 end
 
 local function open(kind, conf, settings)
   if abi.validating then return 0 end
+  local number, problem = 0, nil
+  if conf.tls then number, problem = tls.number(conf.tls) end
+  if not number then error(('redis "%s": tls: %s'):format(conf.name, problem), 0) end
+  settings.tls = number
   local id = abi.redis_open(key_of(kind, conf, settings), settings)
   if id < 0 then error(('redis "%s": %s'):format(conf.name, abi.code(id)), 0) end
   return id

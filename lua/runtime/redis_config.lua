@@ -1,6 +1,7 @@
 --- redis_config: the word `redis` of the configuration: its fields, and what is wrong with them together.
 local address = require "runtime.address"
 local schema = require "runtime.schema"
+local upstream_tls = require "runtime.upstream_tls"
 
 local t = schema.t
 local MAX_CLIENTS, PORT, SENTINEL_PORT = 64, 6379, 26379 -- TG_HOST_REDIS
@@ -15,7 +16,7 @@ redis_config.spec = {
   sentinel_username = t.optional(t.string { match = "^[^%c]+$", len = 255 }), sentinel_password = t.optional(t.secret()),
   db = t.integer { default = 0, min = 0, max = 65535 }, connections = t.integer { default = 2, min = 1, max = 16 },
   timeout = t.duration { default = "50ms", min = 0.001, max = 60 }, connect_timeout = t.duration { default = "1s", min = 0.001, max = 60 },
-  tls = t.optional(t.any()),
+  tls = t.optional(t.any { raw = true }),
 }
 
 -- The fields that name the servers, by mode; each needs all of its own and none of the others'.
@@ -54,9 +55,9 @@ function redis_config.read(cfg, item, conf, report)
   local path = ('redis "%s"'):format(item.name)
   local before = report:count()
   if item.index > MAX_CLIENTS then report:problem(item.at, { path }, ("there are more than %d"):format(MAX_CLIENTS)) end
-  if conf.tls then
-    report:problem(item.at, { path, "tls" }, "TLS to a Redis is not available in this version; without it nothing would be encrypted")
-  end
+  if conf.tls == true then conf.tls = {} end
+  if conf.tls == false then conf.tls = nil end
+  if conf.tls ~= nil then upstream_tls.read(conf, item.at, { path }, report) end
   if conf.username and not conf.password then report:problem(item.at, { path, "username" }, "needs a password") end
   if conf.sentinel_username and not conf.sentinel_password then
     report:problem(item.at, { path, "sentinel_username" }, "needs a sentinel_password")

@@ -89,7 +89,7 @@ local names = {
   timeout = "no answer in time", open = "it has failed too often and is not asked for a while", busy = "too much is on its way to it",
   too_large = "a command or a reply of more than 16 MiB, or lists in lists to more than 7 levels", memory = "memory is short",
 }
-local codes = { reset = "connect", dns = "connect", protocol = "connect", none = "connect" }
+local codes = { reset = "connect", dns = "connect", protocol = "connect", none = "connect", tls = "connect" }
 
 -- What has no answer. `node` is where it went, if anywhere.
 local function failed(self, what, rc, node)

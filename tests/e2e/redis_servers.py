@@ -21,7 +21,9 @@ def cluster_port():
 class Redis:
     """`with Redis("--requirepass", "x") as redis`; also without `with`: start, stop."""
 
-    def __init__(self, *options, port=None, program="redis-server", config=None):
+    def __init__(self, *options, port=None, program="redis-server", config=None, tls=None):
+        """`tls`: (ca, cert, key), files; then it speaks nothing else."""
+        self.tls = tls
         self.port = port or free_port()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-redis-"))
         self.program, self.options, self.config = program, options, config
@@ -39,7 +41,10 @@ class Redis:
             if not path.exists():
                 path.write_text(self.config)
             command.append(str(path))
-        command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", "--enable-debug-command", "yes"]
+        if self.tls:
+            ca, cert, key = map(str, self.tls)
+            command += ["--tls-port", str(self.port), "--tls-ca-cert-file", ca, "--tls-cert-file", cert, "--tls-key-file", key]
+        command += ["--port", "0" if self.tls else str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", "--enable-debug-command", "yes"]
         if self.program == "redis-sentinel":
             command = command[:-4]
         with open(self.folder / "log", "ab") as log:
@@ -63,9 +68,10 @@ class Redis:
         self.process.send_signal(signal.SIGCONT)
 
     def cli(self, *words, timeout=5):
+        tls = ["--tls", "--cacert", self.tls[0], "--cert", self.tls[1], "--key", self.tls[2]] if self.tls else []
         secret = ["-a", self.password, "--no-auth-warning"] if self.password else []
         try:
-            ran = subprocess.run(["redis-cli", "-p", str(self.port), *secret, *[str(word) for word in words]], capture_output=True, text=True, timeout=timeout)
+            ran = subprocess.run(["redis-cli", "-p", str(self.port), *tls, *secret, *[str(word) for word in words]], capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired:
             return ""
         return ran.stdout.strip() + ran.stderr.strip()

@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+from authority import Authority
 from gateway import Gateway, free_port
 from redis_servers import Redis, redis_word
 
@@ -278,3 +279,49 @@ def test_subscriptions_hear_what_is_published_also_after_the_server_was_away():
         gw.write("gateway.lua", text.replace('use { "listener" }', "") + redis_word("main", server))
         assert gw.command("reload").returncode == 0
         until(lambda: server.cli("publish", "news", "third") == "0")
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory):
+    authority = Authority(tmp_path_factory.mktemp("ca"))
+    server_cert, server_key = authority.issue("redis.test", "DNS:redis.test,IP:127.0.0.1")
+    client_cert, client_key = authority.issue("gateway", "DNS:gateway")
+    with Redis("--requirepass", "secret", tls=(authority.cert, server_cert, server_key)) as server:
+        yield server, authority, client_cert, client_key
+
+
+def tls_word(server, tls):
+    return f'redis "main" {{ address = "{server.address}", password = secret "env:REDIS_PASSWORD", timeout = "2s", tls = {tls} }}\n'
+
+
+def test_tls_with_verification_and_a_certificate_of_our_own(secured):
+    server, authority, cert, key = secured
+    own = f'ca = "{authority.cert}", cert = "{cert}", key = secret "file:{key}"'
+    many_ = route("many", """local list = assert(db:pipeline(function(p) for i = 1, 500 do p:set("t" .. i, ("x"):rep(2000)) p:get("t" .. i) end end))
+      return tg.respond(200, tostring(#list[1000]))""")
+    for tls in (f"{{ {own} }}", f'{{ {own}, name = "redis.test", min_version = "1.3" }}'):
+        with Gateway(HEAD + tls_word(server, tls) + GET + many_, env={"REDIS_PASSWORD": "secret"}) as gw:
+            server.cli("set", "k", "over TLS")
+            assert timed(gw, "/get")[1:] == (200, "over TLS")
+            assert {answer.text for answer in many(gw, "/many", 8)} == {b"2000"}
+
+
+@pytest.mark.parametrize("tls, why", [
+    ("true", "certificate"), ('{ OWN, name = "other.test" }', "mismatch"), ("{ ca = CA }", ""),
+    ('{ OWN, pins = { "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" } }', "pinned"),
+])
+def test_who_is_not_trusted_gets_no_password(secured, tls, why):
+    server, authority, cert, key = secured
+    tls = tls.replace("OWN", f'ca = CA, cert = "{cert}", key = secret "file:{key}"').replace("CA", f'"{authority.cert}"')
+    with Gateway(HEAD + tls_word(server, tls) + GET, env={"REDIS_PASSWORD": "secret"}, warns=FAILS) as gw:
+        seconds, status, answer = timed(gw, "/get")
+        assert status in (502, 503) and json.loads(answer)["code"] == "connect" and why in answer and seconds < 1, answer
+
+
+def test_plain_text_where_tls_is_spoken_is_an_error(secured):
+    server = secured[0]
+    with Gateway(HEAD + redis_word("main", server) + GET, warns=FAILS) as gw:
+        assert timed(gw, "/get")[1] in (502, 503)

@@ -291,7 +291,7 @@ describe("config in JSON", function()
     wrong('address = "a", pasword = "x"', 'did you mean "password"?')
     wrong('address = "a", username = "u"', "needs a password")
     wrong('mode = "cluster", nodes = { "a" }, db = 1', "a cluster has no databases but 0")
-    wrong('address = "a", tls = true', "TLS to a Redis is not available in this version")
+    wrong('address = "a", tls = { verfy = false }', 'did you mean "verify"?')
     wrong('address = "a", timeout = "0s"', 'redis "r" › timeout')
   end)
 

@@ -79,6 +79,7 @@ static const struct {
     NUMBER("fields", limits.fields),
     NUMBER("handshakes", handshakes),
     NUMBER("handshake_timeout", handshake_timeout),
+    NUMBER("plain_text", plain_text),
     NUMBER("header_timeout", header_timeout),
     NUMBER("body_timeout", body_timeout),
     NUMBER("send_timeout", send_timeout),

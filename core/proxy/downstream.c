@@ -99,6 +99,14 @@ open_for_requests(struct tg_downstream *down)
     }
 }
 
+static void
+end_handshake(struct tg_downstream *down)
+{
+    down->proxy->handshakes--;
+    down->mode = TG_DOWNSTREAM_OPEN;
+    tg_deadline_set(down->proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
+}
+
 /* What the client did wrong is told by the alert that OpenSSL has sent. */
 static void
 shake_hands(struct tg_downstream *down)
@@ -116,28 +124,77 @@ shake_hands(struct tg_downstream *down)
         tg_downstream_close(down, false);
         return;
     }
-    down->proxy->handshakes--;
-    tg_deadline_set(down->proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
+    end_handshake(down);
     open_for_requests(down);
 }
 
-/* False: there are too many, or memory is short. */
+/* A person with a browser has left out the s: that is told, in the only words that are understood. */
+static void
+refuse_plain_text(struct tg_downstream *down)
+{
+    static const char answer[] =
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+        "Content-Length: 80\r\nConnection: close\r\n\r\n"
+        "{\"title\":\"Bad Request\",\"status\":400,\"detail\":\"this port speaks TLS: use https\"}\n";
+    struct iovec v = {(void *)(uintptr_t)answer, sizeof answer - 1};
+    size_t sent = 0;
+    end_handshake(down);
+    const enum tg_rc rc = tg_transport_write(&down->transport, &v, 1, &sent);
+    (void)rc; /* who does not take it gets none */
+    tg_downstream_linger(down);
+}
+
+/* The first byte tells who is there: 22 is a record of a handshake (RFC 8446, section 5.1), and no method's. */
+static void
+answer_knock(struct tg_downstream *down)
+{
+    const struct tg_downstream_config *config = tg_downstream_config(down);
+    char byte = 0;
+    size_t n = 0;
+    const enum tg_rc rc = tg_transport_look(&down->transport, &byte, 1, &n);
+    if (rc == TG_AGAIN) {
+        return;
+    }
+    if (rc != TG_OK || config->tls == NULL) {
+        tg_downstream_close(down, false);
+    } else if (byte == 22) {
+        if (tg_tls_server_open(config->tls, &down->transport) != TG_OK) {
+            tg_downstream_close(down, false);
+            return;
+        }
+        down->tls = tg_tls_server_ref(config->tls);
+        shake_hands(down);
+    } else if (config->plain_text != 0) {
+        end_handshake(down);
+        open_for_requests(down);
+    } else {
+        refuse_plain_text(down);
+    }
+}
+
+/* False: there are too many. */
 static bool
-start_tls(struct tg_downstream *down)
+await_handshake(struct tg_downstream *down)
 {
     const struct tg_downstream_config *config = tg_downstream_config(down);
     if (down->proxy->handshakes >= config->handshakes) {
         tg_proxy_limited(down->proxy, TG_LIMIT_HANDSHAKES);
         return false;
     }
-    if (tg_tls_server_open(config->tls, &down->transport) != TG_OK) {
-        return false;
-    }
-    down->tls = tg_tls_server_ref(config->tls);
     down->mode = TG_DOWNSTREAM_HANDSHAKE;
     down->proxy->handshakes++;
     tg_deadline_set(down->proxy->loop, &down->deadline, config->handshake_timeout);
     return true;
+}
+
+static void
+go_on_with_handshake(struct tg_downstream *down)
+{
+    if (tg_tls_of(&down->transport) == NULL) {
+        answer_knock(down);
+    } else {
+        shake_hands(down);
+    }
 }
 
 /* The header is looked at until it is whole, so that what follows it stays in the socket. */
@@ -171,8 +228,8 @@ read_announcement(struct tg_downstream *down)
     }
     if (tg_downstream_config(down)->tls == NULL) {
         open_for_requests(down);
-    } else if (start_tls(down)) {
-        shake_hands(down);
+    } else if (await_handshake(down)) {
+        answer_knock(down);
     } else {
         tg_downstream_close(down, false);
     }
@@ -185,7 +242,7 @@ on_ready(struct tg_transport *transport)
     if (down->mode == TG_DOWNSTREAM_ANNOUNCED) {
         read_announcement(down);
     } else if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
-        shake_hands(down);
+        go_on_with_handshake(down);
     } else if (down->mode == TG_DOWNSTREAM_LINGER) {
         linger_on(down);
     } else if (down->mode == TG_DOWNSTREAM_SESSION) {
@@ -333,7 +390,7 @@ tg_downstream_accept(struct tg_proxy *proxy, unsigned listener, int fd, const st
         tg_mem_free(down);
         return;
     }
-    if (begin(down, fd) && !announced && tg_downstream_config(down)->tls != NULL && !start_tls(down)) {
+    if (begin(down, fd) && !announced && tg_downstream_config(down)->tls != NULL && !await_handshake(down)) {
         tg_downstream_close(down, false);
     }
 }

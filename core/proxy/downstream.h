@@ -28,6 +28,7 @@ struct tg_downstream_config {
     struct tg_h1_limits limits;
     unsigned handshakes;        /* of TLS that go on at once, in this worker */
     unsigned handshake_timeout; /* of TLS, as a whole */
+    unsigned plain_text;        /* is served, too, where TLS is spoken */
     unsigned header_timeout;
     unsigned body_timeout; /* between bytes */
     unsigned send_timeout; /* between bytes */

@@ -209,7 +209,8 @@ local function manifest(cfg, uses, paths)
     words[#words + 1] = "own=" .. listen.own
     words[#words + 1] = "trust=" .. (listen.trusted_header == "forwarded" and 2 or 1)
     if listen.tls then
-      words[#words + 1] = ("handshakes=%d handshake_timeout=%d"):format(listen.tls.handshakes, milliseconds(listen.tls.handshake_timeout))
+      words[#words + 1] = ("handshakes=%d handshake_timeout=%d plain_text=%d"):format(listen.tls.handshakes,
+        milliseconds(listen.tls.handshake_timeout), listen.tls.plain_text and 1 or 0)
     end
     lines[#lines + 1] = table.concat(words, " ")
     for _, line in ipairs(listen.tls and listen_tls.lines(listen, i) or {}) do lines[#lines + 1] = line end

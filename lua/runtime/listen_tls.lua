@@ -26,6 +26,7 @@ spec.certificates = t.list(t.record(site_fields()), { default = {}, max = MAX_SI
 spec.min_version = t.enum { "1.2", "1.3", default = "1.2" }
 spec.strict_sni = t.boolean(false)
 spec.session_tickets = t.boolean(true)
+spec.plain_text = t.boolean(false)
 spec.handshakes = t.integer { default = 2048, min = 1, max = 2 ^ 20 }
 spec.handshake_timeout = t.duration { default = "10s", min = 0.001, max = 3600 }
 

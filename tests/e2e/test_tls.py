@@ -1,5 +1,6 @@
 """TLS towards clients and towards upstreams, with curl, openssl and Python's ssl on the other side."""
 import http.client
+import json
 import socket
 import ssl
 import subprocess
@@ -308,6 +309,17 @@ def test_plain_text_and_rubbish_at_a_tls_port(ca):
                 except ConnectionResetError:
                     pass
         assert curl(gw, ca, "site.test", "/ok").stdout == "https"
+
+
+def test_plain_text_is_told_where_it_is_or_served(ca):
+    with gateway(ca) as gw:
+        answer = gw.request("/ok")
+        assert answer.status == 400 and json.loads(answer.text)["detail"] == "this port speaks TLS: use https"
+    with gateway(ca, f"tls = {{ {pem(ca, 'site')}, plain_text = true }}") as gw:
+        assert gw.request("/ok").text == b"http"
+        assert curl(gw, ca, "site.test", "/ok").stdout == "https"
+        plain = subprocess.run(["curl", "-s", "--http2-prior-knowledge", f"http://127.0.0.1:{gw.port}/ok"], capture_output=True, timeout=20)
+        assert plain.stdout == b"http"
 
 
 def test_a_handshake_byte_by_byte_and_a_request_split_over_records(ca):

@@ -58,6 +58,37 @@ describe("rate-limit", function()
     expect(answer.headers["RateLimit"]):is_nil()
   end)
 
+  it("counts in Redis for all gateways, and by itself when Redis is gone", function()
+    local db = test.redis()
+    local function gateway()
+      local use = { "rate-limit", limit = 3, per = "1h", key = "all", group = "shared", store = "redis:main", timeout = "2s", nodes = 1 }
+      return test.gateway { redis = { main = db }, use = { use } }
+    end
+    local one, two = gateway(), gateway()
+    expect(one:get("/").status):equals(200)
+    expect(two:get("/").headers["RateLimit"]):matches '"shared";r=1;t='
+    expect(one:get("/").status):equals(200)
+    expect(two:get("/").status):equals(429)
+    expect(db:call("EXISTS", "tidegate:{all}:shared:sliding3600")):equals ":1"
+    db:stop()
+    expect(two:get("/").status):equals(429) -- it knows what was used
+  end)
+
+  it("says which field is wrong", function()
+    local function refuses(fields, part)
+      fields[1] = "rate-limit"
+      expect(function() test.gateway { use = { fields } } end):raises(part)
+    end
+    refuses({}, "needs either `limit` or `limits`")
+    refuses({ limit = 1, limits = { { limit = 1 } } }, "needs either `limit` or `limits`")
+    refuses({ limit = 1, burst = 2 }, "`burst` is for gcra")
+    refuses({ limit = 1, store = "redis:none" }, 'there is no redis "none"')
+    refuses({ limits = { { limit = 1 }, { limit = 2 } } }, "two limits are sliding in 60 s")
+    refuses({ limit = 0.5 }, "a number of at least 1")
+    refuses({ limits = { { limit = 1, algorithm = "concurrency" }, { limit = 2 } } }, "concurrency stands by itself")
+    refuses({ limit = 1, plan = "${consumer.id}" }, "there are none")
+  end)
+
   it("refuses a limit that is none", function()
     expect(function() test.gateway { use = { { "rate-limit", limit = 0 } } } end):raises "limit\n    found     0"
   end)

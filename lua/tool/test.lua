@@ -62,6 +62,44 @@ function Origin:stop()
   core.stop(self.pid)
 end
 
+-- ---------------------------------------------------------------- Redis
+
+local Redis = {}
+Redis.__index = Redis
+
+--- db:call("SET", "k", "v") -> what the server answers, as it is written: "+OK", ":1", "$1\r\nv"; stops the case when it does not answer
+function Redis:call(...)
+  local words = { ... }
+  for i, word in ipairs(words) do words[i] = ("$%d\r\n%s\r\n"):format(#tostring(word), tostring(word)) end
+  -- It closes the connection after QUIT, so all that comes before is the answer.
+  local text = ("*%d\r\n%s*1\r\n$4\r\nQUIT\r\n"):format(#words, table.concat(words))
+  local answer, err = core.exchange(self.port, text, 5)
+  if not answer then error("redis does not answer: " .. err, 2) end
+  return (answer:gsub("%+OK\r\n$", ""):gsub("\r\n$", ""))
+end
+
+function Redis:stop()
+  for i, process in ipairs(running) do
+    if process.pid == self.pid then table.remove(running, i) end
+  end
+  core.stop(self.pid)
+end
+
+--- test.redis(...) -> a redis-server on a free port, with these arguments; stopped after the case
+local function new_redis(...)
+  local folder, port = core.folder(), core.free_port()
+  local pid = core.spawn(folder .. "/log", "/usr/bin/env", "redis-server", "--port", tostring(port), "--bind", "127.0.0.1",
+    "--save", "", "--dir", folder, ...)
+  local db = setmetatable({ pid = pid, port = port }, Redis)
+  running[#running + 1] = { pid = pid, folder = folder }
+  for _ = 1, 250 do
+    local ok, answer = pcall(db.call, db, "PING")
+    if ok and answer:find "PONG" then return db end
+    core.sleep(0.02)
+  end
+  error("redis-server does not start:\n" .. read_file(folder .. "/log"), 2)
+end
+
 -- ---------------------------------------------------------------- gateways
 
 local Answer = {}
@@ -162,6 +200,10 @@ local function to_config(given, port)
     config.upstream[name] = { targets = { "http://127.0.0.1:" .. origin.port } }
     return name
   end
+  for name, redis in pairs(given.redis or {}) do
+    config.redis = config.redis or {}
+    config.redis[name] = getmetatable(redis) == Redis and { address = "127.0.0.1:" .. redis.port } or redis
+  end
   for name, upstream in pairs(given.upstream or {}) do
     config.upstream[name] = getmetatable(upstream) == Origin and { targets = { "http://127.0.0.1:" .. upstream.port } } or upstream
   end
@@ -187,7 +229,7 @@ local function wait_for(gateway)
   error("the gateway does not start:\n" .. gateway:logs(), 3)
 end
 
---- test.gateway{ use=, to= } or { route=, upstream=, consumer=, dict=, global= } -> gateway, stopped after the case
+--- test.gateway{ use=, to= } or { route=, upstream=, consumer=, dict=, redis=, global= } -> gateway, stopped after the case
 local function new_gateway(given)
   local folder, port = core.folder(), core.free_port()
   local gateway = setmetatable({ folder = folder, port = port }, Gateway)
@@ -209,7 +251,11 @@ local function clean_up(passed)
   for i = #running, 1, -1 do
     local process = running[i]
     core.stop(process.pid)
-    local gateway = process.gateway
+    local gateway, folder = process.gateway, process.folder
+    if folder then
+      for _, path in ipairs(core.glob(folder .. "/*")) do os.remove(path) end
+      core.remove_folder(folder)
+    end
     if gateway then
       local line = gateway:logs():match "[^\n]* error %[[^\n]*[^\n]*"
       if line and passed and not gateway.errors_expected then errors[#errors + 1] = line end
@@ -225,7 +271,7 @@ local function run_file(path, runner)
   local env = sandbox.environment()
   env.describe, env.it, env.expect = runner.describe, runner.it, runner.expect
   env.require, env.pcall, env.error = require, pcall, error
-  env.test = { gateway = new_gateway, upstream = new_upstream, sleep = function(s) core.sleep(s) end }
+  env.test = { gateway = new_gateway, upstream = new_upstream, redis = new_redis, sleep = function(s) core.sleep(s) end }
   tool.plugin_folder = path:match "^(.*plugins)/[^/]+$"
   local f = assert(loadstring(read_file(path), "@" .. path))
   setfenv(f, env)

@@ -1,5 +1,9 @@
-"""The examples do what their READMEs show: examples/bff, examples/custom-policy, examples/streaming-rewrite, examples/server-sent-events."""
+"""The examples do what their READMEs show: examples/bff, examples/custom-policy, examples/streaming-rewrite, examples/server-sent-events,
+examples/rate-limiting."""
+import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -48,3 +52,30 @@ def test_examples_run_as_they_stand(tmp_path):
         shutil.copytree(ROOT / "examples" / name, tmp_path / name)
         out = subprocess.run([RELEASE, "check", str(tmp_path / name / "gateway.lua")], capture_output=True, text=True, timeout=20)
         assert out.returncode == 0, f"{name}: {out.stderr}"
+
+
+def test_two_gateways_share_a_redis_that_dies_and_comes_back(tmp_path):
+    """examples/rate-limiting, which starts all that it needs."""
+    shutil.copytree(ROOT / "examples/rate-limiting", tmp_path / "examples/rate-limiting")
+    folder = tmp_path / "examples/rate-limiting"
+    ports = {"8080": str(free_port()), "8081": str(free_port()), "6390": str(free_port())}
+    for path in folder.iterdir():
+        path.write_text(re.sub("8080|8081|6390", lambda found: ports[found[0]], path.read_text()))
+    with open(tmp_path / "log", "wb") as log:
+        running = subprocess.Popen([folder / "start.sh"], stdout=log, stderr=log, env={**os.environ, "TIDEGATE": RELEASE})
+    try:
+        end = time.monotonic() + 15
+        while (tmp_path / "log").read_text().count("is live") < 2:
+            assert time.monotonic() < end and running.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        time.sleep(3)  # each counts the others every 2 s
+        found = list(blocks((folder / "README.md").read_text()))
+        assert len(found) == 7
+        for command, expected in found:
+            out = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, cwd=tmp_path).stdout
+            for line in expected:
+                assert line in out, f"{command}\n{out}\n{(tmp_path / 'log').read_text()}"
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(10)
+    assert not (folder / "redis.pid").exists()

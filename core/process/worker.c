@@ -22,6 +22,8 @@ enum {
     ORPHAN_TIME = 60 /* seconds */,
     BUFFERS_KEPT = 64,
     TRIM_EVERY = 1000 /* milliseconds */,
+    HEAP_EBB = 2 * 1024 * 1024,
+    HEAP_LARGE = 128 * 1024,
     LUA_FULL_BEATS = 50,
     EXCHANGES_MAX = 1U << 20
 };
@@ -619,6 +621,9 @@ tg_worker_run(const struct tg_worker_start *start)
     (void)snprintf(who, sizeof who, "worker %u", start->slot);
     tg_log_set(tg_log_get_level(), who);
     (void)prctl(PR_SET_NAME, who);
+    /* Many small objects come and go together: the C library would give the top of the heap back at each ebb. */
+    (void)mallopt(M_TRIM_THRESHOLD, HEAP_EBB);
+    (void)mallopt(M_MMAP_THRESHOLD, HEAP_LARGE);
     if (tg_privilege_drop(start->privilege, &err) != TG_OK) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;

@@ -274,6 +274,19 @@ stream_look(struct tg_transport *transport, char *p, size_t n, size_t *got)
     return stream->ended ? TG_ECLOSED : stream->broken ? TG_ERESET : TG_AGAIN;
 }
 
+static void
+consume(struct stream *stream, size_t n)
+{
+    tg_inbox_drop(&stream->inbox, n);
+    if (n > 0 && stream->mux != NULL && !stream->broken) {
+        tg_h2_consumed(&stream->h2, n);
+        if (tg_h2_wants_output(stream->mux->h2)) {
+            flush_later(stream->mux);
+        }
+    }
+}
+
+/* The head and what is there of the body come together, so that they go on with one write. */
 static enum tg_rc
 stream_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
@@ -285,16 +298,15 @@ stream_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
     if (rc != TG_OK) {
         return rc;
     }
-    if (stream->text.n > 0) {
-        stream->text = tg_slice_of(stream->text.p + *got, stream->text.n - *got);
+    if (stream->text.n == 0) {
+        consume(stream, *got);
         return TG_OK;
     }
-    tg_inbox_drop(&stream->inbox, *got);
-    if (stream->mux != NULL && !stream->broken) {
-        tg_h2_consumed(&stream->h2, *got);
-        if (tg_h2_wants_output(stream->mux->h2)) {
-            flush_later(stream->mux);
-        }
+    stream->text = tg_slice_of(stream->text.p + *got, stream->text.n - *got);
+    if (stream->text.n == 0) {
+        const size_t more = tg_inbox_look(&stream->inbox, p + *got, n - *got);
+        consume(stream, more);
+        *got += more;
     }
     return TG_OK;
 }

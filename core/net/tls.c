@@ -130,7 +130,7 @@ tls_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
         return TG_OK;
     }
     const enum tg_rc rc = judge(tls);
-    if (rc == TG_AGAIN) {
+    if (rc == TG_AGAIN && !SSL_want_write(tls->ssl)) { /* else it could not answer, and has not asked the socket */
         transport->readable = false;
         transport->unsure = false;
     }
@@ -188,7 +188,7 @@ send_held(struct tg_tls *tls, const char *p, size_t n, bool *same)
 static enum tg_rc
 write_bytes(struct tg_tls *tls, const char *p, size_t n, size_t *sent)
 {
-    const size_t most = n < RECORD ? n : RECORD;
+    const size_t most = n < tls->record ? n : tls->record;
     if (tls->held > 0) {
         const size_t held = tls->held;
         bool same = false;
@@ -283,6 +283,16 @@ tg_tls_open(struct tg_transport *transport, SSL_CTX *context, bool server, void 
     return TG_OK;
 }
 
+/* RFC 6066, section 4: the client may have asked for shorter ones. */
+static size_t
+record_size(const struct tg_tls *tls)
+{
+    const SSL_SESSION *session = SSL_get0_session(tls->ssl);
+    const unsigned mode = session != NULL ? SSL_SESSION_get_max_fragment_length(session) : 0;
+    return mode >= TLSEXT_max_fragment_length_512 && mode <= TLSEXT_max_fragment_length_4096 ? (size_t)256 << mode
+                                                                                             : (size_t)RECORD;
+}
+
 /* The reason of the last error; a fatal alert of the other side is one as well. */
 static const char *
 reason(void)
@@ -299,6 +309,7 @@ tg_tls_handshake(struct tg_tls *tls, const char **why)
     const int done = SSL_do_handshake(tls->ssl);
     if (done == 1) {
         tls->connected = true;
+        tls->record = record_size(tls);
         tls->transport->readable = true; /* data may have come with its last flight */
         return TG_OK;
     }

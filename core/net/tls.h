@@ -21,6 +21,7 @@ struct tg_tls {
     struct tg_transport *transport;
     uint64_t held_hash; /* of the bytes of a write that waits in OpenSSL: */
     size_t held;        /* how many; 0: none does */
+    size_t record;      /* bytes of plain text that one record takes: a write is never more, so that it is held whole */
     bool connected;     /* the handshake is done */
     bool broken;        /* nothing more can be said on it */
     bool shut;          /* the end was sent, or shall be when `held` is */

@@ -189,6 +189,10 @@ tg_h2_respond(struct tg_h2_stream *stream, unsigned status, const struct tg_h2_b
         return tg_h2_stream_settle(
             h2, nghttp2_submit_headers(h2->session, NGHTTP2_FLAG_NONE, stream->id, NULL, first, count, NULL));
     }
+    if (!stream->got_head) { /* it comes too late: its owner goes, and with it the message */
+        tg_h2_stream_unread(h2, stream);
+        stream->refused = true;
+    }
     const nghttp2_data_provider provider = tg_h2_send_provider();
     const enum tg_rc rc =
         tg_h2_stream_settle(h2, nghttp2_submit_response(h2->session, stream->id, first, count, end ? NULL : &provider));

@@ -65,6 +65,17 @@ tg_h2_stream_unwake(struct tg_h2_stream *stream)
 }
 
 void
+tg_h2_stream_unread(struct tg_h2 *h2, const struct tg_h2_stream *stream)
+{
+    static const struct tg_h1_fault nobody = {0};
+    if (h2->reading == stream) {
+        h2->reading = NULL;
+        h2->head.message = NULL;
+        h2->head.fault = &nobody; /* it is counted all the same */
+    }
+}
+
+void
 tg_h2_stream_detach(struct tg_h2_stream *stream)
 {
     struct tg_h2 *h2 = stream->h2;
@@ -77,9 +88,7 @@ tg_h2_stream_detach(struct tg_h2_stream *stream)
     stream->unconsumed = 0;
     tg_h2_queue_fini(&stream->queue);
     tg_h2_stream_unwake(stream);
-    if (h2->reading == stream) {
-        h2->reading = NULL;
-    }
+    tg_h2_stream_unread(h2, stream);
     stream->h2 = NULL;
 }
 

@@ -161,6 +161,8 @@ void tg_h2_stream_count_out(struct tg_h2_stream *stream);
 /* `writable` is called before tg_h2_output returns. */
 void tg_h2_stream_wake(struct tg_h2 *h2, struct tg_h2_stream *stream);
 void tg_h2_stream_unwake(struct tg_h2_stream *stream);
+/* The head that comes for the stream, if one does, is put nowhere any more: its message may go. */
+void tg_h2_stream_unread(struct tg_h2 *h2, const struct tg_h2_stream *stream);
 /* The session does not know the stream any more; it counts still. */
 void tg_h2_stream_detach(struct tg_h2_stream *stream);
 /* RST_STREAM and `reset`. */

@@ -89,11 +89,11 @@ static void
 open_for_requests(struct tg_downstream *down)
 {
     const struct tg_tls *tls = tg_tls_of(&down->transport);
+    down->mode = TG_DOWNSTREAM_OPEN; /* whatever comes of it: no handshake is counted any more */
     if (tls != NULL && tg_slice_is_text(tg_tls_alpn(tls), "h2", 2)) {
         down->proxy->hooks->session_begin(down, (struct tg_slice){0});
         return;
     }
-    down->mode = TG_DOWNSTREAM_OPEN;
     if (down->transport.readable) {
         start_exchange(down);
     }

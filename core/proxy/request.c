@@ -157,11 +157,23 @@ parse(struct tg_exchange *x)
     return accept_request(x);
 }
 
+static enum tg_step
+close_quietly(struct tg_exchange *x)
+{
+    struct tg_downstream *down = x->down;
+    tg_exchange_free(x);
+    tg_downstream_close(down, false);
+    return TG_STEP_GONE;
+}
+
 /* A head that came as a field section. Its body comes without a framing of its own. */
 static enum tg_step
 take_stream_head(struct tg_exchange *x)
 {
     const uint8_t framing = x->request.framing;
+    if (x->down->transport.failed) { /* reset, or its connection is gone: nobody waits for what it would cost */
+        return close_quietly(x);
+    }
     if (x->head_fault != NULL) {
         begin(x);
         return refuse(x, x->head_fault);
@@ -190,15 +202,6 @@ leave_idle(struct tg_exchange *x)
     struct tg_downstream *down = x->down;
     tg_exchange_free(x);
     down->exchange = NULL;
-    return TG_STEP_GONE;
-}
-
-static enum tg_step
-close_quietly(struct tg_exchange *x)
-{
-    struct tg_downstream *down = x->down;
-    tg_exchange_free(x);
-    tg_downstream_close(down, false);
     return TG_STEP_GONE;
 }
 

@@ -8,9 +8,10 @@
 enum {
     READ_SIZE = 16 * 1024,
     TRAILERS_MAX = 64 * 1024,
-    READS_A_TURN = 16,  /* before others get their turn */
-    SWEEP_EVERY = 1000, /* milliseconds */
-    STALL_TIME = 30000  /* milliseconds that a stream may wait for its window (SECURITY 1.2) */
+    READS_A_TURN = 16,     /* before others get their turn */
+    SWEEP_EVERY = 1000,    /* milliseconds */
+    STALL_TIME = 30000,    /* milliseconds that a stream may wait for its window (SECURITY 1.2) */
+    LAST_WORDS_TIME = 2000 /* milliseconds that a connection has to take what ends it */
 };
 
 struct tg_session {
@@ -19,6 +20,7 @@ struct tg_session {
     struct tg_task flush;
     struct stream *streams;
     struct tg_outbox outbox;
+    bool busy;   /* the deadline is that of the next sweep */
     bool broken; /* what is there goes out, then it is closed */
 };
 
@@ -54,6 +56,19 @@ static void
 flush_later(struct tg_session *session)
 {
     tg_task_queue(session->connection->proxy->loop, &session->flush);
+}
+
+/* While there are streams they are swept at a pace that no frame of the client can put off. */
+static void
+set_deadline(struct tg_session *session)
+{
+    struct tg_downstream *connection = session->connection;
+    const bool busy = tg_h2_open_streams(session->h2) > 0;
+    const unsigned idle = tg_downstream_config(connection)->keepalive_timeout;
+    if (!session->broken && !(busy && session->busy)) {
+        tg_deadline_set(connection->proxy->loop, &connection->deadline, busy ? SWEEP_EVERY : idle);
+    }
+    session->busy = busy;
 }
 
 /* ------------------------------------------------------------------ a stream as a transport */
@@ -139,6 +154,9 @@ stream_close(struct tg_transport *transport, bool reset)
         *stream->link = stream->next;
         if (stream->next != NULL) {
             stream->next->link = stream->link;
+        }
+        if (tg_h2_open_streams(stream->session->h2) == 0) {
+            set_deadline(stream->session);
         }
     }
     tg_inbox_fini(&stream->inbox);
@@ -281,13 +299,15 @@ on_flush(struct tg_task *task)
     }
 }
 
+/* Nothing more is read. Who does not take what is there has a time for it, too. */
 static void
-set_deadline(struct tg_session *session)
+give_up(struct tg_session *session)
 {
     struct tg_downstream *connection = session->connection;
-    const bool idle = tg_h2_open_streams(session->h2) == 0;
-    tg_deadline_set(connection->proxy->loop, &connection->deadline,
-                    idle ? tg_downstream_config(connection)->keepalive_timeout : SWEEP_EVERY);
+    if (!session->broken) {
+        session->broken = true;
+        tg_deadline_set(connection->proxy->loop, &connection->deadline, LAST_WORDS_TIME);
+    }
 }
 
 /* TG_OK: go on. Otherwise nothing more is read. */
@@ -297,8 +317,8 @@ feed(struct tg_session *session, const char *p, size_t n)
     const enum tg_rc rc = tg_h2_feed(session->h2, p, n, tg_loop_now(session->connection->proxy->loop));
     if (rc != TG_OK) {
         tg_log_debug("HTTP/2: the connection is broken: %s", tg_rc_name(rc));
+        give_up(session);
     }
-    session->broken = session->broken || rc != TG_OK;
     return rc;
 }
 
@@ -365,10 +385,15 @@ void
 tg_session_expired(struct tg_downstream *connection)
 {
     struct tg_session *session = connection->session;
+    if (session->broken) {
+        tg_downstream_close(connection, false);
+        return;
+    }
+    session->busy = false;
     if (tg_h2_open_streams(session->h2) == 0) {
         tg_proxy_limited(connection->proxy, TG_LIMIT_KEEPALIVE_TIMEOUT);
         tg_h2_goaway(session->h2, true, TG_H2_NO_ERROR);
-        session->broken = true; /* it has said all */
+        give_up(session);
     } else {
         tg_h2_sweep(session->h2, tg_loop_now(connection->proxy->loop), STALL_TIME);
         set_deadline(session);
@@ -393,6 +418,7 @@ tg_session_free(struct tg_downstream *connection)
     for (struct stream *stream = session->streams; stream != NULL; stream = stream->next) {
         stream->session = NULL;
         stream->down.parent = NULL;
+        stream->down.transport.failed = true;
         stream->broken = true;
         wake(stream);
     }

@@ -89,7 +89,7 @@ static void
 open_for_requests(struct tg_downstream *down)
 {
     const struct tg_tls *tls = tg_tls_of(&down->transport);
-    down->mode = TG_DOWNSTREAM_OPEN; /* whatever comes of it: no handshake is counted any more */
+    down->mode = TG_DOWNSTREAM_OPEN;
     if (tls != NULL && tg_slice_is_text(tg_tls_alpn(tls), "h2", 2)) {
         down->proxy->hooks->session_begin(down, (struct tg_slice){0});
         return;
@@ -103,7 +103,7 @@ static void
 end_handshake(struct tg_downstream *down)
 {
     down->proxy->handshakes--;
-    down->mode = TG_DOWNSTREAM_OPEN;
+    down->mode = TG_DOWNSTREAM_OPEN; /* whatever comes of it: no handshake is counted any more */
     tg_deadline_set(down->proxy->loop, &down->deadline, tg_downstream_config(down)->header_timeout);
 }
 

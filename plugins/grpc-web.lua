@@ -63,7 +63,8 @@ Translate gRPC-Web to gRPC.
 Requests of type `application/grpc-web` and `application/grpc-web-text` (with `+proto` or another suffix) become requests of gRPC, and the answer goes
 back in the form of the request, with its trailers as the last message. Unary calls and server streaming, over HTTP/1.1 and HTTP/2. The upstream needs
 `http2 = true`. Other requests pass as they are. For pages of another origin put `cors` before it.]],
-  example = [[{ "grpc-web" }]],
+  example = [[
+route "greeter" { path = "/hello.Greeter/*", to = "users", use = { "grpc-web" } }]],
 
   schema = {
     max_body = t.size { default = "4MiB", min = 1, max = 64 * 2 ^ 20, doc = "Bytes that a request in text form may have; more is answered by 413." },

@@ -195,6 +195,7 @@ tg_loop_run(struct tg_loop *loop)
         (void)event_base_loop(loop->base, loop->first != NULL ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
         run_tasks(loop);
     }
+    loop->stop = false;
 }
 
 void

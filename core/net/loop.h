@@ -44,7 +44,7 @@ struct tg_loop *tg_loop_new(void);
 void tg_loop_free(struct tg_loop *loop);
 struct event_base *tg_loop_base(struct tg_loop *loop);
 
-/* Runs turns until tg_loop_stop. */
+/* Runs turns until tg_loop_stop; may be called again then. */
 void tg_loop_run(struct tg_loop *loop);
 void tg_loop_stop(struct tg_loop *loop);
 

@@ -44,6 +44,18 @@ describe("cidr", function()
     expect(tg.cidr(conf.allow):contains "10.9.9.9"):is_true()
   end)
 
+  it("gives what one client is likely to have of the addresses", function()
+    for ip, network in pairs {
+      ["192.0.2.7"] = "192.0.2.7", ["::ffff:192.0.2.7"] = "192.0.2.7", ["2001:db8:1:2:3:4:5:6"] = "2001:db8:1:2::/64", ["::1"] = "0:0:0:0::/64",
+      ["2001:db8::1"] = "2001:db8:0:0::/64", ["2001:0DB8:0:1::"] = "2001:db8:0:1::/64", ["nonsense"] = "nonsense", ["1:2:3"] = "1:2:3",
+    } do
+      expect(tg.network(ip)):equals(network)
+    end
+    expect(tg.network("2001:db8:1:2:3:4:5:6", 48)):equals "2001:db8:1::/48"
+    expect(tg.network("2001:db8::6", 128)):equals "2001:db8:0:0:0:0:0:6/128"
+    expect(function() tg.network("::1", 65) end):raises "bits"
+  end)
+
   it("takes a hundred thousand networks in any order, and answers fast", function()
     local list, seed = {}, 1
     for i = 1, 100000 do

@@ -171,6 +171,14 @@ struct tg_abi_redis_command {
     const char *bytes;
 };
 
+/* What a client of a Redis has done since it was opened. */
+struct tg_abi_redis_counts {
+    double commands; /* that were answered in time */
+    double seconds;  /* that they took, together */
+    double connections;
+    uint32_t open; /* servers that are not asked for a while, now */
+};
+
 /* Bits of how a command is sent. */
 enum tg_abi_redis_flag {
     TG_REDIS_JOINED = 1, /* right behind `after`; when it cannot be, that connection is closed: a half of two is none */
@@ -326,6 +334,7 @@ TG_ABI int tg_abi_redis_slot(const char *key, size_t key_len);
 TG_ABI int tg_abi_redis_node_of(uint32_t redis, uint32_t slot);
 TG_ABI int tg_abi_redis_node_name(uint32_t redis, uint32_t node);
 TG_ABI int tg_abi_redis_why(uint32_t redis, uint32_t node);
+TG_ABI const struct tg_abi_redis_counts *tg_abi_redis_counts(uint32_t redis);
 /*
  * Sends a command; the words are copied. `node`: where to, or -1: where the slot of the word `key` leads to (0: any).
  * `after`: on the same connection as that command, so behind it. `flags` are bits of enum tg_abi_redis_flag. NULL:

@@ -37,6 +37,7 @@ struct tg_redis {
     struct tg_abi_redis_settings settings;
     char *texts; /* of the settings */
     tg_redis_command_cb done;
+    struct tg_abi_redis_counts counts;
     struct node *nodes[TG_REDIS_NODES];
     unsigned count; /* indices in use, also of nodes that are gone */
     unsigned turn;  /* of the node that gets the next command without a key */
@@ -93,6 +94,7 @@ open_breaker(struct node *node, enum tg_rc rc)
         tg_log(TG_LOG_WARN, "redis %.*s: %s has failed %d times: it is not asked for a while (%s)",
                (int)redis->settings.name.n, redis->settings.name.p, node->name, TG_REDIS_FAILURES, node->why);
     }
+    redis->counts.open += !node->open;
     node->open = true;
     let_go_of_probe(node);
     close_links(node, rc);
@@ -102,7 +104,8 @@ open_breaker(struct node *node, enum tg_rc rc)
 static void
 close_breaker(struct node *node)
 {
-    const struct tg_redis *redis = node->redis;
+    struct tg_redis *redis = node->redis;
+    redis->counts.open--;
     node->open = false;
     node->failures = 0;
     node->rounds = 0;
@@ -137,6 +140,7 @@ on_opened(struct tg_redis_link *link)
     static const char *const ping[] = {"PING"};
     static const size_t length = 4;
     struct node *node = node_of(link);
+    node->redis->counts.connections++;
     if (!node->open || link->subscriber != NULL) {
         return;
     }
@@ -172,6 +176,9 @@ static void
 on_answered(struct tg_redis_link *link, struct tg_redis_command *command)
 {
     struct node *node = node_of(link);
+    struct tg_redis *redis = node->redis;
+    redis->counts.commands++;
+    redis->counts.seconds += (double)(tg_loop_now(redis->loop) + command->timeout - command->at) / 1000;
     if (!node->open) {
         node->failures = 0;
     } else if (is_loading(command)) {
@@ -217,6 +224,7 @@ node_free(struct node *node)
         return;
     }
     if (node->links != NULL) {
+        node->redis->counts.open -= node->open;
         let_go_of_probe(node);
         close_links(node, TG_ECANCELLED);
     }
@@ -340,6 +348,12 @@ tg_redis_node_why(const struct tg_redis *redis, unsigned index)
 {
     const struct node *node = find_node(redis, index);
     return node == NULL ? (struct tg_slice){0} : tg_slice_of(node->why, strlen(node->why));
+}
+
+const struct tg_abi_redis_counts *
+tg_redis_counts(const struct tg_redis *redis)
+{
+    return &redis->counts;
 }
 
 /* ---------------------------------------------------------------- commands */

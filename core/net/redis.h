@@ -55,6 +55,9 @@ void tg_redis_settle(struct tg_redis *redis);
 struct tg_slice tg_redis_node_name(const struct tg_redis *redis, unsigned node);
 struct tg_slice tg_redis_node_why(const struct tg_redis *redis, unsigned node);
 
+/* What it has done; valid as long as the client. */
+const struct tg_abi_redis_counts *tg_redis_counts(const struct tg_redis *redis);
+
 /*
  * Sends; copies the words. NULL: *rc is TG_ENONE no server is known, TG_EOPEN its breaker is open, TG_ECONNECT it is
  * not tried again yet, TG_EBUSY, TG_ELIMIT, TG_ENOMEM. *node is the server, if one was found.

@@ -74,6 +74,12 @@ tg_abi_redis_why(uint32_t redis, uint32_t node)
     return tg_abi_vm.out.p == NULL ? TG_ENONE : TG_OK;
 }
 
+const struct tg_abi_redis_counts *
+tg_abi_redis_counts(uint32_t redis)
+{
+    return tg_redis_counts(redis_of(redis));
+}
+
 /* What became of a request to send: the running coroutine owns it. */
 static struct tg_abi_redis_command *
 own(struct tg_redis_command *command, enum tg_rc rc)

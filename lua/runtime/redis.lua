@@ -10,6 +10,7 @@ local tls = require "tidegate.tls"
 
 local C, vm = abi.C, abi.vm
 local ASK_TIME, ASK_EVERY, ASK_AGAIN, JITTER = 1, 10, 1, 0.25 -- seconds: for an answer; between two rounds; after a failure; a share of them
+local COUNT_EVERY = 1 -- seconds
 local servers = { list = {} }
 
 local function milliseconds(seconds) return math.max(1, math.floor(seconds * 1000)) end
@@ -87,6 +88,11 @@ function servers.define(list)
   if #list > 0 and not abi.validating then
     library.failed = metrics.counter("tidegate_redis_failures_total",
       { help = "commands to Redis without an answer", labels = { "redis", "code" } })
+    servers.metrics = {
+      commands = metrics.counter("tidegate_redis_commands_total", { help = "commands that Redis has answered in time", labels = { "redis" } }),
+      seconds = metrics.counter("tidegate_redis_seconds_total", { help = "what these took, together", labels = { "redis" } }),
+      connections = metrics.counter("tidegate_redis_connections_total", { help = "connections made to Redis", labels = { "redis" } }),
+    }
   end
 end
 
@@ -185,8 +191,26 @@ local function keep_asking(client)
   end
 end
 
+-- What the core has counted since the last time, into the metrics. The counts outlive generations: what was before is another's.
+local function keep_counting()
+  local before = {}
+  while true do
+    for _, client in ipairs(servers.list) do
+      local counts, last = C.tg_abi_redis_counts(client.id), before[client] or {}
+      for name, metric in pairs(servers.metrics) do
+        local now = counts[name]
+        if last[name] and now > last[name] then metric:inc(now - last[name], { redis = client.name }) end
+        last[name] = now
+      end
+      before[client] = last
+    end
+    task.sleep(COUNT_EVERY)
+  end
+end
+
 --- Begins to ask for servers; called when the generation is current, before the `start` hooks of plugins.
 function servers.start()
+  if #servers.list > 0 then task.start(abi.TASK_SERVICE, keep_counting) end
   for _, client in ipairs(servers.list) do
     if client.mode ~= "single" then task.start(abi.TASK_SERVICE, keep_asking, client) end
     for _, place in ipairs(client.sentinels and { unpack(client.sentinels.places) } or {}) do

@@ -4,9 +4,9 @@ local decision = require "tidegate.limit_decision"
 local dict = require "tidegate.dict"
 local failure = require "tidegate.failure"
 local kinds = require "tidegate.limit_kinds"
-local metrics = require "tidegate.metrics"
 local places = require "tidegate.limit_places"
 local shared = require "tidegate.limit_redis"
+local status = require "tidegate.limit_status"
 local store = require "tidegate.limit_local"
 local task = require "tidegate.task"
 
@@ -166,25 +166,13 @@ limit.window = limit.fixed
 function limit.concurrency(options) return limit.new(options, "concurrency") end
 
 --- what plugins see
-limit.public = { new = limit.new, window = limit.window, concurrency = limit.concurrency }
+limit.public = { new = limit.new, window = limit.window, concurrency = limit.concurrency, status = status.of }
 for algorithm in pairs(kinds) do limit.public[algorithm] = limit[algorithm] end
 
 -- ---------------------------------------------------------------- for the runtime
 
-local counters
-local counted = { "allowed", "denied", "fallen" } -- of a place
-
 --- flush(): what was decided since the last time, into the metrics
-function limit.flush()
-  for _, self in ipairs(limit.all) do
-    for name, place in pairs(self.places) do
-      for _, what in ipairs(counted) do
-        if place[what] > 0 then counters:inc(place[what], { limit = name, decision = what }) end
-        place[what] = 0
-      end
-    end
-  end
-end
+function limit.flush() status.flush(limit.all) end
 
 local function keep_flushing()
   while true do
@@ -197,8 +185,7 @@ end
 function limit.start()
   started = true
   if #limit.all == 0 then return end
-  counters = metrics.counter("tidegate_limit_decisions_total",
-    { help = "what limits have decided; fallen: without the Redis that counts", labels = { "limit", "decision" } })
+  status.start()
   task.start(abi.TASK_SERVICE, keep_flushing)
   shared.start()
 end

@@ -2,6 +2,7 @@
 local crypto = require "tidegate.crypto"
 local failure = require "tidegate.failure"
 local response = require "tidegate.response"
+local limit_status = require "tidegate.limit_status"
 local store = require "tidegate.limit_local"
 
 local ceil, max, min, huge = math.ceil, math.max, math.min, math.huge
@@ -35,7 +36,8 @@ end
 
 -- What a limiter knows by the name under which it counts: where it counts, what it tells clients, and what it has decided.
 local function new_place(self, name)
-  local place = { name = name, scopes = {}, shares = {}, debts = {}, leases = {}, keys = {}, titles = {}, allowed = 0, denied = 0, fallen = 0 }
+  local place = { name = name, scopes = {}, shares = {}, debts = {}, leases = {}, keys = {}, titles = {} }
+  place.allowed, place.denied, place.fallen, place.top, place.top_count = 0, 0, 0, {}, 0
   local policies = {}
   for i, one in ipairs(self.limits) do
     place.scopes[i] = ("%s\1%s\1"):format(name, one.tag)
@@ -86,7 +88,12 @@ function decision.new(self, place, key, cost, allowed, source)
     for k = 1, n do parts[2 * k - 1], parts[2 * k] = out.left[k], out.reset[k] end
   end
   if cost > 0 then
-    if allowed then place.allowed = place.allowed + 1 else place.denied = place.denied + 1 end
+    if allowed then
+      place.allowed = place.allowed + 1
+    else
+      place.denied = place.denied + 1
+      limit_status.note(place, type(key) == "table" and key[i] or key)
+    end
   end
   return setmetatable({
     allowed, out.left[i], out.reset[i], place, parts, i, out.retry[i], allowed and out.wait or 0, source, cost, key, self,

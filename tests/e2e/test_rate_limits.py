@@ -332,10 +332,35 @@ def test_memory_of_the_local_store_is_bounded():
         assert gw.request("/keys", headers={"X-Key": "new"}).status == 200
 
 
-def test_decisions_are_counted():
-    text = HEAD + limited("one", 'limit = 2, per = "1h", key = "k"') + 'route "metrics" { path = "/metrics", handler = function() return tg.respond(200, tg.metrics.text()) end }\n'
-    with Gateway(text) as gw:
-        for _ in range(5):
+def test_decisions_are_counted_and_the_keys_that_are_refused_most():
+    text = HEAD + limited("one", 'limit = 2, per = "1h", key = "${query.k}"')
+    text += 'route "metrics" { path = "/metrics", handler = function() return tg.respond(200, tg.metrics.text()) end }\n'
+    text += 'route "status" { path = "/status", handler = function() return tg.respond(200, tg.limit.status "one") end }\n'
+    with Gateway(text, workers=2) as gw:
+        for _ in range(50):
+            gw.request("/one?k=worst")
+        for i in range(300):
+            gw.request(f"/one?k={i % 100}")
+        found = until(lambda: (status := json.loads(gw.request("/status").text))["denied"] == 148 and status)
+        assert found["allowed"] == 202 and found["fallen"] == 0
+        assert found["top"][0]["key"] == "worst" and 48 <= found["top"][0]["denied"] < 60 and len(found["top"]) == 32
+        until(lambda: 'tidegate_limit_decisions_total{limit="one",decision="denied"} 148' in gw.request("/metrics").text.decode())
+
+
+def test_redis_is_measured():
+    text = limited("one", 'limit = 2, per = "1h", store = "redis:main"')
+    text += 'route "metrics" { path = "/metrics", handler = function() return tg.respond(200, tg.metrics.text()) end }\n'
+    with Redis() as redis, Gateway(HEAD + redis_word("main", redis) + text, warns=DOWN) as gw:
+        time.sleep(0.2)
+        for _ in range(20):
             gw.request("/one")
-        until(lambda: 'tidegate_limit_decisions_total{limit="one",decision="denied"} 3' in gw.request("/metrics").text.decode())
-        assert 'tidegate_limit_decisions_total{limit="one",decision="allowed"} 2' in gw.request("/metrics").text.decode()
+
+        def metric(name):
+            found = re.search(rf"^{re.escape(name)} (\S+)$", gw.request("/metrics").text.decode(), re.M)
+            return float(found[1]) if found else 0
+        until(lambda: metric('tidegate_redis_commands_total{redis="main"}') >= 20)
+        assert metric('tidegate_redis_connections_total{redis="main"}') >= 1
+        assert 0 <= metric('tidegate_redis_seconds_total{redis="main"}') < 1
+        redis.stop()
+        gw.request("/one")
+        until(lambda: metric('tidegate_redis_failures_total{redis="main",code="connect"}') >= 1)

@@ -200,7 +200,7 @@ def test_a_worker_to_which_the_kernel_gives_no_memory_is_replaced():
             worker, = gw.workers()
             resource.prlimit(worker, resource.RLIMIT_AS, (MEMORY, MEMORY))
             assert grow(gw, "access") in (None, 500, 503)
-            wait_until(lambda: served(gw), "all is well", 10)
+            wait_until(lambda: served(gw), "all is well", 30)
         assert gw.workers() != first, gw.log()
 
 

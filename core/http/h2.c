@@ -201,14 +201,45 @@ tg_h2_respond(struct tg_h2_stream *stream, unsigned status, const struct tg_h2_b
     return rc;
 }
 
+static bool
+takes_requests(const struct tg_h2 *h2)
+{
+    return !h2->broken && !tg_h2_stream_is_dead(h2) && nghttp2_session_check_request_allowed(h2->session) != 0;
+}
+
+/* Also by a peer that has told of no limit yet. */
+static unsigned
+count_room(const struct tg_h2 *h2)
+{
+    const uint32_t told = nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    const unsigned max = told < h2->limits.streams ? told : h2->limits.streams;
+    const unsigned counted = h2->limits.streams * TG_H2_RESERVED;
+    const unsigned room = h2->outgoing < max ? max - h2->outgoing : 0;
+    const unsigned uncounted = h2->count < counted ? counted - h2->count : 0;
+    return room < uncounted ? room : uncounted;
+}
+
+unsigned
+tg_h2_room(const struct tg_h2 *h2)
+{
+    return h2->greeted && takes_requests(h2) ? count_room(h2) : 0;
+}
+
+void
+tg_h2_ping(struct tg_h2 *h2)
+{
+    if (!tg_h2_stream_is_dead(h2) && !h2->broken) {
+        (void)tg_h2_stream_settle(h2, nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, NULL));
+    }
+}
+
 static enum tg_rc
 may_request(const struct tg_h2 *h2, const struct tg_h2_request *request)
 {
-    if (h2->broken || tg_h2_stream_is_dead(h2) || nghttp2_session_check_request_allowed(h2->session) == 0) {
+    if (!takes_requests(h2)) {
         return TG_ECLOSED;
     }
-    const uint32_t max = nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    if (h2->outgoing >= max || h2->outgoing >= h2->limits.streams || h2->count >= h2->limits.streams * TG_H2_RESERVED) {
+    if (count_room(h2) == 0) {
         return TG_ELIMIT;
     }
     const bool extended =

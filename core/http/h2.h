@@ -36,6 +36,10 @@ bool tg_h2_wants_output(const struct tg_h2 *h2);
 bool tg_h2_is_over(const struct tg_h2 *h2);
 /* Those that count. */
 unsigned tg_h2_open_streams(const struct tg_h2 *h2);
+/* Client: how many streams may be opened now; 0 also until the peer has told how many it allows. */
+unsigned tg_h2_room(const struct tg_h2 *h2);
+/* Asks the peer for a sign of life. */
+void tg_h2_ping(struct tg_h2 *h2);
 
 /*
  * Server: the response head (:status is added), also a 1xx but 101; `end`: there is no body. `block` NULL: no fields.

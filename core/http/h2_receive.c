@@ -212,6 +212,9 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
                    ? tg_h2_stream_count_reset(h2)
                    : tg_h2_stream_breach(h2, tg_h2_flood_control(&h2->flood, h2->now));
     }
+    case NGHTTP2_SETTINGS:
+        h2->greeted = true; /* an acknowledgement comes after them */
+        return 0;
     case NGHTTP2_PRIORITY_UPDATE:
         h2->priorities = true;
         return 0;

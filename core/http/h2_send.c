@@ -114,7 +114,7 @@ on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
     return 0;
 }
 
-/* A head that is too large, or that the compressor could not take. */
+/* A head that is too large, or that the compressor could not take; a request that came after the peer's GOAWAY. */
 static int
 on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error, void *arg)
 {
@@ -124,6 +124,10 @@ on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int erro
     if (frame->hd.type == NGHTTP2_HEADERS && stream != NULL && h2->role == TG_H2_SERVER &&
         error != NGHTTP2_ERR_STREAM_CLOSING && error != NGHTTP2_ERR_STREAM_CLOSED) {
         tg_h2_stream_fail(h2, stream, TG_H2_INTERNAL_ERROR);
+    }
+    if (frame->hd.type == NGHTTP2_HEADERS && stream != NULL && error == NGHTTP2_ERR_START_STREAM_NOT_ALLOWED) {
+        tg_h2_stream_detach(stream);
+        h2->hooks->reset(stream, TG_H2_REFUSED_STREAM);
     }
     return 0;
 }

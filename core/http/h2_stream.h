@@ -141,6 +141,7 @@ struct tg_h2 {
     size_t room;
     const uint8_t *pending; /* the rest of a frame; the session's until it is asked for another */
     size_t pending_n;
+    bool greeted;    /* the peer's SETTINGS have come */
     bool priorities; /* the peer has sent PRIORITY_UPDATE */
     bool broken;     /* a GOAWAY with an error is sent or to be sent; nothing more is read */
 };

@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "proxy/mux.h"
 
-enum { CALL_ARENA_MAX = 256 * 1024 };
+enum { CALL_ARENA_MAX = 256 * 1024, REFUSALS_MAX = 3 };
 
 static void drive(struct tg_call *call);
 
@@ -112,7 +112,7 @@ tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call
                              .streams = request->streams,
                              .uploads = request->uploads,
                              .back = {.pool = &proxy->buffers},
-                             .up = {.pool = &proxy->buffers, .chunked = true}};
+                             .up = {.pool = &proxy->buffers}};
     call->repeatable = request->head.n > 4 && (memcmp(request->head.p, "GET ", 4) == 0 || request->to_head);
     tg_arena_init(&call->arena, call->block, sizeof call->block, CALL_ARENA_MAX);
     tg_message_init(&call->response, &call->arena);
@@ -192,7 +192,13 @@ send_request(struct tg_call *call)
         tg_mux_finish(call->upstream.link);
         return TG_OK;
     }
-    call->up.to = &call->upstream.link->transport;
+    if (call->up.to == NULL) {
+        call->up.to = &call->upstream.link->transport;
+        call->up.chunked = !call->upstream.link->single;
+        if (call->written) {
+            tg_relay_finish(&call->up);
+        }
+    }
     const enum tg_relay_result result = tg_relay_flush(&call->up);
     if (result == TG_RELAY_DONE && call->up.ended) {
         tg_mux_finish(call->upstream.link);
@@ -359,10 +365,12 @@ drive(struct tg_call *call)
         return;
     }
     const bool lost = rc == TG_ECLOSED || rc == TG_ERESET;
-    if (lost && call->upstream.reused && call->repeatable && !call->uploads && !call->has_head &&
-        call->head.filled == 0 && call->head.interim == 0) {
+    const bool refused = call->upstream.link != NULL && tg_mux_is_refused(call->upstream.link);
+    const bool again = refused ? call->refusals < REFUSALS_MAX : call->upstream.reused && call->repeatable;
+    if (lost && again && !call->uploads && !call->has_head && call->head.filled == 0 && call->head.interim == 0) {
         tg_upstream_release(&call->upstream, false);
-        open_upstream(call, true); /* the pool's connection had been closed just before */
+        call->refusals += refused ? 1 : 0;
+        open_upstream(call, !refused); /* the pool's connection had been closed just before */
         return;
     }
     finish(call, lost ? TG_ERESET : rc);
@@ -413,7 +421,8 @@ tg_call_write(struct tg_call *call, struct tg_slice data, size_t *taken)
     if (data.n == 0) {
         return TG_OK;
     }
-    enum tg_rc rc = tg_relay_put(&call->up, data, taken);
+    /* How it is framed is known once the request is on its way. */
+    enum tg_rc rc = call->up.to == NULL ? TG_AGAIN : tg_relay_put(&call->up, data, taken);
     if (rc == TG_AGAIN && call->up.to != NULL && tg_relay_flush(&call->up) == TG_RELAY_DONE) {
         rc = tg_relay_put(&call->up, data, taken);
     }
@@ -429,11 +438,11 @@ tg_call_finish(struct tg_call *call)
         return;
     }
     call->written = true;
-    tg_relay_finish(&call->up);
     set_timer(call);
     if (call->up.to == NULL) {
         return;
     }
+    tg_relay_finish(&call->up);
     const enum tg_relay_result result = tg_relay_flush(&call->up);
     if (result == TG_RELAY_DONE) {
         tg_mux_finish(call->upstream.link);

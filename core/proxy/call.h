@@ -53,6 +53,7 @@ struct tg_call {
     bool written; /* and is whole */
     bool waits;   /* the owner waits for a piece, or for room */
     unsigned timeout;
+    unsigned refusals; /* times that a peer of HTTP/2 has refused to look at the request */
     struct tg_relay back;
     struct tg_relay up;
     char block[1024];

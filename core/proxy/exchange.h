@@ -90,6 +90,7 @@ struct tg_exchange {
     bool duplex;          /* the request's body goes on while the response comes */
     uint8_t trust;        /* enum tg_trust */
     uint8_t hints;        /* 103 answers passed on */
+    uint8_t refusals;     /* times that a peer of HTTP/2 has refused to look at the request */
     uint64_t body_since;  /* microseconds; when the wait for the request's body began, 0: there is none */
     uint64_t body_waited; /* microseconds of such waits before */
     uint64_t start;       /* microseconds */

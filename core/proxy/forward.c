@@ -7,7 +7,7 @@
 #include "proxy/session.h"
 #include "proxy/stream.h"
 
-enum { HINTS_MAX = 8 }; /* SECURITY 1.1 */
+enum { HINTS_MAX = 8, /* SECURITY 1.1 */ REFUSALS_MAX = 3 };
 
 void
 tg_forward_init(struct tg_exchange *x, tg_forward_cb changed)
@@ -202,14 +202,17 @@ is_idempotent(struct tg_slice method)
     return false;
 }
 
-/* Whether the request may go out again: nothing was answered, and doing it twice does no harm or it was not begun. */
+/*
+ * Whether the request may go out again: nothing was answered, and doing it twice does no harm or it was not begun.
+ * `refused`: the peer says so.
+ */
 static bool
-may_repeat(const struct tg_exchange *x)
+may_repeat(const struct tg_exchange *x, bool refused)
 {
     const bool replayable = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
                             (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
     return x->upstream_head.filled == 0 && x->upstream_head.interim == 0 && replayable &&
-           !x->flow[TG_SIDE_REQUEST].writes && (!x->up.started || is_idempotent(x->abi.method));
+           !x->flow[TG_SIDE_REQUEST].writes && (refused || !x->up.started || is_idempotent(x->abi.method));
 }
 
 /* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet.
@@ -217,16 +220,18 @@ may_repeat(const struct tg_exchange *x)
 static enum tg_step
 lost_connection(struct tg_exchange *x, enum tg_rc rc)
 {
-    if (x->upstream.reused && may_repeat(x)) {
+    const bool refused = tg_mux_is_refused(x->upstream.link);
+    const bool again = may_repeat(x, refused);
+    if (again && (refused ? x->refusals < REFUSALS_MAX : x->upstream.reused)) {
         tg_upstream_release(&x->upstream, false);
         tg_buffer_give(&x->proxy->buffers, x->response_buffer);
         x->response_buffer = NULL;
-        x->fresh = true;
+        x->refusals += refused ? 1 : 0;
+        x->fresh = !refused;
         x->abi.attempt--;
         tg_exchange_go(x, TG_STATE_CONNECT);
         return TG_STEP_NEXT;
     }
-    const bool again = may_repeat(x);
     tg_forward_failed(x, rc);
     x->abi.may_retry = again;
     return TG_STEP_NEXT;

@@ -10,6 +10,7 @@ enum {
     READ_SIZE = 16 * 1024,
     READS_A_TURN = 16,
     SWEEP_EVERY = 1000, /* milliseconds */
+    SILENCE = 1000,     /* milliseconds without a byte after which a stream that is given up makes us doubt */
     STALL_TIME = 30000, /* milliseconds */
     STREAM_BLOCK = 2048,
     STREAM_ARENA_MAX = 256 * 1024,
@@ -31,7 +32,10 @@ struct stream {
     struct tg_message response;
     struct tg_message trailers;
     struct tg_slice text; /* the response's head, as far as it was not read */
+    uint64_t asked;       /* milliseconds */
+    bool reserved;        /* has room of the connection, for a request that was not made yet */
     bool requested;
+    bool refused;
     bool finished; /* the request is whole */
     bool has_head; /* of the response, that has not been written as text yet */
     bool ended;    /* the response is whole */
@@ -50,10 +54,13 @@ struct tg_mux {
     struct tg_deadline deadline;
     struct tg_outbox outbox;
     unsigned open;
+    unsigned reserved;
     unsigned requests;
-    bool more;    /* there is something to read */
-    bool full;    /* the peer takes no more streams until one ends */
-    bool retired; /* no stream begins on it any more */
+    uint64_t heard; /* milliseconds; when bytes came last */
+    bool more;      /* there is something to read */
+    bool busy;      /* the deadline is that of the next sweep */
+    bool doubted;   /* it may be dead: until something is heard no stream begins on it */
+    bool retired;   /* no stream begins on it any more */
 };
 
 static struct stream *
@@ -155,6 +162,13 @@ read_head(struct tg_slice text, struct tg_h2_request *request, struct tg_h2_bloc
     return tg_h2_block_add(block, TG_SLICE("te"), TG_SLICE("trailers"));
 }
 
+static void
+give_back(struct stream *stream)
+{
+    stream->mux->reserved -= stream->reserved ? 1 : 0;
+    stream->reserved = false;
+}
+
 static enum tg_rc
 send_head(struct stream *stream, bool end)
 {
@@ -163,16 +177,16 @@ send_head(struct stream *stream, bool end)
     struct tg_h2_request request = {.scheme = mux->peer->tls != NULL ? TG_SLICE("https") : TG_SLICE("http"),
                                     .end = end};
     tg_h2_block_init(&block, &stream->arena);
+    give_back(stream);
     enum tg_rc rc = read_head(stream->head, &request, &block);
     stream->h2.to_head = tg_slice_is(request.method, "HEAD", 4);
     if (rc == TG_OK) {
         rc = tg_h2_request(mux->h2, &stream->h2, &request, &block);
     }
-    mux->full = mux->full || rc == TG_ELIMIT;
-    mux->retired = mux->retired || rc == TG_ECLOSED;
     stream->head = (struct tg_slice){0};
+    stream->asked = tg_loop_now(loop_of(mux));
     stream->requested = rc == TG_OK;
-    stream->broken = rc != TG_OK;
+    stream->broken = stream->refused = rc != TG_OK;
     flush_later(mux);
     return rc == TG_OK ? TG_OK : TG_ERESET; /* who has taken it for a kept connection asks for another one */
 }
@@ -317,11 +331,38 @@ stream_shutdown(struct tg_transport *transport)
     tg_mux_finish((struct tg_pool_link *)transport);
 }
 
-/* How long the connection waits for what comes next. */
+/* How long the connection waits for what comes next; no frame of the peer puts off a sweep. */
 static void
 set_deadline(struct tg_mux *mux)
 {
-    tg_deadline_set(loop_of(mux), &mux->deadline, mux->open == 0 ? mux->peer->pool.limits.idle_timeout : SWEEP_EVERY);
+    const bool busy = mux->open > 0;
+    if (!(busy && mux->busy)) {
+        tg_deadline_set(loop_of(mux), &mux->deadline, busy ? SWEEP_EVERY : mux->peer->pool.limits.idle_timeout);
+    }
+    mux->busy = busy;
+}
+
+/* Its peer may have vanished without a word: the next request would wait as long for nothing. */
+static void
+doubt(struct tg_mux *mux, const struct stream *stream)
+{
+    if (stream->requested && !stream->ended && !stream->broken && mux->heard <= stream->asked &&
+        tg_loop_now(loop_of(mux)) - stream->asked >= SILENCE && !mux->doubted) {
+        mux->doubted = true;
+        tg_h2_ping(mux->h2);
+    }
+}
+
+/* As many connections stay idle as the pool may keep. */
+static void
+become_idle(struct tg_mux *mux)
+{
+    unsigned idle = 0;
+    for (const struct tg_mux *other = mux->peer->muxes; other != NULL; other = other->next) {
+        idle += other->open == 0 && !other->retired ? 1 : 0;
+    }
+    mux->retired = mux->retired || idle > mux->peer->pool.limits.idle_max;
+    set_deadline(mux);
 }
 
 static void
@@ -332,6 +373,8 @@ stream_close(struct tg_transport *transport, bool reset)
     (void)reset;
     if (mux != NULL) {
         tg_task_remove(loop_of(mux), &stream->task);
+        give_back(stream);
+        doubt(mux, stream);
         if (stream->requested) {
             tg_h2_stream_close(&stream->h2, TG_H2_CANCEL);
         }
@@ -339,10 +382,8 @@ stream_close(struct tg_transport *transport, bool reset)
         if (stream->next != NULL) {
             stream->next->place = stream->place;
         }
-        mux->open--;
-        mux->full = false;
-        if (mux->open == 0) {
-            set_deadline(mux);
+        if (--mux->open == 0) {
+            become_idle(mux);
         }
         flush_later(mux);
     } else {
@@ -357,6 +398,12 @@ static const struct tg_layer stream_layer = {.read = stream_read,
                                              .look = stream_look,
                                              .shutdown = stream_shutdown,
                                              .close = stream_close};
+
+bool
+tg_mux_is_refused(const struct tg_pool_link *link)
+{
+    return link != NULL && link->single && ((const struct stream *)link)->refused;
+}
 
 bool
 tg_mux_is_bodyless(const struct tg_pool_link *link)
@@ -415,6 +462,7 @@ on_reset(struct tg_h2_stream *h2, uint32_t code)
     struct stream *stream = h2->owner;
     tg_log_debug("upstream %s:%u: stream reset with code %u", stream->mux->peer->host, stream->mux->peer->port, code);
     stream->broken = true;
+    stream->refused = code == TG_H2_REFUSED_STREAM;
     wake(stream);
 }
 
@@ -430,10 +478,24 @@ static const struct tg_h2_hooks hooks = {
 
 /* ------------------------------------------------------------------ the connection */
 
+/* Those who wait may go on: there is room, or there will be none. */
+static void
+settle(struct tg_mux *mux)
+{
+    struct tg_peer *peer = mux->peer;
+    if (peer->connecting == mux) {
+        peer->connecting = NULL;
+    }
+    if (peer->queue != NULL) {
+        tg_task_queue(loop_of(mux), &peer->settle);
+    }
+}
+
 static void
 mux_close(struct tg_mux *mux)
 {
     struct tg_loop *loop = loop_of(mux);
+    settle(mux);
     *mux->place = mux->next;
     if (mux->next != NULL) {
         mux->next->place = mux->place;
@@ -443,6 +505,7 @@ mux_close(struct tg_mux *mux)
     tg_h2_free(mux->h2);
     for (struct stream *stream = mux->streams; stream != NULL; stream = stream->next) {
         stream->broken = true;
+        stream->refused = stream->refused || !stream->requested;
         stream->mux = NULL;
         wake(stream);
     }
@@ -451,34 +514,51 @@ mux_close(struct tg_mux *mux)
     tg_mem_free(mux);
 }
 
-static void
-on_ready(struct tg_transport *transport)
+static bool
+has_room(const struct tg_mux *mux)
 {
-    struct tg_mux *mux = ((struct tg_pool_link *)transport)->owner;
+    const struct tg_pool *pool = &mux->peer->pool;
+    return !mux->retired && !mux->doubted && mux->reserved < tg_h2_room(mux->h2) && mux->link->epoch == pool->epoch &&
+           (pool->limits.requests == 0 || mux->requests < pool->limits.requests);
+}
+
+/* False: the connection has ended. */
+static bool
+receive(struct tg_mux *mux)
+{
+    struct tg_transport *transport = &mux->link->transport;
     char input[READ_SIZE];
     enum tg_rc rc = TG_OK;
     for (unsigned i = 0; i < READS_A_TURN && rc == TG_OK; i++) {
         size_t got = 0;
         rc = tg_transport_read(transport, input, sizeof input, &got);
         if (rc == TG_OK) {
-            rc = tg_h2_feed(mux->h2, input, got, tg_loop_now(loop_of(mux)));
+            mux->heard = tg_loop_now(loop_of(mux));
+            mux->doubted = false;
+            rc = tg_h2_feed(mux->h2, input, got, mux->heard);
         }
     }
     if (rc != TG_OK && rc != TG_AGAIN) {
         mux_close(mux);
-        return;
+        return false;
     }
     mux->more = rc == TG_OK;
     set_deadline(mux);
     flush_later(mux);
+    return true;
+}
+
+static void
+on_ready(struct tg_transport *transport)
+{
+    (void)receive(((struct tg_pool_link *)transport)->owner);
 }
 
 static void
 on_flush(struct tg_task *task)
 {
     struct tg_mux *mux = (struct tg_mux *)((char *)task - offsetof(struct tg_mux, flush));
-    if (mux->more) { /* others had their turn */
-        on_ready(&mux->link->transport);
+    if (mux->more && !receive(mux)) { /* others had their turn */
         return;
     }
     const enum tg_rc rc = tg_outbox_flush(&mux->outbox, mux->h2, &mux->link->transport);
@@ -486,6 +566,10 @@ on_flush(struct tg_task *task)
         flush_later(mux);
     } else if ((rc != TG_OK && rc != TG_AGAIN) || tg_h2_is_over(mux->h2) || (mux->retired && mux->open == 0)) {
         mux_close(mux);
+        return;
+    }
+    if (has_room(mux)) {
+        settle(mux);
     }
 }
 
@@ -493,6 +577,7 @@ static void
 on_expired(struct tg_deadline *deadline)
 {
     struct tg_mux *mux = (struct tg_mux *)((char *)deadline - offsetof(struct tg_mux, deadline));
+    mux->busy = false;
     if (mux->open == 0) {
         mux->retired = true;
         tg_h2_goaway(mux->h2, true, TG_H2_NO_ERROR);
@@ -503,59 +588,11 @@ on_expired(struct tg_deadline *deadline)
     flush_later(mux);
 }
 
-enum tg_rc
-tg_mux_open(struct tg_peer *peer, struct tg_pool_link *link)
+static struct tg_pool_link *
+add_stream(struct tg_mux *mux, tg_transport_cb ready, void *owner)
 {
-    static const struct tg_h2_limits limits = {.streams = TG_MUX_STREAMS,
-                                               .field = 32 * 1024,
-                                               .head = HEAD_MAX,
-                                               .fields = FIELDS_MAX,
-                                               .window = 256 * 1024,
-                                               .connection_window = 16 * 1024 * 1024,
-                                               .resets = 100000,
-                                               .reset_time = 30000,
-                                               .controls = 10000};
-    struct tg_mux *mux = tg_mem_new(struct tg_mux);
-    struct tg_h2 *h2 = mux != NULL ? tg_h2_new(TG_H2_CLIENT, &limits, &hooks, mux) : NULL;
-    if (h2 == NULL) {
-        tg_mem_free(mux);
-        tg_pool_link_close(link);
-        return TG_ENOMEM;
-    }
-    *mux = (struct tg_mux){.peer = peer,
-                           .link = link,
-                           .h2 = h2,
-                           .next = peer->muxes,
-                           .place = &peer->muxes,
-                           .flush = {.run = on_flush},
-                           .deadline = {.expired = on_expired}};
-    if (mux->next != NULL) {
-        mux->next->place = &mux->next;
-    }
-    peer->muxes = mux;
-    link->owner = mux;
-    link->transport.ready = on_ready;
-    set_deadline(mux);
-    flush_later(mux);
-    return TG_OK;
-}
-
-static bool
-has_room(const struct tg_mux *mux)
-{
-    const struct tg_pool *pool = &mux->peer->pool;
-    return !mux->retired && !mux->full && mux->open < TG_MUX_STREAMS && mux->link->epoch == pool->epoch &&
-           (pool->limits.requests == 0 || mux->requests < pool->limits.requests);
-}
-
-struct tg_pool_link *
-tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, void *owner)
-{
-    struct tg_mux *mux = peer->muxes;
-    while (mux != NULL && !has_room(mux)) {
-        mux = mux->next;
-    }
-    struct stream *stream = mux != NULL ? tg_mem_alloc(sizeof *stream) : NULL;
+    struct tg_peer *peer = mux->peer;
+    struct stream *stream = tg_mem_alloc(sizeof *stream);
     if (stream == NULL) {
         return NULL;
     }
@@ -582,9 +619,64 @@ tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, void *owner)
         stream->next->place = &stream->next;
     }
     mux->streams = stream;
+    stream->reserved = true;
+    mux->reserved++;
     mux->requests++;
-    if (mux->open++ == 0) {
-        set_deadline(mux);
-    }
+    mux->open++;
+    set_deadline(mux);
     return &stream->link;
+}
+
+struct tg_pool_link *
+tg_mux_open(struct tg_peer *peer, struct tg_pool_link *link, tg_transport_cb ready, void *owner)
+{
+    static const struct tg_h2_limits limits = {.streams = TG_MUX_STREAMS,
+                                               .field = 32 * 1024,
+                                               .head = HEAD_MAX,
+                                               .fields = FIELDS_MAX,
+                                               .window = 256 * 1024,
+                                               .connection_window = 16 * 1024 * 1024,
+                                               .resets = 100000,
+                                               .reset_time = 30000,
+                                               .controls = 10000};
+    struct tg_mux *mux = tg_mem_new(struct tg_mux);
+    struct tg_h2 *h2 = mux != NULL ? tg_h2_new(TG_H2_CLIENT, &limits, &hooks, mux) : NULL;
+    if (h2 == NULL) {
+        tg_mem_free(mux);
+        tg_pool_link_close(link);
+        return NULL;
+    }
+    *mux = (struct tg_mux){.peer = peer,
+                           .link = link,
+                           .h2 = h2,
+                           .next = peer->muxes,
+                           .place = &peer->muxes,
+                           .flush = {.run = on_flush},
+                           .deadline = {.expired = on_expired}};
+    if (mux->next != NULL) {
+        mux->next->place = &mux->next;
+    }
+    peer->muxes = mux;
+    link->owner = mux;
+    link->transport.ready = on_ready;
+    struct tg_pool_link *first = add_stream(mux, ready, owner);
+    if (first == NULL) {
+        mux_close(mux);
+        return NULL;
+    }
+    if (peer->connecting == owner) {
+        peer->connecting = mux;
+    }
+    flush_later(mux);
+    return first;
+}
+
+struct tg_pool_link *
+tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, void *owner)
+{
+    struct tg_mux *mux = peer->muxes;
+    while (mux != NULL && !has_room(mux)) {
+        mux = mux->next;
+    }
+    return mux != NULL ? add_stream(mux, ready, owner) : NULL;
 }

@@ -15,14 +15,17 @@
 enum { TG_MUX_STREAMS = 100 /* at once on a connection, as far as the peer lets us */ };
 
 /*
- * The open connection `link`, which was taken, speaks HTTP/2 from now on, and belongs to the peer. TG_ENOMEM: it is
- * closed.
+ * The open connection `link`, which was taken, speaks HTTP/2 from now on, and belongs to the peer. Its first stream, as
+ * a link that is taken; NULL: memory is short. Who waits for `owner` to connect waits until the peer has told how many
+ * streams it allows.
  */
-TG_MUST_CHECK enum tg_rc tg_mux_open(struct tg_peer *peer, struct tg_pool_link *link);
+struct tg_pool_link *tg_mux_open(struct tg_peer *peer, struct tg_pool_link *link, tg_transport_cb ready, void *owner);
 /* A stream, as a link that is taken; NULL: no connection has room, or memory is short. */
 struct tg_pool_link *tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, void *owner);
 /* The request is whole. Nothing on a link that is no stream. */
 void tg_mux_finish(struct tg_pool_link *link);
+/* The peer has done nothing of the request, and says so (RFC 9113, section 8.7), or nothing of it was sent. */
+bool tg_mux_is_refused(const struct tg_pool_link *link);
 /* The response has ended with its head. */
 bool tg_mux_is_bodyless(const struct tg_pool_link *link);
 /* The trailers of a response that has been read to its end; NULL: there are none. They last as long as the link. */

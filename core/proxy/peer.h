@@ -34,7 +34,7 @@ struct tg_peer {
     bool asked_http2;
     bool http2;                /* is spoken: by ALPN, or without asking where there is no TLS */
     struct tg_mux *muxes;      /* its connections of HTTP/2 */
-    void *connecting;          /* who makes another one, */
+    void *connecting;          /* who makes another one, or the one whose peer has said nothing yet, */
     struct tg_upstream *queue; /* and who waits for it */
     struct tg_upstream **queue_last;
     struct tg_task settle; /* lets the next of them go on */

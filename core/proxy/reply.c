@@ -176,11 +176,23 @@ make_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_slic
     return rc == TG_OK ? move_head(x, head) : rc;
 }
 
+/* RFC 8441, section 5: to an extended CONNECT any 2xx would mean that the tunnel begins. */
+static bool
+is_no_tunnel(const struct tg_exchange *x)
+{
+    return x->extended.n > 0 && x->response.status >= 200 && x->response.status < 300;
+}
+
 static enum tg_step
 begin_reply(struct tg_exchange *x)
 {
     struct tg_slice head;
     struct tg_relay *back = &x->back;
+    if (is_no_tunnel(x)) {
+        x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE;
+        tg_exchange_fail(x, 502, "the upstream did not switch protocols");
+        return TG_STEP_NEXT;
+    }
     if ((x->grpc && x->local && tg_grpc_translate_error(x) != TG_OK) || settle_body(x) != TG_OK) {
         tg_exchange_abort(x, TG_ENOMEM);
         return TG_STEP_NEXT;

@@ -37,16 +37,19 @@ leave_queue(struct tg_upstream *upstream)
     upstream->next_queued = NULL;
 }
 
-/* The connection that others wait for was made, or was not: they go on, one after the other. */
+/* The connection that others wait for was made, or was not, or a stream has ended: they go on, one after the other. */
 static void
 on_settle(struct tg_task *task)
 {
     struct tg_peer *peer = (struct tg_peer *)((char *)task - offsetof(struct tg_peer, settle));
-    while (peer->queue != NULL && peer->connecting == NULL) {
+    while (peer->queue != NULL) {
         struct tg_upstream *upstream = peer->queue;
+        upstream->link = tg_mux_take(peer, on_ready, upstream);
+        if (upstream->link == NULL && peer->connecting != NULL) {
+            return;
+        }
         leave_queue(upstream);
         upstream->state = TG_UPSTREAM_CLOSED;
-        upstream->link = tg_mux_take(peer, on_ready, upstream);
         if (upstream->link != NULL) {
             upstream->reused = true;
             upstream->state = TG_UPSTREAM_OPEN;
@@ -65,8 +68,8 @@ stop_being_waited_for(struct tg_upstream *upstream)
 {
     struct tg_peer *peer = upstream->peer;
     if (peer->connecting == upstream) {
-        peer->connecting = NULL;
         peer->settle.run = on_settle;
+        peer->connecting = NULL;
         tg_task_queue(upstream->peers->loop, &peer->settle);
     }
 }
@@ -91,8 +94,7 @@ opened(struct tg_upstream *upstream)
         peer->http2 = false;
     }
     if (peer->http2) {
-        struct tg_pool_link *link = upstream->link;
-        upstream->link = tg_mux_open(peer, link) == TG_OK ? tg_mux_take(peer, on_ready, upstream) : NULL;
+        upstream->link = tg_mux_open(peer, upstream->link, on_ready, upstream);
         if (upstream->link == NULL) {
             closed(upstream, TG_ENOMEM);
         }
@@ -281,6 +283,7 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
         upstream->link = tg_mux_take(peer, on_ready, upstream);
         if (upstream->link == NULL && peer->connecting != NULL) {
             upstream->state = TG_UPSTREAM_WAITING;
+            peer->settle.run = on_settle;
             *peer->queue_last = upstream;
             peer->queue_last = &upstream->next_queued;
             return TG_AGAIN;

@@ -39,6 +39,7 @@ struct stream {
     bool finished; /* the request is whole */
     bool has_head; /* of the response, that has not been written as text yet */
     bool ended;    /* the response is whole */
+    bool has_body; /* a byte of it has come */
     bool broken;
     char block[STREAM_BLOCK];
 };
@@ -409,8 +410,7 @@ bool
 tg_mux_is_bodyless(const struct tg_pool_link *link)
 {
     const struct stream *stream = (const struct stream *)link;
-    return link != NULL && link->single && stream->ended && stream->text.n == 0 && !stream->has_head &&
-           tg_inbox_size(&stream->inbox) == 0;
+    return link != NULL && link->single && stream->ended && !stream->has_body;
 }
 
 const struct tg_message *
@@ -436,6 +436,7 @@ static void
 on_data(struct tg_h2_stream *h2, const char *p, size_t n)
 {
     struct stream *stream = h2->owner;
+    stream->has_body = stream->has_body || n > 0;
     stream->broken = stream->broken || tg_inbox_put(&stream->inbox, p, n) != TG_OK;
     wake(stream);
 }

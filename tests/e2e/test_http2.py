@@ -448,3 +448,10 @@ def test_another_protocol_is_not_connected_to(ca):
         stream = client.start("/ok", "CONNECT", False, [(":protocol", "connect-udp")])
         answer = client.answer(stream)
         assert answer["headers"][":status"] == "501"
+
+
+def test_a_short_body_between_streams_is_not_lost(ca):
+    """Its head and all of it come with one read: that it has ended does not mean that there was none."""
+    with gateway(ca, more=TO.replace("@CA@", str(ca.folder))) as gw, Client(gw) as client:
+        for _ in range(5):
+            assert client.answer(client.start("/plain/ok"))["body"] == b"ok 2"

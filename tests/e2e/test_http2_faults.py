@@ -165,7 +165,9 @@ class Upstream:
                 taken = self.listener.accept()[0]
             except OSError:
                 return
-            self.connections.append(Connection(self, taken))
+            connection = Connection(self, taken)
+            self.connections.append(connection)
+            threading.Thread(target=connection.run, daemon=True).start()
 
     def config(self, more=""):
         return f"""upstream "o" {{ targets = {{ "http://127.0.0.1:{self.port}" }}, http2 = true, {more} }}
@@ -184,7 +186,6 @@ class Connection:
         self.requests = {}
         if upstream.greet:
             self.flush()
-        threading.Thread(target=self.run, daemon=True).start()
 
     def flush(self):
         self.socket.sendall(self.h2.data_to_send())

@@ -21,11 +21,22 @@ def free_port():
         return s.getsockname()[1]
 
 
+def free_ports(count):
+    """Different ones: the kernel may give the same twice."""
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
 class Gateway:
     def __init__(self, config, workers=1, watch=False, binary=BINARY, plugins=None, files=None, env=None, options=(), warns=None):
         """`warns`: a pattern of the warnings that the test provokes."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-e2e-"))
-        self.port, self.port2 = free_port(), free_port()
+        self.port, self.port2 = free_ports(2)
         self.binary, self.warns = binary, warns
         self.control = self.folder / "control.sock"
         self.write("gateway.lua", config)

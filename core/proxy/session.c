@@ -8,10 +8,11 @@
 enum {
     READ_SIZE = 16 * 1024,
     TRAILERS_MAX = 64 * 1024,
-    READS_A_TURN = 16,     /* before others get their turn */
-    SWEEP_EVERY = 1000,    /* milliseconds */
-    STALL_TIME = 30000,    /* milliseconds that a stream may wait for its window (SECURITY 1.2) */
-    LAST_WORDS_TIME = 2000 /* milliseconds that a connection has to take what ends it */
+    READS_A_TURN = 16,        /* before others get their turn */
+    SWEEP_EVERY = 1000,       /* milliseconds */
+    STALL_TIME = 30000,       /* milliseconds that a stream may wait for its window (SECURITY 1.2) */
+    LAST_REQUEST_TIME = 1000, /* milliseconds in which a client that was told to go may still ask */
+    LAST_WORDS_TIME = 2000    /* milliseconds that a connection has to take what ends it */
 };
 
 struct tg_session {
@@ -20,8 +21,9 @@ struct tg_session {
     struct tg_task flush;
     struct stream *streams;
     struct tg_outbox outbox;
-    bool busy;   /* the deadline is that of the next sweep */
-    bool broken; /* what is there goes out, then it is closed */
+    bool busy;    /* the deadline is that of the next sweep */
+    bool leaving; /* the client knows that it ends: the deadline is that of the last request */
+    bool broken;  /* what is there goes out, then it is closed */
 };
 
 struct stream {
@@ -65,7 +67,7 @@ set_deadline(struct tg_session *session)
     struct tg_downstream *connection = session->connection;
     const bool busy = tg_h2_open_streams(session->h2) > 0;
     const unsigned idle = tg_downstream_config(connection)->keepalive_timeout;
-    if (!session->broken && !(busy && session->busy)) {
+    if (!session->broken && !session->leaving && !(busy && session->busy)) {
         tg_deadline_set(connection->proxy->loop, &connection->deadline, busy ? SWEEP_EVERY : idle);
     }
     session->busy = busy;
@@ -349,6 +351,19 @@ tg_session_ready(struct tg_downstream *connection)
     flush_later(session);
 }
 
+/* What the client has sent before it could know is served: the last stream is named only later (RFC 9113, 6.8). */
+void
+tg_session_drain(struct tg_downstream *connection)
+{
+    struct tg_session *session = connection->session;
+    if (!session->broken) {
+        session->leaving = true;
+        tg_h2_goaway(session->h2, false, TG_H2_NO_ERROR);
+        tg_deadline_set(connection->proxy->loop, &connection->deadline, LAST_REQUEST_TIME);
+        flush_later(session);
+    }
+}
+
 void
 tg_session_begin(struct tg_downstream *connection, struct tg_slice bytes)
 {
@@ -375,6 +390,9 @@ tg_session_begin(struct tg_downstream *connection, struct tg_slice bytes)
     *session = (struct tg_session){.connection = connection, .h2 = h2, .flush = {.run = on_flush}};
     connection->session = session;
     connection->mode = TG_DOWNSTREAM_SESSION;
+    if (connection->proxy->draining) {
+        tg_session_drain(connection);
+    }
     if (bytes.n > 0) {
         (void)feed(session, bytes.p, bytes.n); /* an error is remembered */
     }
@@ -390,7 +408,11 @@ tg_session_expired(struct tg_downstream *connection)
         return;
     }
     session->busy = false;
-    if (tg_h2_open_streams(session->h2) == 0) {
+    if (session->leaving) {
+        session->leaving = false;
+        tg_h2_goaway(session->h2, true, TG_H2_NO_ERROR);
+        set_deadline(session);
+    } else if (tg_h2_open_streams(session->h2) == 0) {
         tg_proxy_limited(connection->proxy, TG_LIMIT_KEEPALIVE_TIMEOUT);
         tg_h2_goaway(session->h2, true, TG_H2_NO_ERROR);
         give_up(session);
@@ -399,14 +421,6 @@ tg_session_expired(struct tg_downstream *connection)
         set_deadline(session);
     }
     flush_later(session);
-}
-
-void
-tg_session_drain(struct tg_downstream *connection)
-{
-    tg_h2_goaway(connection->session->h2, false, TG_H2_NO_ERROR);
-    tg_h2_goaway(connection->session->h2, true, TG_H2_NO_ERROR);
-    flush_later(connection->session);
 }
 
 void

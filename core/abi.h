@@ -182,7 +182,8 @@ struct tg_abi_redis_counts {
 /* Bits of how a command is sent. */
 enum tg_abi_redis_flag {
     TG_REDIS_JOINED = 1, /* right behind `after`; when it cannot be, that connection is closed: a half of two is none */
-    TG_REDIS_ALONE = 2   /* on a connection that is made for it and ends with it: it blocks */
+    TG_REDIS_ALONE = 2,  /* on a connection that is made for it and ends with it: it blocks */
+    TG_REDIS_REPLICA = 4 /* to the replica that the slot leads to, when one is known and alive */
 };
 
 /* How a Redis is spoken to. Times in milliseconds. */
@@ -327,6 +328,8 @@ TG_ABI void tg_abi_call_free(struct tg_abi_call *call);
 TG_ABI int tg_abi_redis_open(const char *key, size_t key_len, const struct tg_abi_redis_settings *settings);
 TG_ABI int tg_abi_redis_node(uint32_t redis, const char *host, size_t host_len, uint32_t port);
 TG_ABI int tg_abi_redis_assign(uint32_t redis, uint32_t first, uint32_t last, uint32_t node);
+/* Where they lead for who reads from replicas; -1: to no other server. */
+TG_ABI int tg_abi_redis_assign_replica(uint32_t redis, uint32_t first, uint32_t last, int node);
 TG_ABI void tg_abi_redis_settle(uint32_t redis);
 /* The slot of a key, and where it leads to: a node, or -TG_ENONE. The name of a node, and why it last failed: vm.out.
  */

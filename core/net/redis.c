@@ -18,6 +18,7 @@ struct node {
     struct tg_redis_link *links;
     unsigned index;
     unsigned assigned;        /* slots */
+    unsigned mirrored;        /* slots whose replica it is */
     unsigned own;             /* connections that belong to a command or a subscription */
     unsigned failures;        /* in a row */
     unsigned rounds;          /* how often the breaker has been opened in a row */
@@ -42,7 +43,8 @@ struct tg_redis {
     unsigned count; /* indices in use, also of nodes that are gone */
     unsigned turn;  /* of the node that gets the next command without a key */
     unsigned slot_count;
-    uint16_t *slots; /* index of a node and 1; 0: unknown */
+    uint16_t *slots;    /* index of a node and 1; 0: unknown */
+    uint16_t *replicas; /* the same, behind `slots`; 0: none */
 };
 
 static struct node *
@@ -314,6 +316,24 @@ tg_redis_assign(struct tg_redis *redis, unsigned first, unsigned last, unsigned 
     return TG_OK;
 }
 
+enum tg_rc
+tg_redis_assign_replica(struct tg_redis *redis, unsigned first, unsigned last, int index)
+{
+    if (first > last || last >= redis->slot_count || (index >= 0 && find_node(redis, (unsigned)index) == NULL)) {
+        return TG_EINVAL;
+    }
+    for (unsigned slot = first; slot <= last; slot++) {
+        if (redis->replicas[slot] != 0) {
+            redis->nodes[redis->replicas[slot] - 1]->mirrored--;
+        }
+        redis->replicas[slot] = (uint16_t)(index + 1);
+    }
+    if (index >= 0) {
+        redis->nodes[index]->mirrored += last - first + 1;
+    }
+    return TG_OK;
+}
+
 int
 tg_redis_node_of(const struct tg_redis *redis, unsigned slot)
 {
@@ -329,7 +349,8 @@ tg_redis_settle(struct tg_redis *redis)
         for (unsigned k = 0; node != NULL && k < redis->settings.connections; k++) {
             pending += node->links[k].pending;
         }
-        if (node != NULL && node->assigned == 0 && node->own == 0 && (pending == 0 || node->open)) {
+        if (node != NULL && node->assigned == 0 && node->mirrored == 0 && node->own == 0 &&
+            (pending == 0 || node->open)) {
             node_free(redis->nodes[i]);
             redis->nodes[i] = NULL;
         }
@@ -382,16 +403,23 @@ choose_node(struct tg_redis *redis, const struct tg_redis_request *request)
     if (request->node >= 0) {
         return (struct node *)(uintptr_t)find_node(redis, (unsigned)request->node);
     }
-    if (redis->settings.cluster == 0) {
-        return redis->slots[0] == 0 ? NULL : redis->nodes[redis->slots[0] - 1];
+    const bool keyed = request->key > 0 && request->key < request->count;
+    unsigned slot = 0;
+    if (redis->settings.cluster != 0 && keyed) {
+        slot = tg_resp_slot(request->words[request->key], request->lengths[request->key]);
+    } else if (redis->settings.cluster != 0) {
+        return any_node(redis);
     }
-    if (request->key > 0 && request->key < request->count) {
-        const unsigned slot = tg_resp_slot(request->words[request->key], request->lengths[request->key]);
-        if (redis->slots[slot] != 0) {
-            return redis->nodes[redis->slots[slot] - 1];
+    if ((request->flags & TG_REDIS_REPLICA) != 0 && keyed && redis->replicas[slot] != 0) {
+        struct node *replica = redis->nodes[redis->replicas[slot] - 1];
+        if (!replica->open) {
+            return replica;
         }
     }
-    return any_node(redis);
+    if (redis->slots[slot] != 0) {
+        return redis->nodes[redis->slots[slot] - 1];
+    }
+    return redis->settings.cluster != 0 ? any_node(redis) : NULL;
 }
 
 /*
@@ -569,7 +597,8 @@ tg_redis_new(struct tg_loop *loop, struct tg_resolver *resolver, struct tg_tls_c
     redis->tls = tls;
     redis->done = done;
     redis->slot_count = settings->cluster != 0 ? TG_RESP_SLOTS : 1;
-    redis->slots = tg_mem_zero(redis->slot_count * sizeof *redis->slots);
+    redis->slots = tg_mem_zero(2 * sizeof *redis->slots * redis->slot_count);
+    redis->replicas = redis->slots + redis->slot_count;
     if (redis->slots == NULL || !copy_settings(redis, settings) ||
         tg_redis_commands_init(&redis->commands, loop, on_done, on_late) != TG_OK) {
         tg_mem_free(redis->slots);

@@ -47,6 +47,8 @@ void tg_redis_free(struct tg_redis *redis);
 int tg_redis_node(struct tg_redis *redis, struct tg_slice host, unsigned port);
 /* The slots lead there from now on. TG_EINVAL: there is no such slot, or node. */
 TG_MUST_CHECK enum tg_rc tg_redis_assign(struct tg_redis *redis, unsigned first, unsigned last, unsigned node);
+/* The same for those who read from replicas; -1: there is none. */
+TG_MUST_CHECK enum tg_rc tg_redis_assign_replica(struct tg_redis *redis, unsigned first, unsigned last, int node);
 /* Where a slot leads to, or TG_ENONE. */
 int tg_redis_node_of(const struct tg_redis *redis, unsigned slot);
 /* Frees the servers that no slot leads to, if nothing is under way there. */

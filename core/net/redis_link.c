@@ -209,6 +209,13 @@ write_greeting(struct tg_redis_link *link)
         rc = append(link, 2, words, lengths, false);
         link->greetings++;
     }
+    if (settings->cluster != 0 && rc == TG_OK) {
+        /* A master stays what it is; a replica answers instead of naming its master. */
+        static const char *const words[] = {"READONLY"};
+        static const size_t lengths[] = {8};
+        rc = append(link, 1, words, lengths, false);
+        link->greetings++;
+    }
     if (rc == TG_OK) {
         const char *const words[] = {"CLIENT", "SETNAME", settings->name.p};
         const size_t lengths[] = {6, 7, settings->name.n};
@@ -415,13 +422,15 @@ tg_redis_link_is_silent(const struct tg_redis_link *link, uint64_t milliseconds)
     return link->pending > 0 && tg_loop_now(link->server->loop) - link->heard > milliseconds;
 }
 
-/* A reply to the greeting is whole. A server may refuse the last part, which only gives this client a name. */
+/* A reply to the greeting is whole. A server may refuse its last parts: to read from replicas, and the client's name.
+ */
 static void
 take_greeting(struct tg_redis_link *link)
 {
     const struct tg_resp_reply *said = &link->said;
+    const unsigned optional = link->server->settings->cluster != 0 ? 2 : 1;
     link->greetings--;
-    if (link->greetings > 0 && said->count > 0 && said->values[0].type == TG_REDIS_ERROR) {
+    if (link->greetings >= optional && said->count > 0 && said->values[0].type == TG_REDIS_ERROR) {
         const int n = (int)(said->values[0].size < TG_REDIS_WHY ? said->values[0].size : TG_REDIS_WHY);
         char why[TG_REDIS_WHY + 1];
         (void)snprintf(why, sizeof why, "%.*s", n, said->bytes);

@@ -42,6 +42,12 @@ tg_abi_redis_assign(uint32_t redis, uint32_t first, uint32_t last, uint32_t node
     return tg_redis_assign(redis_of(redis), first, last, node);
 }
 
+int
+tg_abi_redis_assign_replica(uint32_t redis, uint32_t first, uint32_t last, int node)
+{
+    return tg_redis_assign_replica(redis_of(redis), first, last, node);
+}
+
 void
 tg_abi_redis_settle(uint32_t redis)
 {

@@ -120,6 +120,20 @@ local function use_master(client, host, port)
   return true
 end
 
+-- One of those that follow the master and are not thought dead; another one each time.
+local function choose_replica(client)
+  local list = library.ask(client.sentinels, node_of(client.sentinels, client.sentinels.places[1]), ASK_TIME, "SENTINEL", "replicas", client.master)
+  local found = {}
+  for _, fields in ipairs(type(list) == "table" and not list.code and list or {}) do
+    local replica = {}
+    for i = 1, #fields - 1, 2 do replica[fields[i]] = fields[i + 1] end
+    if replica.flags == "slave" and replica["master-link-status"] == "ok" then found[#found + 1] = replica end
+  end
+  local one = found[math.random(math.max(1, #found))]
+  local node = one and C.tg_abi_redis_node(client.id, one.ip, #one.ip, tonumber(one.port)) or -1
+  C.tg_abi_redis_assign_replica(client.id, 0, 0, node)
+end
+
 local function ask_sentinels(client)
   local sentinels = client.sentinels
   for i, place in ipairs(sentinels.places) do
@@ -130,6 +144,7 @@ local function ask_sentinels(client)
         table.remove(sentinels.places, i)
         table.insert(sentinels.places, 1, place)
       end
+      if client.replicas then choose_replica(client) end
       C.tg_abi_redis_settle(client.id)
       return true
     end
@@ -153,12 +168,16 @@ end
 -- CLUSTER SLOTS: { first, last, { host, port, id, ... } the master, replicas ... } each. A host that is not known is the one that was asked.
 local function assign_slots(client, ranges, asked)
   local own = C.tg_abi_redis_node_name(client.id, asked) == 0 and abi.out():match "^%[?(.-)%]?:%d+$"
-  for _, range in ipairs(ranges) do
-    local first, last, master = range[1], range[2], range[3]
-    local host = master[1]
+  local function known_node(server)
+    local host = server[1]
     if type(host) ~= "string" or host == "" or host == "?" then host = own or "" end
-    local node = C.tg_abi_redis_node(client.id, host, #host, master[2])
+    return C.tg_abi_redis_node(client.id, host, #host, server[2])
+  end
+  for _, range in ipairs(ranges) do
+    local first, last, node = range[1], range[2], known_node(range[3])
     if node >= 0 then C.tg_abi_redis_assign(client.id, first, last, node) end
+    local replica = client.replicas and range[4] and known_node(range[math.random(4, #range)]) or -1
+    C.tg_abi_redis_assign_replica(client.id, first, last, replica)
   end
   C.tg_abi_redis_settle(client.id)
 end

@@ -9,7 +9,8 @@ local task = require "tidegate.task"
 
 local C, vm, room = abi.C, abi.vm, abi.redis
 local misuse, select, type = failure.misuse, select, type
-local RUNS, ERROR, JOINED, ALONE = abi.CALL_RUNS, abi.REDIS_ERROR, abi.REDIS_JOINED, abi.REDIS_ALONE
+local RUNS, ERROR, JOINED, ALONE, REPLICA = abi.CALL_RUNS, abi.REDIS_ERROR, abi.REDIS_JOINED, abi.REDIS_ALONE,
+  abi.REDIS_REPLICA
 local REDIRECTS, PAUSE = 5, 0.005 -- MOVED, ASK and TRYAGAIN of one command; seconds, times how often
 local PIPED, TRANSACTION_MAX = 1000, 1000 -- commands of a pipeline on their way at once; of a transaction
 local TRANSACTION_SIZE, WORD_EXTRA = 15 * 2 ^ 20, 16 -- bytes; of each word beside its text, at most
@@ -116,7 +117,7 @@ end
 -- after: on the same connection as that command
 local function send(self, node, count, key, timeout, after, flags)
   if abi.validating then misuse "no I/O while a configuration is loaded: move this into `start` or a phase" end
-  local command = C.tg_abi_redis_send(self.client.id, node, count, room.words, room.lengths, key, timeout, after, flags or 0)
+  local command = C.tg_abi_redis_send(self.client.id, node, count, room.words, room.lengths, key, timeout, after, flags or self.flags or 0)
   if command == nil then return nil, tonumber(vm.number), vm.type end
   return command, nil, vm.type
 end
@@ -281,6 +282,7 @@ end
 
 -- ---------------------------------------------------------------- db
 
+-- What is not a field of db is the name of a command, so all fields are there from the begin.
 local Redis, methods = { __name = "redis" }, {}
 
 local function method_of(name)
@@ -308,14 +310,19 @@ function methods:call(name, ...)
   return (spec.slow and execute_slow or execute)(self, spec, ...)
 end
 
---- db:with { timeout = 0.01 } -> db with another timeout, in seconds
+--- db:with { timeout = 0.01, replica = true } -> db with another timeout, in seconds; and whose commands go to replicas of a cluster's or a
+-- sentinel's masters, as long as there are any: they are behind by a little, and write nothing. To be made in set-up.
 function methods:with(options)
-  local seconds = type(options) == "table" and options.timeout
-  if type(seconds) ~= "number" or not (seconds > 0 and seconds <= 60) then misuse "with needs { timeout = seconds }, up to 60" end
+  if type(options) ~= "table" then misuse "with needs a table: { timeout = seconds, replica = true }" end
   for key in pairs(options) do
-    if key ~= "timeout" then misuse(("with has no option %s"):format(tostring(key))) end
+    if key ~= "timeout" and key ~= "replica" then misuse(("with has no option %s"):format(tostring(key))) end
   end
-  return setmetatable({ client = self.client, timeout = math.max(1, math.floor(seconds * 1000)) }, Redis)
+  local seconds = options.timeout or self.timeout / 1000
+  if type(seconds) ~= "number" or not (seconds > 0 and seconds <= 60) then misuse "a timeout is a number of seconds, up to 60" end
+  local flags = self.flags
+  if options.replica ~= nil then flags = options.replica and REPLICA end
+  if flags then self.client.replicas = true end
+  return setmetatable({ client = self.client, timeout = math.max(1, math.floor(seconds * 1000)), flags = flags }, Redis)
 end
 
 -- ---------------------------------------------------------------- many commands
@@ -364,6 +371,7 @@ end
 -- The commands of one pipeline to one server go on one connection: there they keep their order.
 local function send_piped(self, words, timeout, last)
   local node = -1
+  if self.flags then return send_words(self, words, -1, timeout) end -- they only read, so their order does not matter
   if self.client.cluster and words.key > 0 then
     local key = words[words.key]
     if key then node = C.tg_abi_redis_node_of(self.client.id, C.tg_abi_redis_slot(key, #key)) end
@@ -478,6 +486,7 @@ end
 function methods:transaction(f)
   local commands, keys, size = gathered_by(f), {}, 0
   if #commands == 0 then return {} end
+  if self.flags then misuse "a replica has no transactions" end
   if #commands > TRANSACTION_MAX then misuse(("a transaction has at most %d commands"):format(TRANSACTION_MAX)) end
   for i, words in ipairs(commands) do
     local key = words.key > 0 and words[words.key]
@@ -591,7 +600,7 @@ end
 function redis.open(name)
   local client = redis.clients[name]
   if not client then error('there is no redis "' .. tostring(name) .. '"', 2) end
-  return setmetatable({ client = client, timeout = client.timeout }, Redis)
+  return setmetatable({ client = client, timeout = client.timeout, flags = false }, Redis)
 end
 
 return redis

@@ -3,6 +3,7 @@ import collections
 import concurrent.futures
 import contextlib
 import json
+import re
 import threading
 import time
 
@@ -126,6 +127,47 @@ def test_a_slot_that_moves_is_followed(cluster):
         for _ in range(5):
             assert gw.request("/get?k=%7Bmove%7D1").text == b"here"
         assert source.cli("info", "errorstats") == moved
+
+
+def reads(server):
+    found = re.search(r"cmdstat_get:calls=(\d+)", server.cli("info", "commandstats"))
+    return int(found[1]) if found else 0
+
+
+REPLICA = """return { setup = function() return tg.redis("main"):with { replica = true, timeout = 0.5 } end, handler = function(ctx, _, db)
+  local v, err = db:get(ctx.req.query.k) if err then return tg.respond(err.status, tostring(err)) end
+  local list = assert(db:pipeline(function(p) p:get(ctx.req.query.k) end))
+  return tg.respond(200, { v, list[1], (pcall(db.transaction, db, function(t) t:get "k" end)) }) end }"""
+
+
+def test_reads_go_to_replicas_when_they_are_asked_for(cluster):
+    text = HEAD + cluster_word(cluster) + ROUTES + 'route "replica" { path = "/replica", handler = "replica" }\n'
+    with Gateway(text, plugins={"replica": REPLICA}, warns=WARNS) as gw:
+        assert gw.request("/set?k=r&v=1").status == 200
+        master = cluster.owner(int(cluster.servers[0].cli("cluster", "keyslot", "r")))
+        until(lambda: json.loads(gw.request("/replica?k=r").text) == ["1", "1", False])
+        before = reads(master)
+        for _ in range(10):
+            assert gw.request("/replica?k=r").status == 200
+        assert reads(master) == before
+        assert gw.request("/get?k=r").text == b"1" and reads(master) == before + 1
+
+
+def test_reads_go_to_the_replica_that_sentinels_know_and_to_the_master_when_it_dies():
+    with Sentinels(1) as group:
+        text = HEAD + sentinel_word(group) + ROUTES + 'route "replica" { path = "/replica", handler = "replica" }\n'
+        with Gateway(text, plugins={"replica": REPLICA}, warns=WARNS) as gw:
+            assert gw.request("/set?k=r&v=1").status == 200
+            until(lambda: group.replica.cli("get", "r") == "1")
+            known = reads(group.replica)  # a sentinel asks every 10 s whether a replica follows
+            until(lambda: gw.request("/replica?k=r").status == 200 and reads(group.replica) > known, 30)
+            before = reads(group.master)
+            for _ in range(10):
+                assert gw.request("/replica?k=r").status == 200
+            assert reads(group.master) == before
+            group.replica.stop()
+            until(lambda: gw.request("/replica?k=r").status == 200)
+            until(lambda: reads(group.master) > before)
 
 
 def test_limits_hold_in_a_cluster(cluster):

@@ -3,15 +3,13 @@
  *
  * The build embeds this text (without the marked C-only lines and the preprocessor's) and asserts that both compilers
  * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
- * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes nothing of ours.
+ * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other part
+ * alone, abi_cell.h: what all workers know of peers, upstreams and routes.
  */
 #ifndef TG_ABI_H
 #define TG_ABI_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#define TG_ABI __attribute__((visibility("default")))
+#include "abi_cell.h"
 
 /* Borrowed bytes. Valid as long as the object they were read from; never NUL-terminated. */
 struct tg_slice {
@@ -104,7 +102,11 @@ struct tg_abi_exchange {
     uint8_t aborted;       /* the client went away, or the response was cut */
     uint8_t parked;        /* Lua's: an `around` has been entered and waits, or waited, for the response */
     uint8_t version_major; /* of the request */
-    uint8_t may_retry;     /* the failed attempt may be repeated: nothing was answered, and repeating does no harm */
+    uint8_t may_retry;     /* the failed attempt can be repeated: 1; and that does no harm: 2 */
+    uint8_t answered;      /* the failed attempt has a response, `status`: without another attempt it goes on */
+    uint8_t began;         /* in the failed attempt a connection was there */
+    uint32_t try_timeout;  /* milliseconds for one attempt, up to the response head; 0: no limit of its own */
+    struct tg_abi_watch watch[3]; /* by enum tg_abi_watch_of */
 };
 
 /* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume.
@@ -132,9 +134,12 @@ enum tg_abi_call_state { TG_CALL_DONE = 0, TG_CALL_RUNS = 1, TG_CALL_HEAD = 2 /*
 
 /* Bits of how a call goes. */
 enum tg_abi_call_flag {
-    TG_CALL_TO_HEAD = 1, /* the method is HEAD */
-    TG_CALL_STREAMS = 2, /* the response's body is read in pieces */
-    TG_CALL_UPLOADS = 4  /* the request's body is written in pieces, chunked */
+    TG_CALL_TO_HEAD = 1,   /* the method is HEAD */
+    TG_CALL_STREAMS = 2,   /* the response's body is read in pieces */
+    TG_CALL_UPLOADS = 4,   /* the request's body is written in pieces, chunked */
+    TG_CALL_FRESH = 8,     /* on a connection of its own, */
+    TG_CALL_CONNECTS = 16, /* and over when that is there: nothing is sent */
+    TG_CALL_RETRY = 32     /* of one that has failed */
 };
 
 /* One call to an upstream made by Lua. Owned by the coroutine that started it; freed with it at the latest. */

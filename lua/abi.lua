@@ -23,7 +23,7 @@ local abi = {
   ENTRY_LOG = C.TG_ENTRY_LOG, ENTRY_TASK = C.TG_ENTRY_TASK, ENTRY_REQUEST_BODY = C.TG_ENTRY_REQUEST_BODY,
   ENTRY_RESPONSE_BODY = C.TG_ENTRY_RESPONSE_BODY, ENTRY_PARKED = C.TG_ENTRY_PARKED,
   CALL_RUNS = C.TG_CALL_RUNS, CALL_HEAD = C.TG_CALL_HEAD, CALL_TO_HEAD = C.TG_CALL_TO_HEAD, CALL_STREAMS = C.TG_CALL_STREAMS,
-  CALL_UPLOADS = C.TG_CALL_UPLOADS,
+  CALL_UPLOADS = C.TG_CALL_UPLOADS, CALL_FRESH = C.TG_CALL_FRESH, CALL_CONNECTS = C.TG_CALL_CONNECTS, CALL_RETRY = C.TG_CALL_RETRY,
   TASK_CHILD = C.TG_TASK_CHILD, TASK_BACKGROUND = C.TG_TASK_BACKGROUND, TASK_SERVICE = C.TG_TASK_SERVICE,
   VERDICT_NONE = C.TG_VERDICT_NONE, VERDICT_PROXY = C.TG_VERDICT_PROXY, VERDICT_RESPOND = C.TG_VERDICT_RESPOND,
   WANT_RESPONSE = C.TG_WANT_RESPONSE, WANT_LOG = C.TG_WANT_LOG,
@@ -63,6 +63,11 @@ end
 --- A call that streams: its handle is let go when nobody holds it any more.
 function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)
+end
+
+--- How results are judged: struct tg_abi_rules, all of it 0. Whoever uses it holds it.
+function abi.rules()
+  return ffi.new "struct tg_abi_rules"
 end
 
 -- A collection is worth its time when half of what codings hold may be garbage.

@@ -15,9 +15,14 @@ local function write(path, text)
   f:close()
 end
 
+-- A header with those that it includes by name in place.
+local function whole(path)
+  return (read(path):gsub('\n#include "([^"]+)"', function(name) return "\n" .. read((path:gsub("[^/]+$", name))) end))
+end
+
 -- Comments, preprocessor lines and the visibility macro are for the C compiler alone.
 local function cdef_text(path)
-  local text = read(path):gsub("/%*.-%*/", ""):gsub("\n#[^\n]*", "\n"):gsub("TG_ABI ", "")
+  local text = whole(path):gsub("/%*.-%*/", ""):gsub("\n#[^\n]*", "\n"):gsub("TG_ABI ", "")
   return (text:gsub("\n%s*\n+", "\n"))
 end
 

@@ -13,7 +13,7 @@
 #include "base/mem.h"
 
 enum {
-    LINE_MAX_BYTES = 256,
+    LINE_MAX_BYTES = 512,
     EXIT_REFUSED = 1,
     EXIT_NOBODY = 3,
     ANSWER_TIME = 60 /* seconds; a reload may wait for an upgrade, which has a limit of its own */,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +22,8 @@ enum {
     FORK_AGAIN = 1,    /* seconds */
     BACKOFF_MAX = 30   /* seconds */
 };
+
+static const char cells_name[] = "@cells"; /* which no dictionary can have */
 
 static void
 on_channel(evutil_socket_t fd, short what, void *arg)
@@ -54,6 +57,9 @@ run_child(struct tg_slot *slot, int channel)
                                           .dicts = fleet->dicts,
                                           .dict_count = fleet->dict_count,
                                           .tickets = fleet->tickets,
+                                          .cells = fleet->cells,
+                                          .bells = fleet->bells,
+                                          .side = fleet->side,
                                           .drain_timeout = fleet->drain_timeout,
                                           .waits = fleet->waits,
                                           .privilege = fleet->privilege};
@@ -174,6 +180,31 @@ on_restart(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* What is known of upstreams outlives the master, too; unless another version of the program has made it. */
+static enum tg_rc
+open_cells(struct tg_fleet *fleet)
+{
+    fleet->cells_fd = tg_handover_take_dict(fleet->handover, cells_name);
+    fleet->cells = fleet->cells_fd < 0 ? NULL : tg_cells_open(fleet->cells_fd);
+    if (fleet->cells == NULL) {
+        if (fleet->cells_fd >= 0) {
+            tg_log(TG_LOG_INFO, "what is known of upstreams has another form now: it begins empty");
+            close(fleet->cells_fd);
+        }
+        fleet->cells_fd = tg_cells_create(NULL);
+        fleet->cells = fleet->cells_fd < 0 ? NULL : tg_cells_open(fleet->cells_fd);
+    }
+    if (fleet->cells == NULL) {
+        return TG_ENOMEM;
+    }
+    fleet->side = tg_cells_next_side(fleet->cells);
+    for (unsigned i = 0; i < fleet->count; i++) {
+        fleet->bells[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        tg_cells_forget(fleet->cells, fleet->side + i);
+    }
+    return TG_OK;
+}
+
 enum tg_rc
 tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count, const struct tg_fleet_hooks *hooks)
 {
@@ -183,7 +214,7 @@ tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count, cons
     fleet->board = tg_scoreboard_new();
     fleet->tickets = tg_tickets_new();
     fleet->slots = tg_mem_zero(count * sizeof *fleet->slots);
-    if (fleet->board == NULL || fleet->tickets == NULL || fleet->slots == NULL) {
+    if (fleet->board == NULL || fleet->tickets == NULL || fleet->slots == NULL || open_cells(fleet) != TG_OK) {
         return TG_ENOMEM;
     }
     for (unsigned i = 0; i < count; i++) {
@@ -402,6 +433,7 @@ tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status)
         close(slot->channel);
         slot->channel = -1;
         fleet->board->scores[i].heartbeat = 0;
+        tg_cells_forget(fleet->cells, fleet->side + i);
         fleet->hooks->died(fleet->hooks->arg, slot);
         for (unsigned k = 0; k < fleet->count; k++) {
             if (fleet->slots[k].borrower == slot) {
@@ -515,6 +547,9 @@ tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer *writ
         }
         tg_handover_put(writer, "\n");
     }
+    tg_handover_put(writer, "dict");
+    tg_handover_put_fd(writer, fleet->cells_fd);
+    tg_handover_put(writer, " %s\n", cells_name);
     for (unsigned i = 0; i < fleet->dict_count; i++) {
         tg_handover_put(writer, "dict");
         tg_handover_put_fd(writer, fleet->dicts[i].fd);

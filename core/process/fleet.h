@@ -40,6 +40,10 @@ struct tg_fleet {
     struct tg_loop *loop;
     struct tg_scoreboard *board;
     struct tg_tickets *tickets;
+    struct tg_cells *cells;
+    int cells_fd;
+    unsigned side;             /* where the places of its workers in the cells begin */
+    int bells[TG_WORKERS_MAX]; /* by slot */
     const struct tg_fleet_hooks *hooks;
     const struct tg_generation *generation; /* that new workers begin with */
     struct tg_slot *slots;

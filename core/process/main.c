@@ -318,7 +318,7 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
                                             {0}};
     const char *control = default_control();
     bool drain = false;
-    char command[128];
+    char command[512];
     int option;
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h') {
@@ -335,8 +335,13 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
     if (argc - optind > arguments) {
         return usage_error(name, "too many arguments");
     }
-    const char *argument = optind < argc ? argv[optind] : "";
-    (void)snprintf(command, sizeof command, "%s%s%s", drain ? "drain" : line, arguments > 0 ? " " : "", argument);
+    int n = snprintf(command, sizeof command, "%s%s", drain ? "drain" : line, arguments > 0 ? " " : "");
+    for (int i = optind; i < argc && n >= 0 && (size_t)n < sizeof command; i++) {
+        n += snprintf(command + n, sizeof command - (size_t)n, "%s%s", i > optind ? " " : "", argv[i]);
+    }
+    if (n < 0 || (size_t)n >= sizeof command || strchr(command, '\n') != NULL) {
+        return usage_error(name, "an argument is too long");
+    }
     return tg_control_ask(control, command);
 }
 
@@ -356,6 +361,12 @@ static int
 command_status(int argc, char **argv)
 {
     return ask("status", "status", 0, argc, argv);
+}
+
+static int
+command_upstream(int argc, char **argv)
+{
+    return ask("upstream", "upstream", 3, argc, argv);
 }
 
 static int
@@ -426,6 +437,14 @@ static const struct command commands[] = {
      "usage: tidegate status [--control PATH]\n"
      "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"upstream", command_upstream,
+     "usage: tidegate upstream [NAME [up|down|drain PEER]] [--control PATH]\n"
+     "Prints the upstreams and their peers, or takes a peer out and in again.\n"
+     "  down PEER    it gets no more requests; what is in work goes on\n"
+     "  drain PEER   the same, but for clients that a cookie binds to it\n"
+     "  up PEER      it gets requests again; its failures, ejections and its breaker are forgotten\n"
+     "That holds for all workers, and is kept across reloads and upgrades.\n"
+     "Exit status: 0; 1 there is no such upstream or peer; 2 wrong usage; 3 no gateway answers.\n"},
     {"stop", command_stop,
      "usage: tidegate stop [--drain] [--control PATH]\n"
      "Ends the gateway at once; with --drain when the requests in work are answered.\n"

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "process/upstreams.h"
 #include "process/watch.h"
 
 enum {
@@ -20,7 +21,7 @@ enum {
     WAITING_MAX = 32,     /* clients that wait for a reload */
     CHECK_EVERY = 250,    /* milliseconds */
     LOOK_EVERY = 2,       /* milliseconds, while the first workers start */
-    STATUS_SIZE = 32 * 1024
+    STATUS_SIZE = 60 * 1024
 };
 
 struct tg_master {
@@ -363,8 +364,14 @@ put_limits(const struct tg_master *master, char *out, size_t size)
     return n < size ? n : size;
 }
 
+static struct tg_upstreams
+upstreams_of(struct tg_master *master)
+{
+    return (struct tg_upstreams){master->fleet.cells, master->current->id, tg_loop_now(master->loop)};
+}
+
 static size_t
-put_status(const struct tg_master *master, char *out, size_t size)
+put_status(struct tg_master *master, char *out, size_t size)
 {
     size_t n = (size_t)snprintf(out, size, "generation  %s\n", master->current->id);
     n += (size_t)snprintf(out + n, size - n, "uptime      %.0f s\n", tg_loop_wall(master->loop) - master->started);
@@ -379,7 +386,9 @@ put_status(const struct tg_master *master, char *out, size_t size)
                               (unsigned long long)score->failed, (unsigned long long)(score->lua_bytes / 1024),
                               (unsigned long long)score->generations, score->generations == 1 ? "" : "s");
     }
+    const struct tg_upstreams upstreams = upstreams_of(master);
     n += put_limits(master, out + n, size - n);
+    n += tg_upstreams_show(&upstreams, "", out + n, (size - n) / 2);
     for (const struct tg_generation *old = master->current->next; old != NULL && n < size; old = old->next) {
         n += (size_t)snprintf(out + n, size - n, "earlier     %s\n", old->id);
     }
@@ -395,6 +404,7 @@ put_status(const struct tg_master *master, char *out, size_t size)
 static void
 on_command(void *arg, struct tg_control_client *client, const char *line)
 {
+    static char text[STATUS_SIZE];
     struct tg_master *master = arg;
     if (tg_control_fd(master->succession.control) < 0) {
         tg_control_answer(client, false, "the gateway was upgraded a moment ago; ask again\n");
@@ -405,9 +415,12 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
     } else if (strncmp(line, "rollback ", 9) == 0) {
         roll_back(master, client, line + 9);
     } else if (strcmp(line, "status") == 0) {
-        static char text[STATUS_SIZE];
         (void)put_status(master, text, sizeof text);
         tg_control_answer(client, true, text);
+    } else if (strncmp(line, "upstream ", 9) == 0) {
+        const struct tg_upstreams upstreams = upstreams_of(master);
+        const bool ok = tg_upstreams_command(&upstreams, line + 9, text, sizeof text);
+        tg_control_answer(client, ok, text);
     } else if (strcmp(line, "stop") == 0 || strcmp(line, "drain") == 0) {
         const int number = line[0] == 's' ? SIGTERM : SIGQUIT; /* the line goes with the client */
         tg_control_answer(client, true, "");

@@ -609,6 +609,10 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
         worker->places[i] =
             (struct place){.worker = worker, .index = i, .fd = used ? start->listens[i].fd : -1, .staged = -1};
     }
+    if (tg_news_open(&proxy->peers.news, worker->loop, start->cells, start->bells, start->side, start->slot,
+                     start->workers) != TG_OK) {
+        return TG_ENOMEM;
+    }
     return open_events(worker);
 }
 

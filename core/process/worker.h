@@ -7,6 +7,7 @@
 #define TG_PROCESS_WORKER_H
 
 #include "process/generation.h"
+#include "zone/cell.h"
 #include "zone/scoreboard.h"
 
 struct tg_worker_listen {
@@ -31,6 +32,9 @@ struct tg_worker_start {
     const struct tg_worker_dict *dicts;
     unsigned dict_count;
     const struct tg_tickets *tickets;
+    struct tg_cells *cells;
+    const int *bells;       /* of the slots: rung when there is room in an upstream */
+    unsigned side;          /* where their places in the cells begin */
     unsigned drain_timeout; /* seconds */
     bool waits;             /* accepts nothing before TG_CHANNEL_ACCEPT, and ends at once when the master does */
     const struct tg_privilege *privilege;

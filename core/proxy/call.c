@@ -15,12 +15,21 @@ tell(struct tg_task *task)
 }
 
 static void
+judge(struct tg_call *call, enum tg_rc rc, unsigned status)
+{
+    tg_attempt_judge(&call->proxy->peers.news, &call->upstream.attempt, rc, status, tg_loop_micros(call->proxy->loop));
+}
+
+static void
 finish(struct tg_call *call, enum tg_rc rc)
 {
     if (call->abi.state <= 0) {
         return;
     }
-    const bool clean = rc == TG_OK && call->response.keep_alive && call->sent == call->request_len &&
+    if (rc != TG_ENOMEM) {
+        judge(call, rc, 0); /* but for one that was judged by its head */
+    }
+    const bool clean = rc == TG_OK && !call->fresh && call->response.keep_alive && call->sent == call->request_len &&
                        (!call->uploads || call->up.ended) && call->back.raw_len == 0;
     tg_relay_fini(&call->back);
     tg_relay_fini(&call->up);
@@ -111,6 +120,8 @@ tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call
                              .to_head = request->to_head,
                              .streams = request->streams,
                              .uploads = request->uploads,
+                             .fresh = request->fresh,
+                             .connects = request->connects,
                              .back = {.pool = &proxy->buffers},
                              .up = {.pool = &proxy->buffers}};
     call->repeatable = request->head.n > 4 && (memcmp(request->head.p, "GET ", 4) == 0 || request->to_head);
@@ -130,7 +141,11 @@ tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call
     if (call->timer_set) {
         set_timer(call);
     }
-    open_upstream(call, false);
+    if (request->watch != NULL) {
+        tg_attempt_begin(&proxy->peers.news, &call->upstream.attempt, request->watch, !request->retry,
+                         tg_loop_micros(proxy->loop));
+    }
+    open_upstream(call, request->fresh);
     return call;
 }
 
@@ -303,6 +318,7 @@ read_response(struct tg_call *call)
             return rc;
         }
         call->has_head = true;
+        judge(call, TG_OK, call->response.status);
         call->abi.status = call->response.status;
         call->abi.field_count = (uint16_t)call->response.count;
         tg_body_init(&call->body, call->response.framing, call->response.content_length);
@@ -348,6 +364,10 @@ drive(struct tg_call *call)
         return;
     }
     tg_deadline_clear(&call->connect_deadline);
+    if (call->connects) {
+        finish(call, TG_OK);
+        return;
+    }
     enum tg_rc rc = send_request(call);
     if (rc == TG_ERESET) {
         call->upstream.link->transport.readable = true; /* an answer may have come before the peer closed */
@@ -368,7 +388,7 @@ drive(struct tg_call *call)
     const bool refused = call->upstream.link != NULL && tg_mux_is_refused(call->upstream.link);
     const bool again = refused ? call->refusals < REFUSALS_MAX : call->upstream.reused && call->repeatable;
     if (lost && again && !call->uploads && !call->has_head && call->head.filled == 0 && call->head.interim == 0) {
-        tg_upstream_release(&call->upstream, false);
+        tg_upstream_drop(&call->upstream);
         call->refusals += refused ? 1 : 0;
         open_upstream(call, !refused); /* the pool's connection had been closed just before */
         return;

@@ -48,10 +48,12 @@ struct tg_call {
     bool repeatable; /* the method is idempotent */
     bool has_head;
     bool timer_set;
-    bool streams; /* the response's body is read in pieces */
-    bool uploads; /* the request's body is written in pieces, */
-    bool written; /* and is whole */
-    bool waits;   /* the owner waits for a piece, or for room */
+    bool streams;  /* the response's body is read in pieces */
+    bool uploads;  /* the request's body is written in pieces, */
+    bool written;  /* and is whole */
+    bool waits;    /* the owner waits for a piece, or for room */
+    bool connects; /* nothing is sent */
+    bool fresh;    /* the connection is not kept */
     unsigned timeout;
     unsigned refusals; /* times that a peer of HTTP/2 has refused to look at the request */
     struct tg_relay back;
@@ -67,7 +69,11 @@ struct tg_call_request {
     size_t max_body;          /* bytes of the response's body */
     bool to_head;
     bool streams;
-    bool uploads; /* chunked; `head` says so */
+    bool uploads;               /* chunked; `head` says so */
+    bool fresh;                 /* on a connection of its own */
+    bool connects;              /* is over when the connection is there: nothing is sent */
+    bool retry;                 /* of a call that has failed */
+    struct tg_abi_watch *watch; /* what it is counted in; taken over. NULL: nothing */
 };
 
 /* Starts; copies the request. NULL when memory is short. */

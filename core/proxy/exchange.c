@@ -63,6 +63,9 @@ tg_exchange_free(struct tg_exchange *x)
         x->proxy->policy->end(x);
     }
     tg_upstream_release(&x->upstream, false);
+    for (unsigned i = 0; i < TG_WATCHES; i++) {
+        tg_watch_end(&x->proxy->peers.news, &x->abi.watch[i]);
+    }
     tg_relay_fini(&x->up);
     tg_relay_fini(&x->back);
     if (x->response_buffer != NULL) {
@@ -244,6 +247,19 @@ tg_exchange_abort(struct tg_exchange *x, enum tg_rc rc)
     tg_exchange_go(x, TG_STATE_LOG);
 }
 
+/* The time of an attempt does not run while the client is slow to send. */
+static uint64_t
+within_attempt(const struct tg_exchange *x, uint64_t milliseconds)
+{
+    const bool runs = x->state == TG_STATE_CONNECT || (x->state == TG_STATE_AWAIT && (x->sent || x->up.from == NULL));
+    if (x->abi.try_timeout == 0 || !runs) {
+        return milliseconds;
+    }
+    const uint64_t spent = (tg_loop_micros(x->proxy->loop) - x->upstream.attempt.start) / 1000;
+    const uint64_t left = spent < x->abi.try_timeout ? x->abi.try_timeout - spent : 0;
+    return milliseconds < left ? milliseconds : left;
+}
+
 void
 tg_exchange_deadline(struct tg_exchange *x, uint64_t milliseconds)
 {
@@ -251,6 +267,7 @@ tg_exchange_deadline(struct tg_exchange *x, uint64_t milliseconds)
         return;
     }
     if (x->abi.total_timeout != 0 && x->state < TG_STATE_RELAY) {
+        milliseconds = within_attempt(x, milliseconds);
         const uint64_t spent = (tg_loop_micros(x->proxy->loop) - x->start) / 1000;
         const uint64_t left = spent < x->abi.total_timeout ? x->abi.total_timeout - spent : 0;
         if (milliseconds > left) {

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/grpc.h"
 #include "proxy/mux.h"
 #include "proxy/request.h"
 #include "proxy/session.h"
@@ -15,22 +16,48 @@ tg_forward_init(struct tg_exchange *x, tg_forward_cb changed)
     tg_upstream_init(&x->upstream, &x->proxy->peers, changed);
 }
 
+static void
+judge_attempt(struct tg_exchange *x, enum tg_rc rc, unsigned status)
+{
+    tg_attempt_judge(&x->proxy->peers.news, &x->upstream.attempt, rc, status, tg_loop_micros(x->proxy->loop));
+}
+
 void
 tg_forward_failed(struct tg_exchange *x, enum tg_rc rc)
 {
     const struct tg_peer *peer = x->upstream.peer;
+    if (rc != TG_ENOMEM) {
+        judge_attempt(x, rc, 0);
+    }
     if (peer != NULL) {
         tg_log(TG_LOG_WARN, "upstream %s:%u: %s", peer->host, peer->port, tg_rc_name(rc));
     }
     x->abi.error = rc;
     x->abi.verdict = TG_VERDICT_NONE;
-    x->abi.may_retry = x->state == TG_STATE_CONNECT;
-    tg_upstream_release(&x->upstream, false);
-    if (x->response_buffer != NULL) {
-        tg_buffer_give(&x->proxy->buffers, x->response_buffer);
-        x->response_buffer = NULL;
-    }
+    x->abi.began = x->state != TG_STATE_CONNECT;
+    x->abi.may_retry = x->abi.began ? 0 : 2;
+    tg_forward_drop_answer(x);
     tg_exchange_go(x, TG_STATE_BALANCE);
+}
+
+/* All of it has come already, so that the connection serves for another request. */
+static bool
+is_answer_whole(const struct tg_exchange *x)
+{
+    const size_t body = x->upstream_head.filled - x->upstream_head.scan.pos;
+    const bool none = x->response.framing == TG_FRAMING_NONE && body == 0;
+    return x->abi.answered && x->sent && x->response.keep_alive &&
+           (none || (x->response.framing == TG_FRAMING_LENGTH && body == x->response.content_length));
+}
+
+void
+tg_forward_drop_answer(struct tg_exchange *x)
+{
+    tg_upstream_release(&x->upstream, is_answer_whole(x));
+    tg_buffer_give(&x->proxy->buffers, x->response_buffer);
+    x->response_buffer = NULL;
+    x->abi.answered = 0;
+    x->abi.status = 0;
 }
 
 /* How the body goes out: as it came, or with the length that buffering has found. */
@@ -119,8 +146,12 @@ tg_forward_connect(struct tg_exchange *x)
     if (!x->entered) {
         x->entered = true;
         x->abi.attempt++;
+        const uint64_t now = tg_loop_micros(x->proxy->loop);
         if (x->attempt_start == 0) {
-            x->attempt_start = tg_loop_micros(x->proxy->loop);
+            x->attempt_start = now;
+        }
+        if (!x->upstream.attempt.begun) {
+            tg_attempt_begin(&x->proxy->peers.news, &x->upstream.attempt, x->abi.watch, x->abi.attempt == 1, now);
         }
         rc = tg_upstream_open(&x->upstream, x->proxy->peers.list[x->abi.peer], x->fresh);
         if (rc == TG_AGAIN) {
@@ -179,9 +210,12 @@ tg_forward_balance(struct tg_exchange *x)
     if (x->outcome != TG_OK) {
         tg_exchange_fail(x, 503, "a policy failed");
     } else if (x->abi.verdict == TG_VERDICT_PROXY) {
+        tg_forward_drop_answer(x);
         tg_exchange_go(x, TG_STATE_CONNECT);
     } else if (x->abi.verdict == TG_VERDICT_RESPOND) {
         x->abi.source = TG_SOURCE_LUA;
+        tg_exchange_go(x, TG_STATE_RESPONSE);
+    } else if (x->abi.answered) {
         tg_exchange_go(x, TG_STATE_RESPONSE);
     } else {
         return give_up(x);
@@ -202,17 +236,22 @@ is_idempotent(struct tg_slice method)
     return false;
 }
 
-/*
- * Whether the request may go out again: nothing was answered, and doing it twice does no harm or it was not begun.
- * `refused`: the peer says so.
- */
-static bool
-may_repeat(const struct tg_exchange *x, bool refused)
+/* What tg_abi_exchange.may_retry says, apart from what was answered. `refused`: the peer says that it has not begun. */
+static uint8_t
+repeatable(const struct tg_exchange *x, bool refused)
 {
-    const bool replayable = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
-                            (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
-    return x->upstream_head.filled == 0 && x->upstream_head.interim == 0 && replayable &&
-           !x->flow[TG_SIDE_REQUEST].writes && (refused || !x->up.started || is_idempotent(x->abi.method));
+    const bool whole = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
+                       (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
+    if (!whole || x->flow[TG_SIDE_REQUEST].writes) {
+        return 0;
+    }
+    return refused || !x->up.started || is_idempotent(x->abi.method) ? 2 : 1;
+}
+
+static bool
+is_answered(const struct tg_exchange *x)
+{
+    return x->upstream_head.filled != 0 || x->upstream_head.interim != 0;
 }
 
 /* The connection broke before a response. One from the pool may have been closed just before: that is no failure yet.
@@ -221,9 +260,9 @@ static enum tg_step
 lost_connection(struct tg_exchange *x, enum tg_rc rc)
 {
     const bool refused = tg_mux_is_refused(x->upstream.link);
-    const bool again = may_repeat(x, refused);
-    if (again && (refused ? x->refusals < REFUSALS_MAX : x->upstream.reused)) {
-        tg_upstream_release(&x->upstream, false);
+    const uint8_t again = is_answered(x) ? 0 : repeatable(x, refused);
+    if (again == 2 && (refused ? x->refusals < REFUSALS_MAX : x->upstream.reused)) {
+        tg_upstream_drop(&x->upstream);
         tg_buffer_give(&x->proxy->buffers, x->response_buffer);
         x->response_buffer = NULL;
         x->refusals += refused ? 1 : 0;
@@ -235,6 +274,22 @@ lost_connection(struct tg_exchange *x, enum tg_rc rc)
     tg_forward_failed(x, rc);
     x->abi.may_retry = again;
     return TG_STEP_NEXT;
+}
+
+void
+tg_forward_overdue(struct tg_exchange *x)
+{
+    const uint8_t again = is_answered(x) ? 0 : repeatable(x, false);
+    tg_forward_failed(x, TG_ETIMEOUT);
+    x->abi.may_retry = again;
+}
+
+/* The policy may want another attempt in place of this answer. */
+static bool
+is_questionable(const struct tg_exchange *x, unsigned outcome)
+{
+    const struct tg_abi_rules *rules = x->upstream.attempt.watch[TG_WATCH_PEER].rules;
+    return rules != NULL && tg_status_is_in(rules->retried, outcome) && x->sent && repeatable(x, false) != 0;
 }
 
 static enum tg_step
@@ -425,6 +480,16 @@ tg_forward_await(struct tg_exchange *x)
     x->abi.status = x->response.status;
     x->abi.error = TG_OK;
     x->abi.upstream_time = (double)(tg_loop_micros(x->proxy->loop) - x->attempt_start) / 1e6;
+    const unsigned outcome = tg_grpc_outcome(x);
+    judge_attempt(x, TG_OK, outcome);
+    if (is_questionable(x, outcome)) {
+        x->abi.verdict = TG_VERDICT_NONE;
+        x->abi.answered = 1;
+        x->abi.began = 1;
+        x->abi.may_retry = repeatable(x, false);
+        tg_exchange_go(x, TG_STATE_BALANCE);
+        return TG_STEP_NEXT;
+    }
     tg_exchange_go(x, TG_STATE_RESPONSE);
     return TG_STEP_NEXT;
 }

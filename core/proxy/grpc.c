@@ -99,6 +99,25 @@ status_of(unsigned status)
     }
 }
 
+unsigned
+tg_grpc_outcome(const struct tg_exchange *x)
+{
+    unsigned from = 0;
+    const struct tg_field *field = x->grpc ? tg_message_find(&x->response, "grpc-status", 11, &from) : NULL;
+    unsigned code = 0;
+    if (field == NULL || field->value_len == 0 || field->value_len > 2) {
+        return x->response.status;
+    }
+    for (size_t i = 0; i < field->value_len; i++) {
+        const unsigned digit = (unsigned char)field->value[i] - (unsigned)'0';
+        if (digit > 9) {
+            return x->response.status;
+        }
+        code = code * 10 + digit;
+    }
+    return code == 0 || code > 16 ? x->response.status : TG_GRPC_CODES + code;
+}
+
 enum tg_rc
 tg_grpc_translate_error(struct tg_exchange *x)
 {

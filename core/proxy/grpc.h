@@ -19,6 +19,10 @@ bool tg_grpc_is_request(const struct tg_message *request);
  * limit. */
 void tg_grpc_apply_limits(struct tg_exchange *exchange);
 
+/* What an answer's head says of a call: its status, or TG_GRPC_CODES and the code of one that ends with its head. */
+enum { TG_GRPC_CODES = 600 };
+unsigned tg_grpc_outcome(const struct tg_exchange *exchange);
+
 /* Turns a response of our own into one that clients of gRPC understand: 200 with grpc-status. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_grpc_translate_error(struct tg_exchange *exchange);
 

@@ -43,8 +43,7 @@ await_expired(struct tg_exchange *x)
         tg_exchange_refuse(x, 408, "the request body did not come in time");
     } else {
         tg_exchange_limited(x, x->sent ? TG_LIMIT_FIRST_BYTE_TIMEOUT : TG_LIMIT_IDLE_TIMEOUT);
-        tg_forward_failed(x, TG_ETIMEOUT);
-        x->abi.may_retry = 0;
+        tg_forward_overdue(x);
     }
 }
 

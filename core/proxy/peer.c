@@ -31,6 +31,7 @@ tg_peers_fini(struct tg_peers *peers)
     for (unsigned i = 0; i < peers->count; i++) {
         peer_free(peers->list[i]);
     }
+    tg_news_close(&peers->news);
     tg_mem_free(peers->list);
     tg_resolver_free(peers->resolver);
     *peers = (struct tg_peers){0};

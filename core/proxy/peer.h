@@ -12,6 +12,7 @@
 #include "net/pool.h"
 #include "net/resolver.h"
 #include "net/tls_client.h"
+#include "proxy/attempt.h"
 
 enum { TG_PEERS_MAX = 65536, TG_PEERS_GUARDED = 4096, TG_PEERS_TLS = 4096 };
 
@@ -61,6 +62,7 @@ struct tg_peers {
     unsigned tls_count;
     tg_peer_own_cb own;
     void *own_arg;
+    struct tg_news news;
 };
 
 /* TG_ENOMEM when memory is short. */

@@ -453,6 +453,19 @@ on_log_expired(struct tg_deadline *deadline)
     (void)tg_reply_end(x);
 }
 
+/* A client that goes away says nothing about the route. */
+static void
+judge_route(struct tg_exchange *x)
+{
+    struct tg_abi_watch *watch = &x->abi.watch[TG_WATCH_ROUTE];
+    const uint64_t now = tg_loop_micros(x->proxy->loop);
+    if (!x->abi.aborted || x->abi.error != TG_ERESET) {
+        tg_watch_judge(&x->proxy->peers.news, watch, TG_OK, x->abi.status, now - x->start, now);
+        watch->probe = 0;
+    }
+    tg_watch_end(&x->proxy->peers.news, watch);
+}
+
 enum tg_step
 tg_reply_log(struct tg_exchange *x)
 {
@@ -460,6 +473,9 @@ tg_reply_log(struct tg_exchange *x)
         x->entered = true;
         tg_upstream_release(&x->upstream, false);
         x->abi.duration = (double)(tg_loop_micros(x->proxy->loop) - x->start) / 1e6;
+        if (x->abi.watch[TG_WATCH_ROUTE].cell != NULL) {
+            judge_route(x);
+        }
         x->decided = (x->abi.wants & TG_WANT_LOG) == 0 || x->proxy->policy->enter(x, TG_ENTRY_LOG) != TG_AGAIN;
         leave_connection(x);
     }

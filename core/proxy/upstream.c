@@ -312,8 +312,8 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
     return upstream->state == TG_UPSTREAM_CONNECTING ? TG_AGAIN : upstream->rc;
 }
 
-void
-tg_upstream_release(struct tg_upstream *upstream, bool reusable)
+static void
+let_go(struct tg_upstream *upstream, bool reusable)
 {
     if (upstream->peer == NULL) {
         return;
@@ -334,6 +334,19 @@ tg_upstream_release(struct tg_upstream *upstream, bool reusable)
     upstream->peer->in_flight--;
     upstream->peer = NULL;
     upstream->state = TG_UPSTREAM_CLOSED;
+}
+
+void
+tg_upstream_release(struct tg_upstream *upstream, bool reusable)
+{
+    let_go(upstream, reusable);
+    tg_attempt_end(&upstream->peers->news, &upstream->attempt);
+}
+
+void
+tg_upstream_drop(struct tg_upstream *upstream)
+{
+    let_go(upstream, false);
 }
 
 enum tg_rc

@@ -35,6 +35,7 @@ struct tg_upstream {
     bool reused;    /* came from the pool: its peer may have closed it a moment ago */
     unsigned tried; /* addresses */
     struct tg_upstream *next_queued;
+    struct tg_attempt attempt;
 };
 
 void tg_upstream_init(struct tg_upstream *upstream, struct tg_peers *peers, tg_upstream_cb changed);
@@ -47,6 +48,8 @@ TG_MUST_CHECK enum tg_rc tg_upstream_open(struct tg_upstream *upstream, struct t
 
 /* Gives the connection back to the pool (`reusable`: request and response were whole), or closes it. */
 void tg_upstream_release(struct tg_upstream *upstream, bool reusable);
+/* Closes the connection; the attempt goes on with another one to the same peer. */
+void tg_upstream_drop(struct tg_upstream *upstream);
 
 /* Progress of reading a response head into a buffer. Zero it to begin. */
 struct tg_upstream_head {

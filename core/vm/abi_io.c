@@ -157,6 +157,10 @@ tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *
         .to_head = (flags & TG_CALL_TO_HEAD) != 0,
         .streams = (flags & TG_CALL_STREAMS) != 0,
         .uploads = (flags & TG_CALL_UPLOADS) != 0,
+        .fresh = (flags & TG_CALL_FRESH) != 0,
+        .connects = (flags & TG_CALL_CONNECTS) != 0,
+        .retry = (flags & TG_CALL_RETRY) != 0,
+        .watch = tg_host->watch,
     };
     struct tg_call *call = tg_call_start(proxy, proxy->peers.list[peer], &request, on_call_done, co);
     if (call == NULL) {

@@ -25,6 +25,7 @@ struct tg_vm {
     unsigned pooled;
     unsigned refs;
     uint64_t serial; /* of the generation */
+    uint64_t mark;   /* of it, in cells */
     int main_ref;    /* the function that coroutines run */
     int error_ref;   /* what judges an error value */
     uint8_t wants;   /* TG_WANT_LOG: of exchanges that never reach a route */

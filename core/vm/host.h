@@ -54,7 +54,10 @@ struct tg_host {
     struct tg_task ready_task;
     void (*release)(struct tg_vm *vm); /* a coroutine that held it has ended */
     struct tg_coroutine *running;
-    uint32_t mark[2]; /* where score is not shared */
+    uint32_t mark[2];  /* where score is not shared */
+    uint32_t listener; /* the coroutine that hears of cells, by index and serial */
+    uint32_t listener_serial;
+    struct tg_abi_watch watch[TG_WATCHES]; /* of the next call */
 };
 
 /* The host of this process. */

@@ -162,7 +162,7 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
         (void)tg_err_set(err, TG_ENOMEM, "memory is short");
         return NULL;
     }
-    *vm = (struct tg_vm){.host = host, .refs = 1, .serial = serial};
+    *vm = (struct tg_vm){.host = host, .refs = 1, .serial = serial, .mark = tg_cells_mark(id)};
     vm->L = tg_load_state(bundle, err);
     if (vm->L == NULL) {
         tg_mem_free(vm);

@@ -9,7 +9,7 @@ local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local target = require "runtime.target"
 local task = require "tidegate.task"
-local upstream_tls = require "runtime.upstream_tls"
+local upstream_config = require "runtime.upstream_config"
 
 local t = schema.t
 local config = { library = { tg = nil, t = nil } }
@@ -38,18 +38,7 @@ local specs = {
   },
   redis = redis_config.spec,
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
-  upstream = {
-    targets = t.list(
-      t.any_of { t.string(), t.record { url = t.string(), weight = t.integer { default = 1, min = 1, max = 1000 } } },
-      { min = 1, max = 1000, doc = "where requests go" }),
-    balance = t.enum { "round_robin", default = "round_robin" }, host = t.string "pass", timeout = duration "30s",
-    tls = t.optional(t.any { raw = true }), http2 = t.boolean(false),
-    connect_timeout = duration "2s", first_byte_timeout = duration "30s", idle_timeout = duration "30s",
-    pool = t.record({
-      idle = t.integer { default = 1024, min = 0, max = 1e6 }, idle_timeout = duration "60s",
-      requests = t.integer { default = 10000, min = 0, max = 2 ^ 31 },
-    }, { default = {} }),
-  },
+  upstream = upstream_config.spec,
   consumer = {
     groups = t.list(t.string(), {}), credentials = t.map(t.any(), {}), meta = t.map(t.any(), {}),
   },
@@ -61,6 +50,7 @@ local specs = {
     to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
     timeout = t.optional(duration(nil)),
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(t.enum { "optional", "required" }),
+    breaker = t.optional(t.any { raw = true }), bulkhead = t.optional(t.any { raw = true }),
     upgrade = t.list(t.string { match = "^[%w!#$%%&'*+.^_`|~/-]+$", len = 63 }, {}), tunnel_timeout = duration "5m",
     encoded_slashes = t.enum { "reject", "keep", default = "reject" }, invalid_utf8 = t.enum { "reject", "keep", default = "reject" },
   },
@@ -460,22 +450,7 @@ end
 
 function readers.redis(cfg, item, report) redis_config.read(cfg, item, read_record("redis", item, report), report) end
 
-function readers.upstream(cfg, item, report)
-  local up = read_record("upstream", item, report)
-  if not up then return end
-  local targets = {}
-  for i, one in ipairs(up.targets) do
-    targets[#targets + 1] = target.read(cfg, one, item, { ('upstream "%s"'):format(item.name), "targets", "[" .. i .. "]" }, report)
-  end
-  up.targets = targets
-  if not address.parse_authority(up.host) then
-    report:found(item.at, { ('upstream "%s"'):format(item.name), "host" }, up.host, '"pass", "target" or the name of a host')
-  end
-  if up.tls ~= nil then upstream_tls.read(up, item.at, { ('upstream "%s"'):format(item.name) }, report) end
-  up.index = #cfg.upstreams + 1
-  cfg.upstreams[up.index] = up
-  cfg.upstream[item.name] = up
-end
+function readers.upstream(cfg, item, report) upstream_config.read(cfg, item, read_record("upstream", item, report), report) end
 
 function readers.consumer(cfg, item, report)
   local consumer = read_record("consumer", item, report)
@@ -611,6 +586,7 @@ function readers.route(cfg, item, report)
   check_hosts(route, item, { path[1], "host" }, report)
   check_matchers(route, item, path[1], report)
   check_upgrade(route, item, { path[1], "upgrade" }, report)
+  upstream_config.read_route(route, item, path, report)
   for _, name in ipairs(route.listen or {}) do
     local known = false
     for _, listen in ipairs(cfg.listen) do known = known or listen.name == name end

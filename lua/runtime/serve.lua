@@ -10,6 +10,7 @@ local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
+local guard = require "runtime.guard"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local redis = require "runtime.redis"
@@ -20,7 +21,7 @@ local task = require "tidegate.task"
 local upstreams = require "runtime.upstreams"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
-local yield, band = coroutine.yield, bit.band
+local yield, band, bor = coroutine.yield, bit.band, bit.bor
 local CONSUMER, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
 
 local serve = {}
@@ -90,7 +91,7 @@ end
 local function milliseconds(seconds) return math.floor(seconds * 1000) end
 
 -- What every request reads of its route stands in slots, side by side: as fields they would be a cache miss each.
-local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 -- What of abi.path_doubts the route refuses.
 local function refused_doubts(conf)
@@ -104,8 +105,8 @@ local function build_route(conf, shared, global)
   local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
-    conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, p.any or conf.handler ~= nil, up or false,
-    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade,
+    conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, p.any or conf.handler ~= nil or up ~= nil and up.needs_ctx, up or false,
+    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false,
     name = conf.name, upstream = up, phases = p, optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     public = freeze { name = conf.name, path = conf.path, to = conf.to },
   }
@@ -208,28 +209,40 @@ local function not_found(x, status, allow)
   end
 end
 
--- Chooses the peer for the next attempt: a balance phase, or whose turn it is.
+-- What answers when nothing may go to the upstream, or to the route, now.
+local refusals = { open = "the upstream is left alone for a while", busy = "too many requests at once", unavailable = "no upstream is up" }
+
+local function refused(err)
+  local seconds = math.max(1, math.ceil(err.retry_after or 1))
+  return response.problem(503, refusals[err.code] or err.message, nil, { ["Retry-After"] = tostring(seconds) })
+end
+
+-- The peer that a balance phase wants for the next attempt, if any.
+local function wanted_peer(x, route, ctx, up)
+  local balance = ctx and route.phases.balance
+  if not balance then return nil end
+  ctx[PEERS] = up:peers(x)
+  local choice = balance(ctx)
+  return choice and up:find(choice)
+end
+
+-- Makes the next attempt ready. The refusal is returned: there is none.
 local function choose_peer(x, route, ctx)
   local up = ctx and ctx[UPSTREAM] or route[TO]
   if not up then error("the route has no upstream and nothing answered", 0) end
-  local peer
-  local balance = ctx and route.phases.balance
-  if balance then
-    ctx[PEERS] = up:peers()
-    local choice = balance(ctx)
-    peer = choice and choice.index
+  if route[GUARD] and x.watch[2].cell == nil then
+    local ok, err = route[GUARD]:enter(x)
+    if not ok then return refused(err) end
   end
-  peer = peer or up:next_peer()
-  local conf = up.conf
-  x.peer = peer
-  x.connect_timeout = conf.connect_timeout * 1000
-  x.first_byte_timeout = conf.first_byte_timeout * 1000
-  x.idle_timeout = conf.idle_timeout * 1000
-  if up.host or up.host_of_target then
-    local host = up:host_for(peer)
-    C.tg_abi_set_upstream_host(x, host, #host)
-  end
+  local ok, err = up:prepare(x, ctx, wanted_peer(x, route, ctx, up))
+  if not ok then return refused(err) end
+  if up.sticky then x.wants = bor(x.wants, abi.WANT_RESPONSE) end
   x.verdict = abi.VERDICT_PROXY
+end
+
+local function proxy(x, route, ctx)
+  local r = choose_peer(x, route, ctx)
+  if r then apply(x, r) end
 end
 
 local function unauthorized(route)
@@ -238,6 +251,10 @@ end
 
 local function run_handler(ctx, route)
   vm.mark[0] = route.handler_mark
+  if route[GUARD] then
+    local ok, err = route[GUARD]:enter(exchange.live(ctx))
+    if not ok then return refused(err) end
+  end
   local r = route.handler(ctx, route.handler_conf, route.handler_state)
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
   return r
@@ -300,7 +317,7 @@ local function run_level(ctx, x, route, level)
   end
   if r then apply(x, r) end
   if x.parked == 0 then
-    if not r then choose_peer(x, route, ctx) end
+    if not r then proxy(x, route, ctx) end
     x.parked = 1
     park()
   end
@@ -388,14 +405,14 @@ local function on_request(x)
   if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return refuse_path(x) end
   if not route then return not_found(x, params, allow) end
   begin_route(x, route)
-  if not route[HAS_CTX] then return choose_peer(x, route) end
+  if not route[HAS_CTX] then return proxy(x, route) end
   local ctx = early or exchange.new(x, route, params)
   if early then exchange.enter_route(ctx, route, params) end
   live[x.slot] = ctx
   if route.phases.level then return on_wrapped_request(x, ctx, route, route.phases.level) end
   local r = run_phases(ctx, route)
   if r then return apply(x, r) end
-  choose_peer(x, route, ctx)
+  proxy(x, route, ctx)
 end
 
 -- The ctx of an exchange between its phases; made now when no phase has needed one yet.
@@ -411,15 +428,17 @@ local function on_balance(x)
   local route = routes[x.route]
   local ctx = route[HAS_CTX] and ctx_of(x) or nil
   local up = ctx and ctx[UPSTREAM] or route.upstream
-  if x.may_retry == 0 or x.attempt >= up.attempts then return end
-  choose_peer(x, route, ctx)
+  if up:again(x) then choose_peer(x, route, ctx) end -- when nobody takes it, what has happened is told
 end
 
 local function on_response(x)
   local route = routes[x.route]
   local p = route and route.phases or serve.shared
+  local ctx = p.response and ctx_of(x) or live[x.slot]
+  local up = ctx and exchange.is_of(ctx, x) and ctx[UPSTREAM] or route and route.upstream
+  if up and up.sticky then up:bind(x) end
   if not p.response then return end
-  local r = p.response(ctx_of(x))
+  local r = p.response(ctx)
   if r then apply(x, r) end
 end
 
@@ -464,6 +483,8 @@ end
 -- The core's own tasks: 0 the generation is current, 1 it is drained, 2 so is the worker.
 local function on_task(id)
   if id == 0 then
+    upstreams.start()
+    guard.start()
     redis.start()
     limit.start()
     return run_hooks "start"

@@ -12,20 +12,18 @@ function target.own_number(name)
 end
 
 -- "listener:NAME": no network is between.
-local function own_target(cfg, name, weight, item, path, report)
+local function own_target(cfg, name, item, path, report)
   for _, listen in ipairs(cfg.listen) do
-    if listen.name == name then return { scheme = "http", host = "@" .. name, port = listen.own, weight = weight, own = true } end
+    if listen.name == name then return { scheme = "http", host = "@" .. name, port = listen.own, own = true } end
   end
   report:found(item.at, path, "listener:" .. name, "the name of a declared listener")
   return nil
 end
 
---- read(cfg, value, item, path, report) -> { scheme, host, port, weight, own? } | nil: one of the targets of an upstream.
-function target.read(cfg, value, item, path, report)
+local function read(cfg, value, item, path, report)
   local text = type(value) == "table" and value.url or value
-  local weight = type(value) == "table" and value.weight or 1
   local own = text:match "^listener:(.+)$"
-  if own then return own_target(cfg, own, weight, item, path, report) end
+  if own then return own_target(cfg, own, item, path, report) end
   local scheme, authority = text:match "^(%a+)://(.*)$"
   local host, port
   if scheme == "http" or scheme == "https" then host, port = address.parse_authority(authority) end
@@ -33,7 +31,16 @@ function target.read(cfg, value, item, path, report)
     report:found(item.at, path, text, 'a target: "http://host:port", "https://host:port", or "listener:NAME" for one of this gateway')
     return nil
   end
-  return { scheme = scheme, host = host, port = port or scheme == "https" and 443 or 80, weight = weight }
+  return { scheme = scheme, host = host, port = port or scheme == "https" and 443 or 80 }
+end
+
+--- read(cfg, value, item, path, report) -> { scheme, host, port, weight, priority, zone?, own? } | nil: one of the targets of an upstream.
+function target.read(cfg, value, item, path, report)
+  local one = read(cfg, value, item, path, report)
+  if not one then return nil end
+  local more = type(value) == "table" and value or {}
+  one.weight, one.priority, one.zone = more.weight or 1, more.priority or 0, more.zone
+  return one
 end
 
 return target

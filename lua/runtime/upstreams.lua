@@ -1,35 +1,31 @@
---- upstreams: the upstreams of the generation: their peers, whose turn it is, and calls from Lua to them.
+--- upstreams: the upstreams of the generation: which peer an attempt goes to, what it is counted in, and calls from Lua to them.
 local abi = require "abi"
+local balancers = require "runtime.balancers"
+local breaker = require "runtime.breaker"
+local bulkhead = require "runtime.bulkhead"
 local call = require "tidegate.call"
+local cells = require "runtime.cells"
+local failure = require "tidegate.failure"
+local health = require "runtime.health"
 local http = require "tidegate.http"
+local passive = require "runtime.passive"
+local peers = require "runtime.peers"
+local retry = require "runtime.retry"
+local statuses = require "runtime.statuses"
+local sticky = require "runtime.sticky"
 local upstream_tls = require "runtime.upstream_tls"
 
-local C = abi.C
+local C, vm = abi.C, abi.vm
+local floor, random = math.floor, math.random
 
 local Upstream = { __name = "upstream" }
 Upstream.__index = Upstream
 
 local upstreams = { by_name = {} }
-local by_peer = {} -- peer index -> { address, port }
+local public = {} -- index of a peer -> what plugins see of it
+local NEVER = 2 -- a share that nothing reaches
 
--- Weights become a sequence that is walked round and round: smooth weighted round robin, computed once a generation.
-local function build_sequence(targets)
-  local sequence, current, total = {}, {}, 0
-  for i, target in ipairs(targets) do
-    current[i] = 0
-    total = total + (target.weight or 1)
-  end
-  for _ = 1, math.min(total, 1000) do
-    local best
-    for i, target in ipairs(targets) do
-      current[i] = current[i] + (target.weight or 1)
-      if not best or current[i] > current[best] then best = i end
-    end
-    current[best] = current[best] - total
-    sequence[#sequence + 1] = targets[best].peer
-  end
-  return sequence
-end
+-- ---------------------------------------------------------------- once a generation
 
 local function intern(target, conf)
   if abi.validating then return 0 end
@@ -39,68 +35,290 @@ local function intern(target, conf)
   return peer
 end
 
+local function new_peer(target, conf)
+  local name = target.host .. ":" .. target.port
+  local peer = {
+    target = target, address = target.host, port = target.port, weight = target.weight, priority = target.priority, zone = target.zone,
+    index = intern(target, conf), default_port = target.scheme == "https" and 443 or 80,
+    name = name, host = target.own and "localhost" or name,
+  }
+  public[peer.index] = { address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority, zone = peer.zone, name = name }
+  return peer
+end
+
+-- How attempts at its peers are judged; nil where nobody asks.
+local function peer_rules(conf)
+  local own_breaker = conf.breaker and conf.breaker.scope == "peer" and conf.breaker
+  local rules = abi.rules()
+  rules.failed, rules.slow_share = NEVER, NEVER
+  if own_breaker then
+    breaker.put(rules, own_breaker)
+  elseif conf.passive then
+    passive.put(rules, conf.passive)
+  else
+    statuses.put(rules.failures, statuses.parse { "5xx" })
+  end
+  if conf.retry then statuses.put(rules.retried, conf.retry.on) end
+  return rules
+end
+
+local function upstream_rules(conf)
+  local adaptive = conf.bulkhead and conf.bulkhead.adaptive
+  local has_breaker = conf.breaker and conf.breaker.scope == "upstream"
+  if not adaptive and not has_breaker then return nil end
+  local rules = abi.rules()
+  rules.failed, rules.slow_share, rules.timed = NEVER, NEVER, adaptive and 1 or 0
+  if has_breaker then
+    breaker.put(rules, conf.breaker)
+  else
+    statuses.put(rules.failures, statuses.parse { "5xx" })
+  end
+  return rules
+end
+
+local function add_breakers(up, conf)
+  if not conf.breaker then return end
+  local patience = conf.connect_timeout + conf.first_byte_timeout + 1
+  local function changed() peers.changed(up) end
+  if conf.breaker.scope == "upstream" then
+    up.breaker = breaker.new(conf.breaker, up.cell, "upstream " .. up.name, patience)
+    return
+  end
+  up.peer_breakers = {}
+  for _, peer in ipairs(up.list) do
+    up.peer_breakers[peer] = breaker.new(conf.breaker, peer.cell, ("upstream %s, peer %s"):format(up.name, peer.name), patience, changed)
+  end
+end
+
+local function milliseconds(seconds) return floor(seconds * 1000) end
+
+local function define(conf)
+  local up = setmetatable({ name = conf.name, conf = conf, by_index = {} }, Upstream)
+  local list = {}
+  for i, target in ipairs(conf.targets) do
+    list[i] = new_peer(target, conf)
+    up.by_index[list[i].index] = list[i]
+  end
+  peers.add(up, list)
+  up.needs_ctx = balancers.prepare(up)
+  if conf.sticky then sticky.prepare(up) end
+  if conf.retry then retry.prepare(conf.retry) end
+  up.host = conf.host ~= "pass" and conf.host ~= "target" and conf.host or nil
+  up.host_of_target = conf.host == "target"
+  local try = conf.try_timeout or conf.retry and conf.retry.try_timeout
+  up.connect_timeout, up.first_byte_timeout = milliseconds(conf.connect_timeout), milliseconds(conf.first_byte_timeout)
+  up.idle_timeout, up.try_timeout = milliseconds(conf.idle_timeout), try and milliseconds(try) or 0
+  up.keeps_body = conf.retry and conf.retry.attempts > 1 and conf.retry.body > 0
+  up.defaults = { timeout = conf.timeout, connect_timeout = conf.connect_timeout, retry = conf.retry or nil }
+  if not abi.validating then
+    up.peer_rules, up.rules = peer_rules(conf), upstream_rules(conf)
+    add_breakers(up, conf)
+    if conf.passive then passive.watch(up) end
+    if conf.bulkhead then up.bulkhead = bulkhead.new(conf.bulkhead, up.cell, "upstream " .. up.name) end
+  end
+  upstreams.by_name[conf.name] = up
+end
+
 --- Makes the upstreams of a configuration known; called once, before plugins are loaded.
 function upstreams.define(list)
-  for _, conf in ipairs(list) do
-    local up = setmetatable({ name = conf.name, conf = conf, cursor = 0, list = {} }, Upstream)
-    local targets = {}
-    for i, target in ipairs(conf.targets) do
-      local peer = intern(target, conf)
-      targets[i] = { peer = peer, weight = target.weight }
-      up.list[i] = {
-        address = target.host, port = target.port, weight = target.weight or 1, index = peer,
-        default_port = target.scheme == "https" and 443 or 80,
-        name = target.host .. ":" .. target.port, host = target.own and "localhost" or target.host .. ":" .. target.port,
+  for _, conf in ipairs(list) do define(conf) end
+end
+
+--- start(): the generation is current: health checks, and what is learnt.
+function upstreams.start()
+  cells.start()
+  for _, up in pairs(upstreams.by_name) do
+    health.start(up)
+    if up.bulkhead then up.bulkhead:start() end
+  end
+end
+
+-- ---------------------------------------------------------------- an attempt
+
+local function none(self)
+  local err = failure.new("unavailable", ("upstream %s: no peer is up"):format(self.name), 503)
+  err.retry_after = 1
+  return nil, err
+end
+
+-- Whether its own breaker lets it through.
+local function admits(self, peer, watch)
+  local own = self.peer_breakers and self.peer_breakers[peer]
+  local period = own and own:enter() or 0
+  if own and not period then return false end
+  if period ~= 0 then watch.probe = period end
+  return true
+end
+
+-- Another peer is preferred to one at which this request has failed.
+local function choose_carefully(self, view, watch, tried, first)
+  if not (tried and tried[first]) and admits(self, first, watch) then return first end
+  local start, refused = random(view.n), tried and tried[first] and first or nil
+  for i = 1, view.n do
+    local peer = view.list[(start + i) % view.n + 1]
+    if peer ~= first and not (tried and tried[peer]) and admits(self, peer, watch) then return peer end
+  end
+  if refused and admits(self, refused, watch) then return refused end
+  return none(self)
+end
+
+-- peer | nil, err
+local function choose(self, x, ctx, watch, tried)
+  local view = self.view
+  if not view or view.version ~= self.cell.version or vm.monotonic >= view.due then view = peers.view(self) end
+  if view.length == 0 then return none(self) end
+  local peer = self.sticky and x and sticky.peer(self, x)
+  if not peer then
+    local pick = self.needs_ctx and not ctx and balancers.round_robin or self.pick
+    peer = pick(self, view, ctx)
+  end
+  if tried or self.peer_breakers then return choose_carefully(self, view, watch, tried, peer) end
+  return peer
+end
+
+-- Its breaker and its bulkhead: true | nil, err. `again`: the request has been let in already.
+local function let_in(self, watch, remaining, again)
+  watch.cell = self.cell
+  watch.rules = self.rules
+  if again then return true end
+  if self.breaker then
+    local period, err = self.breaker:enter()
+    if not period then return nil, err end
+    if period ~= 0 then watch.probe = period end
+  end
+  if self.bulkhead then return self.bulkhead:enter(watch, remaining) end
+  return true
+end
+
+local function remaining(x)
+  return x.started + x.total_timeout / 1000 - vm.now
+end
+
+local function set_deadline(self, x)
+  local name, value = self.conf.deadline_header, ("%.3f"):format(x.started + x.total_timeout / 1000)
+  C.tg_abi_field_set(x, abi.REQUEST, name, #name, value, #value)
+end
+
+--- upstream:prepare(x, ctx, peer?) -> true | nil, err: makes an attempt of an exchange ready; a plugin may have chosen the peer.
+function Upstream:prepare(x, ctx, peer)
+  local again = x.attempt > 0
+  local err
+  if again or self.breaker or self.bulkhead then
+    local ok
+    ok, err = let_in(self, x.watch[1], remaining(x), again)
+    if not ok then return nil, err end
+  else
+    local watch = x.watch[1]
+    watch.cell = self.cell
+    watch.rules = self.rules
+  end
+  if not again and self.keeps_body then retry.keep_body(self.conf.retry, x) end
+  if not peer then
+    peer, err = choose(self, x, ctx, x.watch[0], again and retry.failed(x, self.by_index[x.peer]) or nil)
+    if not peer then return nil, err end
+  end
+  local watch = x.watch[0]
+  watch.cell = peer.cell
+  watch.rules = self.peer_rules
+  x.peer = peer.index
+  x.connect_timeout, x.first_byte_timeout = self.connect_timeout, self.first_byte_timeout
+  x.idle_timeout, x.try_timeout = self.idle_timeout, self.try_timeout
+  if self.host or self.host_of_target then
+    local host = self.host or peer.port == peer.default_port and peer.address or peer.host
+    C.tg_abi_set_upstream_host(x, host, #host)
+  end
+  if self.conf.deadline_header then set_deadline(self, x) end
+  return true
+end
+
+--- upstream:again(x) -> whether a failed attempt is followed by another one; waits until it is time for it.
+function Upstream:again(x)
+  return retry.again(self, x)
+end
+
+--- upstream:bind(x): the response to a client that is to stay with its peer.
+function Upstream:bind(x)
+  local peer = self.by_index[tonumber(x.peer)]
+  if peer and x.attempt > 0 then sticky.bind(self, x, peer) end
+end
+
+--- upstream:next_target(tried?, again) -> index of the peer, what goes to it as Host | nil, nil, err: for one attempt of a call. Nothing
+-- may wait between this and the start of the call.
+function Upstream:next_target(tried, again)
+  local watch = C.tg_abi_call_watch()
+  if watch[1].cell ~= nil then C.tg_abi_call_unwatch() end -- of a call that was not started
+  local ok, err = let_in(self, watch[1], nil, again)
+  if not ok then
+    C.tg_abi_call_unwatch()
+    return nil, nil, err
+  end
+  local ctx = self.needs_ctx and call.exchange and call.exchange() or nil
+  local peer
+  peer, err = choose(self, nil, ctx, watch[0], tried)
+  if not peer then
+    C.tg_abi_call_unwatch()
+    return nil, nil, err
+  end
+  watch[0].cell = peer.cell
+  watch[0].rules = self.peer_rules
+  if tried then tried[peer] = true end
+  return peer.index, self.host or peer.host
+end
+
+--- upstream:may_retry() -> whether the budget of retries, which all workers share, allows one more.
+function Upstream:may_retry()
+  local conf = self.conf.retry
+  return not conf or C.tg_abi_cell_budget_retry(self.cell, conf.budget, conf.budget_min) == 0
+end
+
+-- ---------------------------------------------------------------- what plugins see
+
+--- upstream:peers(x?) -> list of { name, address, port, weight, priority, zone, healthy, in_flight, latency }; without those at which the
+-- exchange has failed
+function Upstream:peers(x)
+  local list, tried = {}, x and x.attempt > 0 and retry.failed(x, self.by_index[tonumber(x.peer)]) or {}
+  for _, peer in ipairs(self.list) do
+    if not tried[peer] then
+      list[#list + 1] = {
+        name = peer.name, address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority, zone = peer.zone,
+        healthy = not peer.cell or peers.out_until(peer, vm.monotonic) == 0,
+        in_flight = peer.cell and tonumber(peer.cell.in_flight) or 0, latency = peer.cell and tonumber(peer.cell.latency) or 0,
       }
-      by_peer[peer] = up.list[i]
     end
-    up.sequence = build_sequence(targets)
-    up.length = #up.sequence
-    up.attempts = math.min(2, #up.list)
-    up.host = conf.host ~= "pass" and conf.host ~= "target" and conf.host or nil
-    up.host_of_target = conf.host == "target"
-    up.defaults = { timeout = conf.timeout or 30, connect_timeout = conf.connect_timeout }
-    upstreams.by_name[conf.name] = up
   end
+  return list
 end
 
---- The peer whose turn it is.
-function Upstream:next_peer()
-  local i = self.cursor + 1
-  if i > self.length then i = 1 end
-  self.cursor = i
-  return self.sequence[i]
+local function find(self, name)
+  if type(name) == "table" then name = name.name end
+  for _, peer in ipairs(self.list) do
+    if peer.name == name then return peer end
+  end
+  return nil
 end
 
---- upstream:peers() -> list of { address, port, weight, in_flight }
-function Upstream:peers()
-  local peers = {}
-  for i, peer in ipairs(self.list) do
-    peers[i] = {
-      address = peer.address, port = peer.port, weight = peer.weight, index = peer.index,
-      in_flight = abi.validating and 0 or tonumber(C.tg_abi_peer_in_flight(peer.index)),
-    }
+--- upstream:find(choice) -> the peer that a plugin has chosen from peers(), by table or name | nil
+Upstream.find = find
+
+local flags = { down = { 1, 2 }, drain = { 2, 1 }, up = { 0, 3 } } -- to set, to clear
+
+--- upstream:mark(peer, "up"|"down"|"drain", seconds?): takes a peer out or in again, for all workers; with `seconds` it comes back by itself.
+function Upstream:mark(choice, state, seconds)
+  local peer, change = find(self, choice), flags[state]
+  if not peer then error(("upstream %s has no peer %s"):format(self.name, tostring(choice)), 2) end
+  if not change then error('a peer is marked "up", "down" or "drain"', 2) end
+  if abi.validating then error("peers are marked while requests are served: move this into `start` or a phase", 2) end
+  if state == "down" and seconds then
+    C.tg_abi_cell_eject(peer.cell, vm.monotonic + seconds, 1)
+  else
+    C.tg_abi_cell_flag(peer.cell, change[1], change[2])
+    if state == "up" then C.tg_abi_cell_up(peer.cell, vm.monotonic) end
   end
-  return peers
+  peers.changed(self)
 end
 
 function upstreams.peer(index)
-  return by_peer[index]
-end
-
---- host_for(peer) -> what goes to it as Host, or nil for what the client sent
-function Upstream:host_for(peer)
-  if self.host then return self.host end
-  if not self.host_of_target then return nil end
-  local target = by_peer[peer]
-  return target.port == target.default_port and target.address or target.host
-end
-
--- For one attempt: whose turn it is, and what goes to it as Host.
-function Upstream:next_target()
-  local peer = self:next_peer()
-  local target = by_peer[peer]
-  return peer, self.host or target.host
+  return public[index]
 end
 
 http.add_verbs(Upstream, function(self, method, path, options, form)

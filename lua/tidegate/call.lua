@@ -268,9 +268,9 @@ Call.__index = Call
 local idempotent = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true }
 local BREAKER = { failures = 5, open = 5 }
 
---- new(method, path, host, peer, options, defaults, form) -> call, not begun. `peer` is its index, or an object whose next_target() gives
--- index and host for each attempt; `defaults` has timeout and connect_timeout in seconds; `form`: "json" or "lazy" gives the body
--- instead of the result.
+--- new(method, path, host, peer, options, defaults, form) -> call, not begun. `peer` is its index, or an object whose next_target(tried,
+-- again) gives index and host for each attempt, or nil, nil, err; `defaults` has timeout and connect_timeout in seconds, and `retry`, the
+-- policy of an upstream; `form`: "json" or "lazy" gives the body instead of the result.
 function call.new(method, path, host, peer, options, defaults, form)
   if abi.validating then misuse "no I/O while a configuration is loaded: move this into `start` or a phase" end
   local body, content_type = take_body(options)
@@ -279,13 +279,14 @@ function call.new(method, path, host, peer, options, defaults, form)
   local expect = options and options.expect
   if expect and type(expect) ~= "number" and not tostring(expect):find "^%dxx$" then misuse "expect is a status, or a class as \"2xx\"" end
   check_target(method, path)
-  local repeatable = options and type(body) ~= "function" and (idempotent[method] or options.idempotency_key)
+  local repeatable = type(body) ~= "function" and (idempotent[method] or options and options.idempotency_key)
   local breaker = options and options.breaker
   local fields = options and (options.headers or options.forward or options.idempotency_key)
   return setmetatable({
     method = method, path = path, host = host, peer = peer, options = options, defaults = defaults, form = form, body = body,
     content_type = content_type, read = options and options.read, n = 0,
-    retries = repeatable and options.retries or 0, hedge = repeatable and options.hedge or nil,
+    retries = repeatable and (options and options.retries or defaults.retry and defaults.retry.attempts - 1) or 0,
+    hedge = repeatable and options and options.hedge or nil, tried = nil,
     breaker = breaker and { failures = breaker.failures or BREAKER.failures, open = breaker.open or BREAKER.open } or nil,
     bare = not fields and body == "" and method == "GET", -- what most calls are
     handle = nil, second = nil, due = nil, second_due = nil, done = false, value = nil, err = nil,
@@ -304,18 +305,26 @@ local function time_for(self)
   return seconds
 end
 
-local function begin_attempt(self)
+local function flags_of(self, options, again)
+  local flags = (self.method == "HEAD" and abi.CALL_TO_HEAD or 0) + (again and abi.CALL_RETRY or 0)
+  if not options then return flags end
+  return flags + (options.stream and abi.CALL_STREAMS or 0) + (type(self.body) == "function" and abi.CALL_UPLOADS or 0)
+    + (options.fresh and abi.CALL_FRESH or 0) + (options.connects and abi.CALL_CONNECTS or 0)
+end
+
+local function begin_attempt(self, again)
   local index, host, options, body = self.peer, self.host, self.options, self.body
-  if type(index) == "table" then index, host = index:next_target() end
-  local head = build_head(self, host)
-  local sent, flags, most, connect = body, 0, MAX_BODY, self.defaults.connect_timeout
-  if options then
-    local uploads = type(body) == "function"
-    if uploads then sent = "" end
-    flags = (options.stream and abi.CALL_STREAMS or 0) + (uploads and abi.CALL_UPLOADS or 0)
-    most, connect = options.max_body or most, options.connect_timeout or connect
+  if type(index) == "table" then
+    if self.retries > 0 or self.hedge then self.tried = self.tried or {} end
+    local err
+    index, host, err = index:next_target(self.tried, again)
+    if not index then return nil, err end
   end
-  if self.method == "HEAD" then flags = flags + abi.CALL_TO_HEAD end
+  local head = build_head(self, host)
+  local sent = type(body) == "function" and "" or body
+  local most = options and options.max_body or MAX_BODY
+  local connect = options and options.connect_timeout or self.defaults.connect_timeout
+  local flags = flags_of(self, options, again)
   local handle = C.tg_abi_call_start(index, head, #head, sent, #sent, milliseconds(connect), milliseconds(time_for(self)), most, flags)
   if handle == nil then return nil, failure.new("memory", "the call could not be started") end
   return options and options.stream and abi.held_call(handle) or handle
@@ -396,6 +405,21 @@ local function take(self, handle)
   return result
 end
 
+local events = { connect = "connect", dns = "connect", tls = "connect", reset = "reset", timeout = "timeout" }
+
+-- Whether another attempt is to be made: as often as the caller has said for whatever may go away by itself, or by the upstream's policy.
+local function wants_retry(self, value, err)
+  if self.n >= self.retries then return false end
+  local policy = self.defaults.retry
+  if self.options and self.options.retries or not policy then
+    if not (value == nil and err and err.retryable) then return false end
+  else
+    local status = err and err.answer or not err and not self.form and value and value.status
+    if not policy.on[status or err and events[err.code] or ""] then return false end
+  end
+  return type(self.peer) ~= "table" or self.peer:may_retry()
+end
+
 -- Looks at one of the two attempts at once. True when the call is over.
 local function look(self, which)
   local handle = self[which]
@@ -408,7 +432,7 @@ local function look(self, which)
     C.tg_abi_call_free(self[other])
     self[other] = nil
   end
-  if value == nil and err and err.retryable and self.n < self.retries then
+  if wants_retry(self, value, err) then
     self.due = vm.monotonic + random() * RETRY_PAUSE * 2 ^ self.n
     self.n = self.n + 1
     return false
@@ -422,7 +446,7 @@ function Call:poll()
   if self.done or look(self, "handle") or look(self, "second") then return true end
   if self.due and vm.monotonic >= self.due then
     self.due = nil
-    self.handle, self.err = begin_attempt(self)
+    self.handle, self.err = begin_attempt(self, true)
     if not self.handle then
       finish(self, nil, self.err)
       return true
@@ -430,7 +454,7 @@ function Call:poll()
   end
   if self.second_due and vm.monotonic >= self.second_due and self.handle then
     self.second_due = nil
-    self.second = begin_attempt(self)
+    if type(self.peer) ~= "table" or self.peer:may_retry() then self.second = begin_attempt(self, true) end
   end
   return false
 end

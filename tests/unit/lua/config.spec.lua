@@ -185,8 +185,9 @@ describe("config bounds what the core counts with:", function()
     end
     local cfg = load 'listen { port = 1 } upstream "u" { targets = { "http://my_service", "http://[::1]:81", { url = "http://a", weight = 3 } } }'
     expect(cfg.upstream.u.targets):equals {
-      { scheme = "http", host = "my_service", port = 80, weight = 1 }, { scheme = "http", host = "::1", port = 81, weight = 1 },
-      { scheme = "http", host = "a", port = 80, weight = 3 },
+      { scheme = "http", host = "my_service", port = 80, weight = 1, priority = 0 },
+      { scheme = "http", host = "::1", port = 81, weight = 1, priority = 0 },
+      { scheme = "http", host = "a", port = 80, weight = 3, priority = 0 },
     }
   end)
 

@@ -176,7 +176,7 @@ refuse(char *out, size_t size, const char *text, const char *what)
 static void
 bring_up(struct tg_abi_cell *peer)
 {
-    const double none = 0;
+    double none = 0;
     (void)tg_cell_flag(peer, 0, TG_CELL_DOWN | TG_CELL_DRAIN);
     __atomic_store(&peer->ejected_until, &none, __ATOMIC_RELAXED);
     __atomic_store_n(&peer->ejections, 0, __ATOMIC_RELAXED);

@@ -106,6 +106,7 @@ struct tg_abi_exchange {
     uint8_t answered;      /* the failed attempt has a response, `status`: without another attempt it goes on */
     uint8_t began;         /* in the failed attempt a connection was there */
     uint32_t try_timeout;  /* milliseconds for one attempt, up to the response head; 0: no limit of its own */
+    uint32_t keep_body;    /* bytes of a body that are kept for another attempt; 0: none are */
     struct tg_abi_watch watch[3]; /* by enum tg_abi_watch_of */
 };
 

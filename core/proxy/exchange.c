@@ -75,6 +75,7 @@ tg_exchange_free(struct tg_exchange *x)
     tg_body_fini(&x->request_body);
     tg_body_fini(&x->response_body);
     drop_body(&x->buffered);
+    tg_relay_copy_fini(&x->copy);
     drop_body(&x->answer);
     tg_arena_reset(&x->arena);
     x->abi.serial++;

@@ -115,6 +115,7 @@ struct tg_exchange {
     struct tg_body response_body;
     struct tg_exchange_body buffered; /* of the request */
     struct tg_exchange_body answer;   /* of the response */
+    struct tg_relay_copy copy;        /* of the request's body, while it flows */
     struct tg_flow flow[2];           /* by enum tg_abi_side */
     struct tg_relay up;               /* client to peer */
     struct tg_relay back;             /* peer to client */

@@ -101,10 +101,29 @@ write_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_sli
                                head);
 }
 
+/* All of the body has flowed to the last attempt, and was kept. */
+static bool
+has_copy(const struct tg_exchange *x)
+{
+    return x->copy.n > 0 && !x->copy.lost && x->request_body.done && x->up.from != NULL;
+}
+
+static void
+take_copy(struct tg_exchange *x)
+{
+    x->buffered = (struct tg_exchange_body){
+        .p = x->copy.p, .n = x->copy.n, .capacity = x->copy.capacity, .max = x->copy.max, .whole = true, .heap = true};
+    x->copy = (struct tg_relay_copy){0};
+    x->up.copy = NULL;
+}
+
 /* The connection is open: the request begins to go out. */
 static enum tg_step
 begin_sending(struct tg_exchange *x)
 {
+    if (has_copy(x)) {
+        take_copy(x);
+    }
     struct tg_slice head;
     const struct tg_h1_frame frame = request_frame(x);
     struct tg_relay *up = &x->up;
@@ -127,6 +146,10 @@ begin_sending(struct tg_exchange *x)
     } else {
         up->from = &x->down->transport;
         tg_relay_start(up, head, x->rest, x->rest_len, up->buffer);
+        if (x->abi.keep_body != 0 && !writes && x->copy.p == NULL) {
+            x->copy = (struct tg_relay_copy){.max = x->abi.keep_body};
+            up->copy = &x->copy;
+        }
     }
     x->upstream_head = (struct tg_upstream_head){
         .hints = x->request.version_major == 2 || x->request.version_minor == 1, .upgrade = x->upgrade};
@@ -240,7 +263,7 @@ is_idempotent(struct tg_slice method)
 static uint8_t
 repeatable(const struct tg_exchange *x, bool refused)
 {
-    const bool whole = x->buffered.whole || x->request.framing == TG_FRAMING_NONE ||
+    const bool whole = x->buffered.whole || has_copy(x) || x->request.framing == TG_FRAMING_NONE ||
                        (x->request.framing == TG_FRAMING_LENGTH && x->request.content_length == 0);
     if (!whole || x->flow[TG_SIDE_REQUEST].writes) {
         return 0;

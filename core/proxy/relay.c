@@ -1,8 +1,13 @@
 #include "proxy/relay.h"
 
+#include <string.h>
+
+#include "base/mem.h"
+
 enum {
     ROUNDS_A_TURN = 16, /* reads of a whole buffer before others get their turn */
-    CHUNK_FRAME = 20    /* bytes at most around the data of a chunk */
+    CHUNK_FRAME = 20,   /* bytes at most around the data of a chunk */
+    COPY_MIN = 4096
 };
 
 void
@@ -77,10 +82,44 @@ decode(struct tg_relay *relay, struct tg_slice *data, const struct tg_h1_fault *
     return relay->body->total > relay->limit ? TG_RELAY_TOO_LARGE : TG_RELAY_DONE;
 }
 
+void
+tg_relay_copy_fini(struct tg_relay_copy *copy)
+{
+    tg_mem_free(copy->p);
+    *copy = (struct tg_relay_copy){.max = copy->max, .lost = true};
+}
+
+static void
+keep(struct tg_relay_copy *copy, struct tg_slice data)
+{
+    if (copy->lost || data.n > copy->max - copy->n) {
+        tg_relay_copy_fini(copy);
+        return;
+    }
+    if (copy->n + data.n > copy->capacity) {
+        size_t capacity = copy->capacity == 0 ? COPY_MIN : copy->capacity;
+        while (capacity < copy->n + data.n) {
+            capacity *= 2;
+        }
+        char *p = tg_mem_resize(copy->p, capacity);
+        if (p == NULL) {
+            tg_relay_copy_fini(copy);
+            return;
+        }
+        copy->p = p;
+        copy->capacity = capacity;
+    }
+    memcpy(copy->p + copy->n, data.p, data.n);
+    copy->n += data.n;
+}
+
 /* Appends it, framed, to what is to be written. */
 static void
 frame(struct tg_relay *relay, struct tg_slice data)
 {
+    if (relay->copy != NULL) {
+        keep(relay->copy, data);
+    }
     relay->data_out = true;
     if (relay->chunked) {
         append(relay, relay->chunk_line, tg_body_chunk_line(relay->chunk_line, data.n));

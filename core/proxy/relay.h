@@ -26,6 +26,15 @@ enum tg_relay_result {
     TG_RELAY_NO_MEMORY
 };
 
+/* What has gone through, for another attempt; as long as it is not more than `max` bytes. */
+struct tg_relay_copy {
+    char *p;
+    size_t n;
+    size_t capacity;
+    size_t max;
+    bool lost; /* there was more, or memory is short */
+};
+
 struct tg_relay {
     struct tg_buffer_pool *pool;
     struct tg_transport *from; /* NULL: all is in `raw` */
@@ -47,7 +56,8 @@ struct tg_relay {
     char chunk_line[18];
     struct tg_buffer *made; /* what was put and is not written yet */
     size_t made_len;
-    uint64_t put; /* bytes of data so far */
+    uint64_t put;               /* bytes of data so far */
+    struct tg_relay_copy *copy; /* NULL: none is kept */
 };
 
 /* `raw` bytes of the body are there already, perhaps in `buffer`, which the relay then owns. */
@@ -68,6 +78,9 @@ TG_MUST_CHECK enum tg_rc tg_relay_put(struct tg_relay *relay, struct tg_slice da
 void tg_relay_finish(struct tg_relay *relay);
 /* Writes what was put: TG_RELAY_DONE, WAIT_TO or TO_FAILED. */
 TG_MUST_CHECK enum tg_relay_result tg_relay_flush(struct tg_relay *relay);
+
+/* Frees it. */
+void tg_relay_copy_fini(struct tg_relay_copy *copy);
 
 /* Gives the buffers back. */
 void tg_relay_fini(struct tg_relay *relay);

@@ -66,15 +66,6 @@ local function text(self, max)
   return whole
 end
 
---- keep(x, max): waits for the whole body of a request, which may then be sent more than once. One that cannot be kept flows as it comes.
-function body.keep(x, max)
-  local rc = C.tg_abi_body_whole(x, REQUEST, max)
-  while rc == abi.AGAIN do
-    task.wait()
-    rc = C.tg_abi_body_whole(x, REQUEST, max)
-  end
-end
-
 local function decoded(self, max)
   local value, err = text(self, max)
   if not value then return nil, err end

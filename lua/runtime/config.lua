@@ -3,6 +3,7 @@ local abi = require "abi"
 local address = require "runtime.address"
 local budget = require "runtime.budget"
 local listen_tls = require "runtime.listen_tls"
+local ordered = require "runtime.ordered"
 local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
@@ -177,6 +178,7 @@ end
 -- `use = { key_auth }` the quotes are missing, and a list would just end before it.
 local function environment(collector)
   local env, word = library_copy(), {}
+  env.pairs = function(map) return (collector.closed and pairs or ordered.pairs)(map) end
   for _, name in ipairs(words) do word[name] = word_function(collector, name) end
   for name in pairs(later) do
     word[name] = function() error(name .. " is not available in this version", 2) end
@@ -236,19 +238,12 @@ local function run_lua(collector, path, text)
   end
 end
 
-local function sorted_keys(map)
-  local keys = {}
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  return keys
-end
-
 local function add_named(collector, word, entries, path)
   if type(entries) ~= "table" or #entries > 0 then
     collector.report:found(path, { word }, entries, ('an object of names: { "name": { ... } }'))
     return
   end
-  for _, name in ipairs(sorted_keys(entries)) do
+  for _, name in ipairs(ordered.keys(entries)) do
     if is_name(name) then
       collector:add(word, name, entries[name], path)
     else
@@ -303,7 +298,7 @@ local function run_json(collector, path, text, is_yaml)
       collector.report:found(path, { "include" }, pattern, "a path or a list of paths")
     end
   end
-  for _, key in ipairs(sorted_keys(value)) do add_json(collector, key, value[key], path) end
+  for _, key in ipairs(ordered.keys(value)) do add_json(collector, key, value[key], path) end
 end
 
 -- `at` is where the file was included.

@@ -1,6 +1,5 @@
 --- retry: whether a failed attempt is made again, when, and whether that is within the budget that all workers share.
 local abi = require "abi"
-local body = require "runtime.body"
 local exchange = require "runtime.exchange"
 local task = require "tidegate.task"
 
@@ -16,20 +15,13 @@ local idempotent = { PUT = true, DELETE = true }
 function retry.prepare(conf)
   conf.method_set = {}
   for _, method in ipairs(conf.methods) do conf.method_set[method] = true end
+  for status in pairs(conf.on) do conf.grpc = conf.grpc or type(status) == "number" and status >= 600 end
 end
 
-local function content_length(x)
-  if C.tg_abi_field_get(x, abi.REQUEST, "content-length", 14) ~= 0 then return 0 end
-  return tonumber(to_string(vm.out.p, vm.out.n)) or 0
-end
-
---- keep_body(conf, x): a body that another attempt would need is kept before the first; one that is too large is not, and there is no other
--- attempt then.
+--- keep_body(conf, x): a body that another attempt would need is kept while it flows; after one that is too large there is no other attempt.
 function retry.keep_body(conf, x)
   local method = exchange.method(x)
-  if bodyless[method] or not (idempotent[method] or conf.method_set[method]) then return end
-  local length = content_length(x)
-  if length > 0 and length <= conf.body then body.keep(x, conf.body) end
+  if not bodyless[method] and (idempotent[method] or conf.method_set[method] or conf.grpc) then x.keep_body = conf.body end
 end
 
 -- What has become of the attempt, in the words of the configuration.
@@ -67,7 +59,9 @@ end
 function retry.again(up, x)
   local conf = up.conf.retry
   if not conf or x.may_retry == 0 or x.attempt >= conf.attempts or not is_wanted(conf, x) then return false end
-  if x.may_retry == 1 and not conf.method_set[exchange.method(x)] then return false end
+  -- A code of gRPC says more than the method, which always is POST.
+  local by_code = conf.grpc and x.answered ~= 0 and x.status == 200
+  if x.may_retry == 1 and not by_code and not conf.method_set[exchange.method(x)] then return false end
   local seconds = retry.wait_before(conf, tonumber(x.attempt), retry_after(x), x.began == 0 and #up.list > 1)
   if not seconds or seconds >= remaining(x) then return false end
   -- What has not reached a peer is no load on any.

@@ -229,3 +229,74 @@ def test_grpc_web(setting, form):
     assert messages == [b"%d" % i for i in range(100)] and trailers["grpc-status"] == "0"
     answer, messages, trailers = call("Fail", b"")
     assert messages == [] and (answer.headers["grpc-status"] or trailers["grpc-status"]) == "9"
+
+
+class Fickle(grpc.GenericRpcHandler):
+    """A server that may be unavailable, and says so to the health protocol, too."""
+
+    def __init__(self, name):
+        self.name, self.calls, self.refuses, self.serving, self.checks = name, 0, False, 1, []
+        self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+        self.server.add_generic_rpc_handlers((self,))
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+    def service(self, details):
+        if details.method == "/grpc.health.v1.Health/Check":
+            return grpc.unary_unary_rpc_method_handler(self.check)
+        return grpc.unary_unary_rpc_method_handler(self.unary)
+
+    def check(self, request, _):
+        self.checks.append(request)
+        return b"\x08" + bytes([self.serving])
+
+    def unary(self, request, context):
+        self.calls += 1
+        if self.refuses:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return self.name + request
+
+
+def test_a_call_that_is_refused_as_unavailable_goes_to_another_peer_with_its_message():
+    servers = [Fickle(b"a"), Fickle(b"b")]
+    try:
+        targets = ", ".join(f'"http://127.0.0.1:{server.port}"' for server in servers)
+        config = f"""listen {{ port = @PORT@ }}
+upstream "app" {{ targets = {{ {targets} }}, http2 = true, passive = false,
+  retry = {{ on = {{ "connect", "reset", "grpc:unavailable" }}, budget = 1, budget_min = 100 }} }}
+route "all" {{ path = "/*", to = "app" }}"""
+        with Gateway(config) as gw, grpc.insecure_channel(f"127.0.0.1:{gw.port}") as channel:
+            call = channel.unary_unary("/test.Service/Unary")
+            servers[0].refuses = True
+            message = b"x" * 5000
+            assert {call(message, timeout=5) for _ in range(20)} == {b"b" + message}
+            assert servers[0].calls >= 8
+            servers[1].refuses = True
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=5)
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE and refused.value.details() == "not now"
+    finally:
+        for server in servers:
+            server.server.stop(None)
+
+
+def test_the_health_protocol_decides_who_is_asked():
+    servers = [Fickle(b"a"), Fickle(b"b")]
+    try:
+        targets = ", ".join(f'"http://127.0.0.1:{server.port}"' for server in servers)
+        config = f"""listen {{ port = @PORT@ }}
+upstream "app" {{ targets = {{ {targets} }}, http2 = true, health = {{ type = "grpc", service = "test.Service", every = "50ms", fall = 1, rise = 1 }} }}
+route "all" {{ path = "/*", to = "app" }}"""
+        with Gateway(config, warns="peer unhealthy") as gw, grpc.insecure_channel(f"127.0.0.1:{gw.port}") as channel:
+            call = channel.unary_unary("/test.Service/Unary")
+            assert {call(b"", timeout=5) for _ in range(8)} == {b"a", b"b"}
+            servers[0].serving = 2  # NOT_SERVING
+            gw.wait_for("peer unhealthy")
+            assert {call(b"", timeout=5) for _ in range(8)} == {b"b"}
+            servers[0].serving = 1
+            gw.wait_for("peer healthy")
+            assert {call(b"", timeout=5) for _ in range(8)} == {b"a", b"b"}
+            assert servers[0].checks[0] == b"\x0a\x0ctest.Service"
+    finally:
+        for server in servers:
+            server.server.stop(None)

@@ -177,6 +177,16 @@ describe("config bounds what the core counts with:", function()
     expect((route "body_limit = 0").route[1].body_limit):equals(2 ^ 53)
   end)
 
+  it("pairs, in an order that is the same in each process", function()
+    local cfg = load [[
+      for name, port in pairs { d = 4, b = 2, a = 1, c = 3, [1] = 10, [2] = 11 } do listen { name = "l" .. name, port = port } end
+      upstream "u" { targets = "http://a" }
+      route "r" { path = "/", to = "u" }]]
+    local names = {}
+    for i, listen in ipairs(cfg.listen) do names[i] = listen.name end
+    expect(names):equals { "l1", "l2", "la", "lb", "lc", "ld" }
+  end)
+
   it("targets", function()
     for _, bad in ipairs { "a:80", "http://", "http://a:0", "http://a:65536", "http://a/b", "http://a b", "ftp://a", "http://u@a",
       "http://[::1", "http://1.2.3", "http://a\\r\\nX: y" } do

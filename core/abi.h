@@ -148,6 +148,8 @@ struct tg_abi_call {
     int32_t state;
     uint16_t status;
     uint16_t field_count;
+    uint8_t began;    /* a connection was there */
+    uint8_t answered; /* something has come back, and be it an interim response */
     struct tg_slice body;
 };
 
@@ -295,10 +297,28 @@ struct tg_abi_tls_client {
 /* The number of this way, from 1 on; the same for the same contents. Negative: vm.out says why not. */
 TG_ABI int tg_abi_tls_client(const struct tg_abi_tls_client *options);
 
+/*
+ * The SRV records of a name, for the running coroutine, which is woken: TG_AGAIN, call it again then. TG_OK: a line
+ * each in vm.out, "priority weight port host", and vm.number is for how many seconds. -TG_EDNS: vm.out says why;
+ * -TG_EBUSY: too many ask at once.
+ */
+TG_ABI int tg_abi_services(const char *name, size_t n);
+
+/* What is kept of connections to a peer, in this worker. Times in milliseconds. */
+struct tg_abi_pool {
+    uint32_t idle;
+    uint32_t idle_timeout;
+    uint32_t requests;    /* on one connection; 0: no limit */
+    uint32_t age;         /* of a connection; 0: no limit */
+    uint32_t connections; /* at once; more wait for one; 0: no limit */
+};
+
 /* Peers: interned per worker, so that pools outlive generations; a generation holds what it has asked for. `tls` is a
  * number of tg_abi_tls_client, or 0 for plain text; `http2`: it speaks HTTP/2, by ALPN or without asking. */
-TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, int http2, uint32_t idle_max,
-                       uint32_t idle_timeout, uint32_t requests);
+TG_ABI int tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, int http2,
+                       const struct tg_abi_pool *pool);
+/* Connections to it that are kept, and are in no use. */
+TG_ABI uint32_t tg_abi_peer_idle(uint32_t peer);
 /* One that a plugin names by a URL: it is never connected to a private address, whatever its name resolves to. */
 TG_ABI int tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls);
 TG_ABI uint32_t tg_abi_peer_in_flight(uint32_t peer);

@@ -65,6 +65,15 @@ function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)
 end
 
+local pool = ffi.new "struct tg_abi_pool"
+
+--- peer(host, port, tls, http2, { idle, idle_timeout, requests, age?, connections? }) -> index | negative enum tg_rc. Times in seconds.
+function abi.peer(host, port, tls, http2, limits)
+  pool.idle, pool.idle_timeout, pool.requests = limits.idle, limits.idle_timeout * 1000, limits.requests
+  pool.age, pool.connections = (limits.age or 0) * 1000, limits.connections or 0
+  return C.tg_abi_peer(host, #host, port, tls, http2 and 1 or 0, pool)
+end
+
 --- How results are judged: struct tg_abi_rules, all of it 0. Whoever uses it holds it.
 function abi.rules()
   return ffi.new "struct tg_abi_rules"

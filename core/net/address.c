@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 enum tg_rc
 tg_address_parse(struct tg_address *address, const char *text, unsigned port)
@@ -21,6 +22,14 @@ tg_address_parse(struct tg_address *address, const char *text, unsigned port)
         v6->sin6_family = AF_INET6;
         v6->sin6_port = htons((uint16_t)port);
         address->len = sizeof *v6;
+        return TG_OK;
+    }
+    struct sockaddr_un *local = (struct sockaddr_un *)&address->sa;
+    const size_t n = strlen(text);
+    if (text[0] == '/' && n < sizeof local->sun_path) {
+        local->sun_family = AF_UNIX;
+        memcpy(local->sun_path, text, n + 1);
+        address->len = sizeof *local;
         return TG_OK;
     }
     return TG_EINVAL;

@@ -26,6 +26,9 @@ tg_pool_link_close(struct tg_pool_link *link)
         unlink_idle(link);
     }
     tg_deadline_remove(&link->idle);
+    if (!link->single) {
+        link->pool->open--;
+    }
     tg_transport_close(&link->transport);
     tg_mem_free(link);
 }
@@ -66,6 +69,13 @@ on_idle_expired(struct tg_deadline *deadline)
     tg_pool_link_close((struct tg_pool_link *)((char *)deadline - offsetof(struct tg_pool_link, idle)));
 }
 
+static bool
+is_old(const struct tg_pool_link *link)
+{
+    const struct tg_pool *pool = link->pool;
+    return pool->limits.age != 0 && tg_loop_now(pool->loop) - link->made >= pool->limits.age;
+}
+
 struct tg_pool_link *
 tg_pool_take(struct tg_pool *pool, tg_transport_cb ready, void *owner)
 {
@@ -74,7 +84,7 @@ tg_pool_take(struct tg_pool *pool, tg_transport_cb ready, void *owner)
         unlink_idle(link);
         tg_deadline_clear(&link->idle);
         /* What has arrived since the loop last looked must not be taken for the answer to the next request. */
-        if (tg_transport_peek(&link->transport) != TG_AGAIN) {
+        if (is_old(link) || tg_transport_peek(&link->transport) != TG_AGAIN) {
             tg_pool_link_close(link);
             continue;
         }
@@ -94,12 +104,17 @@ tg_pool_link_new(struct tg_pool *pool, int fd, tg_transport_cb ready, void *owne
         (void)evutil_closesocket(fd);
         return NULL;
     }
-    *link = (struct tg_pool_link){
-        .pool = pool, .owner = owner, .requests = 1, .epoch = pool->epoch, .idle = {.expired = on_idle_expired}};
+    *link = (struct tg_pool_link){.pool = pool,
+                                  .owner = owner,
+                                  .requests = 1,
+                                  .epoch = pool->epoch,
+                                  .made = tg_loop_now(pool->loop),
+                                  .idle = {.expired = on_idle_expired}};
     if (tg_transport_open(&link->transport, pool->loop, fd, ready) != TG_OK) {
         tg_mem_free(link);
         return NULL;
     }
+    pool->open++;
     return link;
 }
 
@@ -113,7 +128,7 @@ tg_pool_give(struct tg_pool_link *link)
     }
     if (link->single || link->epoch != pool->epoch || pool->idle_count >= pool->limits.idle_max || transport->ended ||
         transport->failed || transport->readable ||
-        (pool->limits.requests != 0 && link->requests >= pool->limits.requests)) {
+        (pool->limits.requests != 0 && link->requests >= pool->limits.requests) || is_old(link)) {
         tg_pool_link_close(link);
         return;
     }

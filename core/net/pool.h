@@ -14,6 +14,8 @@ struct tg_pool_limits {
     unsigned idle_max;     /* connections kept */
     unsigned idle_timeout; /* milliseconds */
     unsigned requests;     /* on one connection; 0: no limit */
+    unsigned age;          /* milliseconds that one is used for; 0: no limit */
+    unsigned connections;  /* that are open at once, in use or idle; 0: no limit. Kept by who opens them */
 };
 
 struct tg_pool {
@@ -21,6 +23,7 @@ struct tg_pool {
     struct tg_pool_limits limits;
     struct tg_pool_link *idle;
     unsigned idle_count;
+    unsigned open;  /* connections, in use or idle */
     unsigned epoch; /* connections of an earlier one are not kept */
 };
 
@@ -32,6 +35,7 @@ struct tg_pool_link {
     struct tg_pool_link **link; /* NULL: taken */
     struct tg_deadline idle;
     void *owner;
+    uint64_t made; /* milliseconds */
     unsigned requests;
     unsigned epoch;
     bool single; /* for one request: it is closed when it is given back */

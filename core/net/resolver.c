@@ -1,6 +1,7 @@
 #include "net/resolver.h"
 
 #include <ares.h>
+#include <arpa/nameser.h>
 #include <event2/event.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -178,6 +179,25 @@ tell(struct tg_task *task)
     tg_mem_free(query);
 }
 
+/* The families take turns, beginning with the one that the system prefers (RFC 8305, section 4). */
+static void
+interleave(struct tg_resolved *result)
+{
+    for (unsigned i = 1; i < result->count; i++) {
+        const sa_family_t before = result->addresses[i - 1].sa.ss_family;
+        unsigned k = i;
+        while (k < result->count && result->addresses[k].sa.ss_family == before) {
+            k++;
+        }
+        if (k == result->count) {
+            return;
+        }
+        const struct tg_address other = result->addresses[k];
+        memmove(&result->addresses[i + 1], &result->addresses[i], (k - i) * sizeof other);
+        result->addresses[i] = other;
+    }
+}
+
 static void
 on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
@@ -198,6 +218,7 @@ on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
     if (info != NULL) {
         ares_freeaddrinfo(info);
     }
+    interleave(result);
     result->ttl = result->ttl < TTL_MIN ? TTL_MIN : result->ttl;
     result->rc = status == ARES_SUCCESS && result->count > 0 ? TG_OK : TG_EDNS;
     result->why = ares_strerror(status);
@@ -224,6 +245,111 @@ tg_resolver_start(struct tg_resolver *resolver, const char *name, unsigned port,
     *query = (struct query){.resolver = resolver, .done = done, .arg = arg, .task = {.run = tell}};
     (void)snprintf(service, sizeof service, "%u", port % 65536);
     ares_getaddrinfo(resolver->channel, name, service, &hints, on_answer, query);
+    arm_timer(resolver);
+    return TG_OK;
+}
+
+/* ------------------------------------------------------------------ services */
+
+struct services_query {
+    struct tg_resolver *resolver;
+    struct tg_task task;
+    tg_services_cb done;
+    void *arg;
+    struct tg_services result;
+};
+
+static void
+tell_services(struct tg_task *task)
+{
+    struct services_query *query = (struct services_query *)((char *)task - offsetof(struct services_query, task));
+    query->done(query->arg, &query->result);
+    tg_mem_free(query);
+}
+
+/* The shortest time to live of the answer's records, which c-ares does not tell of SRV. */
+static unsigned
+shortest_ttl(const unsigned char *packet, int length)
+{
+    char *name = NULL;
+    long used = 0;
+    unsigned ttl = TTL_MAX;
+    if (length < HFIXEDSZ || ares_expand_name(packet + HFIXEDSZ, packet, length, &name, &used) != ARES_SUCCESS) {
+        return TTL_MIN;
+    }
+    ares_free_string(name);
+    const unsigned char *p = packet + HFIXEDSZ + used + QFIXEDSZ;
+    const unsigned char *end = packet + length;
+    for (unsigned left = (unsigned)packet[6] << 8 | packet[7]; left > 0; left--) {
+        if (p >= end || ares_expand_name(p, packet, length, &name, &used) != ARES_SUCCESS) {
+            break;
+        }
+        ares_free_string(name);
+        p += used;
+        if (end - p < RRFIXEDSZ) {
+            break;
+        }
+        const unsigned its = (unsigned)p[4] << 24 | (unsigned)p[5] << 16 | (unsigned)p[6] << 8 | p[7];
+        ttl = its < ttl ? its : ttl;
+        p += RRFIXEDSZ + ((unsigned)p[8] << 8 | p[9]);
+    }
+    return ttl < TTL_MIN ? TTL_MIN : ttl;
+}
+
+static void
+keep_services(struct tg_services *result, const struct ares_srv_reply *list)
+{
+    for (; list != NULL && result->count < TG_RESOLVER_SERVICES; list = list->next) {
+        struct tg_service *service = &result->services[result->count];
+        const size_t n = strlen(list->host);
+        /* A lone dot says that there is no such service. */
+        if (n == 0 || n >= sizeof service->host || list->port == 0) {
+            continue;
+        }
+        memcpy(service->host, list->host, n + 1);
+        if (service->host[n - 1] == '.') {
+            service->host[n - 1] = '\0';
+        }
+        service->port = list->port;
+        service->priority = list->priority;
+        service->weight = list->weight;
+        result->count++;
+    }
+}
+
+static void
+on_services(void *arg, int status, int timeouts, unsigned char *packet, int length)
+{
+    struct services_query *query = arg;
+    struct tg_services *result = &query->result;
+    struct ares_srv_reply *list = NULL;
+    (void)timeouts;
+    if (status == ARES_SUCCESS && (status = ares_parse_srv_reply(packet, length, &list)) == ARES_SUCCESS) {
+        result->ttl = shortest_ttl(packet, length);
+        keep_services(result, list);
+        ares_free_data(list);
+    }
+    result->rc = result->count > 0 ? TG_OK : TG_EDNS;
+    result->why = status == ARES_SUCCESS ? "there is no such service" : ares_strerror(status);
+    if (query->resolver->closing) {
+        tg_mem_free(query);
+    } else {
+        tg_task_queue(query->resolver->loop, &query->task);
+    }
+}
+
+enum tg_rc
+tg_resolver_services(struct tg_resolver *resolver, const char *name, tg_services_cb done, void *arg)
+{
+    if (resolver->changed) {
+        change_servers(resolver);
+    }
+    struct services_query *query = tg_mem_new(struct services_query);
+    if (query == NULL) {
+        return TG_ENOMEM;
+    }
+    *query = (struct services_query){.resolver = resolver, .done = done, .arg = arg, .task = {.run = tell_services}};
+    ares_query(resolver->channel, name, ns_c_in, ns_t_srv, on_services, query);
     arm_timer(resolver);
     return TG_OK;
 }

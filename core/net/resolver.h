@@ -34,4 +34,28 @@ void tg_resolver_free(struct tg_resolver *resolver);
 TG_MUST_CHECK enum tg_rc tg_resolver_start(struct tg_resolver *resolver, const char *name, unsigned port,
                                            tg_resolver_cb done, void *arg);
 
+enum { TG_RESOLVER_SERVICES = 64 };
+
+/* RFC 2782. */
+struct tg_service {
+    char host[256]; /* NUL-terminated, without the last dot */
+    unsigned port;
+    unsigned priority; /* the lowest first */
+    unsigned weight;
+};
+
+struct tg_services {
+    enum tg_rc rc;
+    const char *why;
+    unsigned count;
+    unsigned ttl; /* seconds */
+    struct tg_service services[TG_RESOLVER_SERVICES];
+};
+
+typedef void (*tg_services_cb)(void *arg, const struct tg_services *result);
+
+/* The same for the SRV records of a name ("_http._tcp.example.com"). */
+TG_MUST_CHECK enum tg_rc tg_resolver_services(struct tg_resolver *resolver, const char *name, tg_services_cb done,
+                                              void *arg);
+
 #endif

@@ -29,8 +29,9 @@ finish(struct tg_call *call, enum tg_rc rc)
     if (rc != TG_ENOMEM) {
         judge(call, rc, 0); /* but for one that was judged by its head */
     }
-    const bool clean = rc == TG_OK && !call->fresh && call->response.keep_alive && call->sent == call->request_len &&
-                       (!call->uploads || call->up.ended) && call->back.raw_len == 0;
+    const bool whole = call->connects || (call->response.keep_alive && call->sent == call->request_len &&
+                                          (!call->uploads || call->up.ended) && call->back.raw_len == 0);
+    const bool clean = rc == TG_OK && !call->fresh && whole;
     tg_relay_fini(&call->back);
     tg_relay_fini(&call->up);
     tg_upstream_release(&call->upstream, clean);
@@ -41,6 +42,7 @@ finish(struct tg_call *call, enum tg_rc rc)
     if (rc == TG_OK) {
         call->abi.body.p = call->data;
     }
+    call->abi.answered = call->has_head || call->head.filled > 0 || call->head.interim > 0;
     call->abi.state = rc;
     tg_task_queue(call->proxy->loop, &call->task);
 }
@@ -145,7 +147,7 @@ tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call
         tg_attempt_begin(&proxy->peers.news, &call->upstream.attempt, request->watch, !request->retry,
                          tg_loop_micros(proxy->loop));
     }
-    open_upstream(call, request->fresh);
+    open_upstream(call, request->fresh || request->connects);
     return call;
 }
 
@@ -364,6 +366,7 @@ drive(struct tg_call *call)
         return;
     }
     tg_deadline_clear(&call->connect_deadline);
+    call->abi.began = 1;
     if (call->connects) {
         finish(call, TG_OK);
         return;

@@ -11,13 +11,16 @@
 
 enum {
     INTERIM_MAX = 16, /* SECURITY 1.1 */
-    OWN_MAX = 1024    /* connections to a listener of our own: a route that calls itself ends here */
+    OWN_MAX = 1024,   /* connections to a listener of our own: a route that calls itself ends here */
+    STAGGER = 250     /* milliseconds between two addresses (RFC 8305, section 5) */
 };
 
 static const struct tg_h1_fault too_many_interim = {502, "too many interim responses", TG_LIMIT_INTERIM_RESPONSES};
 static const struct tg_h1_fault unwanted_switch = {502, "101 that nobody asked for", TG_LIMIT_NONE};
 
 static void start_connecting(struct tg_upstream *upstream);
+static bool connect_next(struct tg_upstream *upstream);
+static void finish_connecting(struct tg_upstream *upstream);
 static void on_ready(struct tg_transport *transport);
 
 /* ------------------------------------------------------------------ one connection for many */
@@ -35,6 +38,48 @@ leave_queue(struct tg_upstream *upstream)
         peer->queue_last = p;
     }
     upstream->next_queued = NULL;
+}
+
+/* A connection has come back, or has gone: whoever waits longest has it. */
+static void
+on_room(struct tg_task *task)
+{
+    struct tg_peer *peer = (struct tg_peer *)((char *)task - offsetof(struct tg_peer, settle));
+    const unsigned most = peer->pool.limits.connections;
+    while (peer->queue != NULL) {
+        struct tg_upstream *upstream = peer->queue;
+        upstream->link = tg_pool_take(&peer->pool, on_ready, upstream);
+        if (upstream->link == NULL && most != 0 && peer->pool.open >= most) {
+            return;
+        }
+        leave_queue(upstream);
+        upstream->reused = upstream->link != NULL;
+        upstream->state = upstream->reused ? TG_UPSTREAM_OPEN : TG_UPSTREAM_CLOSED;
+        if (!upstream->reused) {
+            start_connecting(upstream);
+        }
+        if (upstream->state != TG_UPSTREAM_CONNECTING) {
+            upstream->changed(upstream);
+        }
+    }
+}
+
+/* At its limit, a peer's connections are given to those that wait in the order in which they came. */
+static bool
+is_full(const struct tg_peer *peer)
+{
+    const unsigned most = peer->pool.limits.connections;
+    return most != 0 && !peer->http2 && (peer->queue != NULL || (peer->pool.idle == NULL && peer->pool.open >= most));
+}
+
+static void
+wait_in_queue(struct tg_upstream *upstream, tg_task_cb settle)
+{
+    struct tg_peer *peer = upstream->peer;
+    upstream->state = TG_UPSTREAM_WAITING;
+    peer->settle.run = settle;
+    *peer->queue_last = upstream;
+    peer->queue_last = &upstream->next_queued;
 }
 
 /* The connection that others wait for was made, or was not, or a stream has ended: they go on, one after the other. */
@@ -169,17 +214,68 @@ begin_tls(struct tg_upstream *upstream)
     shake_hands(upstream);
 }
 
+/* What the kernel says of a connection attempt: 0 or errno. */
+static int
+socket_error(const struct tg_pool_link *link)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+    (void)getsockopt(link->transport.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    return error;
+}
+
+/* Of two addresses the first that answers is taken. */
+static void
+on_racer_ready(struct tg_transport *transport)
+{
+    struct tg_pool_link *racer = (struct tg_pool_link *)transport;
+    struct tg_upstream *upstream = racer->owner;
+    if (socket_error(racer) != 0) {
+        tg_pool_link_close(racer);
+        upstream->racer = NULL;
+    } else if (transport->writable) {
+        tg_pool_link_close(upstream->link);
+        upstream->link = racer;
+        upstream->racer = NULL;
+        transport->ready = on_ready;
+        finish_connecting(upstream);
+    }
+}
+
+/* The address does not answer yet: the next one is tried beside it (happy eyeballs, RFC 8305). */
+static void
+on_stagger(struct tg_deadline *deadline)
+{
+    struct tg_upstream *upstream = (struct tg_upstream *)((char *)deadline - offsetof(struct tg_upstream, stagger));
+    struct tg_pool_link *slow = upstream->link;
+    if (upstream->state != TG_UPSTREAM_CONNECTING || upstream->racer != NULL || !connect_next(upstream)) {
+        return;
+    }
+    upstream->racer = slow;
+    slow->transport.ready = on_racer_ready;
+}
+
+static void
+stop_racing(struct tg_upstream *upstream)
+{
+    if (upstream->stagger.link != NULL) {
+        tg_deadline_remove(&upstream->stagger);
+    }
+    if (upstream->racer != NULL) {
+        tg_pool_link_close(upstream->racer);
+        upstream->racer = NULL;
+    }
+}
+
 /* The outcome of a connection attempt that the kernel went on with. */
 static void
 finish_connecting(struct tg_upstream *upstream)
 {
-    int error = 0;
-    socklen_t length = sizeof error;
-    (void)getsockopt(upstream->link->transport.fd, SOL_SOCKET, SO_ERROR, &error, &length);
-    if (error == 0) {
+    if (socket_error(upstream->link) == 0) {
         if (!upstream->link->transport.writable) {
             return; /* woken for something else */
         }
+        stop_racing(upstream);
         if (upstream->peer->tls != NULL) {
             begin_tls(upstream);
             return;
@@ -188,7 +284,12 @@ finish_connecting(struct tg_upstream *upstream)
         return;
     }
     tg_pool_link_close(upstream->link);
-    upstream->link = NULL;
+    upstream->link = upstream->racer;
+    if (upstream->racer != NULL) {
+        upstream->racer->transport.ready = on_ready;
+        upstream->racer = NULL;
+        return;
+    }
     start_connecting(upstream);
     if (upstream->state != TG_UPSTREAM_CONNECTING) {
         upstream->changed(upstream);
@@ -230,20 +331,11 @@ connect_to_own(struct tg_upstream *upstream)
     upstream->state = TG_UPSTREAM_CONNECTING;
 }
 
-/* Tries the next address. The state is CONNECTING afterwards, or CLOSED with the reason in rc. */
-static void
-start_connecting(struct tg_upstream *upstream)
+/* Begins to connect to the next address that can be tried, and whether there is one. */
+static bool
+connect_next(struct tg_upstream *upstream)
 {
     struct tg_peer *peer = upstream->peer;
-    if (peer->own) {
-        connect_to_own(upstream);
-        return;
-    }
-    if (peer->http2 && peer->connecting == NULL) {
-        peer->connecting = upstream;
-    }
-    upstream->state = TG_UPSTREAM_CLOSED;
-    upstream->rc = TG_ECONNECT;
     while (upstream->tried < peer->count) {
         const struct tg_address *address = &peer->addresses[(peer->next + upstream->tried) % peer->count];
         upstream->tried++;
@@ -259,15 +351,40 @@ start_connecting(struct tg_upstream *upstream)
             close(fd);
             continue;
         }
-        upstream->link = tg_pool_link_new(&peer->pool, fd, on_ready, upstream);
-        if (upstream->link == NULL) {
-            closed(upstream, TG_ENOMEM);
-            return;
+        struct tg_pool_link *link = tg_pool_link_new(&peer->pool, fd, on_ready, upstream);
+        if (link == NULL) {
+            upstream->rc = TG_ENOMEM;
+            return false;
         }
-        upstream->state = TG_UPSTREAM_CONNECTING;
+        upstream->link = link;
+        return true;
+    }
+    return false;
+}
+
+/* Tries the next address. The state is CONNECTING afterwards, or CLOSED with the reason in rc. */
+static void
+start_connecting(struct tg_upstream *upstream)
+{
+    struct tg_peer *peer = upstream->peer;
+    if (peer->own) {
+        connect_to_own(upstream);
         return;
     }
-    stop_being_waited_for(upstream);
+    if (peer->http2 && peer->connecting == NULL) {
+        peer->connecting = upstream;
+    }
+    upstream->rc = TG_ECONNECT;
+    if (!connect_next(upstream)) {
+        upstream->state = TG_UPSTREAM_CLOSED;
+        stop_being_waited_for(upstream);
+        return;
+    }
+    upstream->state = TG_UPSTREAM_CONNECTING;
+    if (upstream->tried < peer->count) {
+        upstream->stagger.expired = on_stagger;
+        tg_deadline_set(upstream->peers->loop, &upstream->stagger, STAGGER);
+    }
 }
 
 enum tg_rc
@@ -282,12 +399,12 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
     if (peer->http2 && !fresh) {
         upstream->link = tg_mux_take(peer, on_ready, upstream);
         if (upstream->link == NULL && peer->connecting != NULL) {
-            upstream->state = TG_UPSTREAM_WAITING;
-            peer->settle.run = on_settle;
-            *peer->queue_last = upstream;
-            peer->queue_last = &upstream->next_queued;
+            wait_in_queue(upstream, on_settle);
             return TG_AGAIN;
         }
+    } else if (is_full(peer)) {
+        wait_in_queue(upstream, on_room);
+        return TG_AGAIN;
     } else {
         upstream->link = fresh ? NULL : tg_pool_take(&peer->pool, on_ready, upstream);
     }
@@ -323,6 +440,7 @@ let_go(struct tg_upstream *upstream, bool reusable)
         leave_queue(upstream);
     }
     stop_being_waited_for(upstream);
+    stop_racing(upstream);
     if (upstream->link != NULL) {
         if (reusable && upstream->state == TG_UPSTREAM_OPEN) {
             tg_pool_give(upstream->link);
@@ -331,6 +449,9 @@ let_go(struct tg_upstream *upstream, bool reusable)
         }
     }
     upstream->link = NULL;
+    if (upstream->peer->queue != NULL && !upstream->peer->http2) {
+        tg_task_queue(upstream->peers->loop, &upstream->peer->settle);
+    }
     upstream->peer->in_flight--;
     upstream->peer = NULL;
     upstream->state = TG_UPSTREAM_CLOSED;

@@ -31,9 +31,11 @@ struct tg_upstream {
     struct tg_peer_wait wait;
     tg_upstream_cb changed;
     enum tg_upstream_state state;
-    enum tg_rc rc;  /* why it is closed: TG_EDNS, TG_ECONNECT, TG_ETLS, TG_ENOMEM */
-    bool reused;    /* came from the pool: its peer may have closed it a moment ago */
-    unsigned tried; /* addresses */
+    enum tg_rc rc;              /* why it is closed: TG_EDNS, TG_ECONNECT, TG_ETLS, TG_ENOMEM */
+    bool reused;                /* came from the pool: its peer may have closed it a moment ago */
+    unsigned tried;             /* addresses */
+    struct tg_pool_link *racer; /* the connection to an earlier address, which may still be the first */
+    struct tg_deadline stagger; /* until another address is tried beside it */
     struct tg_upstream *next_queued;
     struct tg_attempt attempt;
 };

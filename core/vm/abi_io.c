@@ -79,15 +79,15 @@ tg_abi_timer_stop(void)
 static bool
 is_peer(const struct tg_peer_key *key)
 {
-    return key->host.n > 0 && key->host.n <= 255 && memchr(key->host.p, '\0', key->host.n) == NULL && key->port > 0 &&
-           key->port <= 65535 && key->tls <= tg_host->proxy->peers.tls_count;
+    const bool is_path = key->host.n > 0 && key->host.p[0] == '/';
+    return key->host.n > 0 && key->host.n <= 255 && memchr(key->host.p, '\0', key->host.n) == NULL &&
+           (key->port > 0 || is_path) && key->port <= 65535 && key->tls <= tg_host->proxy->peers.tls_count;
 }
 
 int
-tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, int http2, uint32_t idle_max,
-            uint32_t idle_timeout, uint32_t requests)
+tg_abi_peer(const char *host, size_t host_len, uint32_t port, uint32_t tls, int http2, const struct tg_abi_pool *pool)
 {
-    const struct tg_pool_limits limits = {idle_max, idle_timeout, requests};
+    const struct tg_pool_limits limits = {pool->idle, pool->idle_timeout, pool->requests, pool->age, pool->connections};
     const struct tg_peer_key key = {tg_slice_of(host, host_len), port, tls, http2 != 0};
     unsigned index = 0;
     if (!is_peer(&key)) {
@@ -108,6 +108,13 @@ tg_abi_guarded_peer(const char *host, size_t host_len, uint32_t port, uint32_t t
     }
     const enum tg_rc rc = tg_peers_intern_guarded(&tg_host->proxy->peers, &key, &limits, &index);
     return rc == TG_OK ? (int)index : (int)rc;
+}
+
+uint32_t
+tg_abi_peer_idle(uint32_t peer)
+{
+    const struct tg_peers *peers = &tg_host->proxy->peers;
+    return peer < peers->count ? peers->list[peer]->pool.idle_count : 0;
 }
 
 uint32_t

@@ -4,7 +4,8 @@ local task = require "tidegate.task"
 
 local C, vm = abi.C, abi.vm
 local cells = {}
-local all = {} -- of this generation
+local all = {} -- of this generation: index -> cell
+local started = false
 local judges = {} -- index of a cell -> list of objects with judge()
 local queues = {} -- all objects in which requests may wait
 
@@ -16,8 +17,15 @@ function cells.want(key)
   if abi.validating then return nil end
   local cell = C.tg_abi_cell(key, #key)
   if cell == nil then error(("%s: there are too many upstreams, peers and routes, or its name is too long"):format(key:sub(3)), 0) end
-  all[#all + 1] = cell
+  all[cell.index] = cell
+  if started then C.tg_abi_cell_keep(cell, 1) end
   return cell
+end
+
+--- drop(cell): nobody counts in it any more.
+function cells.drop(cell)
+  all[cell.index], judges[cell.index] = nil, nil
+  C.tg_abi_cell_keep(cell, 0)
 end
 
 --- on_news(cell, object): object:judge() is called in a worker in which something has happened to the cell.
@@ -42,12 +50,13 @@ local function hear(index)
 end
 
 local function keep()
-  for _, cell in ipairs(all) do C.tg_abi_cell_keep(cell, 1) end
+  for _, cell in pairs(all) do C.tg_abi_cell_keep(cell, 1) end
 end
 
 --- start(): the generation is current.
 function cells.start()
-  if #all == 0 then return end
+  if next(all) == nil then return end
+  started = true
   keep()
   task.start(abi.TASK_SERVICE, function()
     C.tg_abi_cell_listen()

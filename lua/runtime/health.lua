@@ -71,7 +71,7 @@ end
 local function probed(conf, peer, up)
   if not conf.port or conf.port == peer.port then return peer.index end
   local tls = peer.target.scheme == "https" and upstream_tls.number(up.conf) or 0
-  return C.tg_abi_peer(peer.address, #peer.address, conf.port, tls, up.conf.http2 and 1 or 0, 1, 60000, 0)
+  return abi.peer(peer.address, conf.port, tls, up.conf.http2, { idle = 1, idle_timeout = 60, requests = 0 })
 end
 
 local function set_healthy(up, peer, healthy, why)
@@ -87,7 +87,7 @@ local function watch(up, peer, probe)
   local conf = up.conf.health
   local good, bad = 0, 0
   task.sleep(conf.every * random()) -- not all peers at once
-  while true do
+  while not peer.gone do
     local no_error, ok, why = pcall(probe)
     if not no_error then ok, why = false, tostring(ok) end
     good, bad = ok and good + 1 or 0, ok and 0 or bad + 1
@@ -103,10 +103,10 @@ function health.start(up)
   if vm.worker ~= 0 then return end
   for _, peer in ipairs(up.list) do
     local conf = up.conf.health
-    if conf then
+    if conf and not peer.probed then
       peer.probed = probed(conf, peer, up)
       task.start(abi.TASK_SERVICE, watch, up, peer, kinds[conf.type](conf, peer, up))
-    else
+    elseif not conf then
       set_healthy(up, peer, true) -- what an earlier configuration has found
     end
   end

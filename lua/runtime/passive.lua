@@ -28,11 +28,9 @@ function passive.put(rules, conf)
   rules.slow_share = conf.slow and conf.slow_share or NEVER
 end
 
---- watch(up): judges its peers from now on.
-function passive.watch(up)
-  for _, peer in ipairs(up.list) do
-    cells.on_news(peer.cell, setmetatable({ peer = peer, up = up, conf = up.conf.passive }, Watcher))
-  end
+--- watch(up, peer): judges it from now on.
+function passive.watch(up, peer)
+  cells.on_news(peer.cell, setmetatable({ peer = peer, up = up, conf = up.conf.passive }, Watcher))
 end
 
 local function reason(self)

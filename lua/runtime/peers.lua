@@ -126,10 +126,10 @@ end
 --- add(up, list): makes the cells of its peers, and sorts these by priority.
 function peers.add(up, list)
   local by_priority, order = {}, {}
-  up.cell, up.list = cells.want("u:" .. up.name), list
+  up.cell, up.list = up.cell or cells.want("u:" .. up.name), list
   for place, peer in ipairs(list) do
     peer.up, peer.place = up, place
-    peer.cell = cells.want(("p:%s:%s"):format(up.name, peer.name))
+    peer.cell = peer.cell or cells.want(("p:%s:%s"):format(up.name, peer.name))
     local tier = by_priority[peer.priority]
     if not tier then
       tier = {}

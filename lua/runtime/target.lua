@@ -1,4 +1,4 @@
---- target: what an upstream leads to: "http://host:port", "https://host:port", or a listener of this gateway.
+--- target: what an upstream leads to: "http://host:port", "https://host:port", a UNIX socket, the services of a name, or a listener of this gateway.
 local address = require "runtime.address"
 
 local target = {}
@@ -24,11 +24,16 @@ local function read(cfg, value, item, path, report)
   local text = type(value) == "table" and value.url or value
   local own = text:match "^listener:(.+)$"
   if own then return own_target(cfg, own, item, path, report) end
+  local socket = text:match "^unix:(/.+)$"
+  if socket and #socket < 108 and not socket:find "%c" then return { scheme = "http", host = socket, port = 0, path = socket } end
+  local service_scheme, service = text:match "^(https?)%+srv://(.+)$"
+  if service and address.is_name(service) then return { scheme = service_scheme, service = service:lower() } end
   local scheme, authority = text:match "^(%a+)://(.*)$"
   local host, port
   if scheme == "http" or scheme == "https" then host, port = address.parse_authority(authority) end
   if not host then
-    report:found(item.at, path, text, 'a target: "http://host:port", "https://host:port", or "listener:NAME" for one of this gateway')
+    report:found(item.at, path, text, 'a target: "http://host:port", "https://host:port", "unix:/path", "http+srv://_http._tcp.name", '
+      .. 'or "listener:NAME" for one of this gateway')
     return nil
   end
   return { scheme = scheme, host = host, port = port or scheme == "https" and 443 or 80 }

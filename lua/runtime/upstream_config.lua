@@ -33,7 +33,8 @@ upstream_config.spec = {
   deadline_header = t.optional(t.header()),
   pool = t.record({
     idle = t.integer { default = 1024, min = 0, max = 1e6 }, idle_timeout = duration "60s",
-    requests = t.integer { default = 10000, min = 0, max = 2 ^ 31 },
+    requests = t.integer { default = 10000, min = 0, max = 2 ^ 31 }, age = maybe_duration(),
+    connections = t.integer { default = 0, min = 0, max = 1e6 }, min_idle = t.integer { default = 0, min = 0, max = 1000 },
   }, { default = {} }),
   health = t.optional(t.any { raw = true }), passive = t.any { default = true, raw = true }, breaker = t.optional(t.any { raw = true }),
   retry = t.any { default = true, raw = true }, bulkhead = t.optional(t.any { raw = true }),

@@ -7,13 +7,16 @@ local call = require "tidegate.call"
 local cells = require "runtime.cells"
 local failure = require "tidegate.failure"
 local health = require "runtime.health"
+local histogram = require "tidegate.histogram"
 local http = require "tidegate.http"
 local passive = require "runtime.passive"
 local peers = require "runtime.peers"
 local retry = require "runtime.retry"
+local services = require "runtime.services"
 local statuses = require "runtime.statuses"
 local sticky = require "runtime.sticky"
 local upstream_tls = require "runtime.upstream_tls"
+local warm = require "runtime.warm"
 
 local C, vm = abi.C, abi.vm
 local floor, random = math.floor, math.random
@@ -29,18 +32,17 @@ local NEVER = 2 -- a share that nothing reaches
 
 local function intern(target, conf)
   if abi.validating then return 0 end
-  local pool, tls = conf.pool, target.scheme == "https" and upstream_tls.number(conf) or 0
-  local peer = C.tg_abi_peer(target.host, #target.host, target.port, tls, conf.http2 and 1 or 0, pool.idle, pool.idle_timeout * 1000, pool.requests)
+  local peer = abi.peer(target.host, target.port, target.scheme == "https" and upstream_tls.number(conf) or 0, conf.http2, conf.pool)
   if peer < 0 then error(("target %s:%d: %s"):format(target.host, target.port, abi.code(peer)), 0) end
   return peer
 end
 
 local function new_peer(target, conf)
-  local name = target.host .. ":" .. target.port
+  local name = target.path and "unix:" .. target.path or target.host .. ":" .. target.port
   local peer = {
     target = target, address = target.host, port = target.port, weight = target.weight, priority = target.priority, zone = target.zone,
     index = intern(target, conf), default_port = target.scheme == "https" and 443 or 80,
-    name = name, host = target.own and "localhost" or name,
+    name = name, host = (target.own or target.path) and "localhost" or name,
   }
   public[peer.index] = { address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority, zone = peer.zone, name = name }
   return peer
@@ -76,44 +78,71 @@ local function upstream_rules(conf)
   return rules
 end
 
-local function add_breakers(up, conf)
-  if not conf.breaker then return end
+local function own_breaker(up, peer)
+  local conf = up.conf
   local patience = conf.connect_timeout + conf.first_byte_timeout + 1
-  local function changed() peers.changed(up) end
-  if conf.breaker.scope == "upstream" then
-    up.breaker = breaker.new(conf.breaker, up.cell, "upstream " .. up.name, patience)
-    return
+  return breaker.new(conf.breaker, peer.cell, ("upstream %s, peer %s"):format(up.name, peer.name), patience, function() peers.changed(up) end)
+end
+
+-- What follows from who its peers are.
+local function add_members(up, list)
+  local conf = up.conf
+  up.by_index = {}
+  for _, peer in ipairs(list) do up.by_index[peer.index] = peer end
+  peers.add(up, list)
+  up.needs_ctx = balancers.prepare(up)
+  if conf.sticky then sticky.prepare(up) end
+  for _, peer in ipairs(abi.validating and {} or list) do
+    if not peer.watched then
+      peer.watched = true
+      if conf.passive then passive.watch(up, peer) end
+      if conf.breaker and conf.breaker.scope == "peer" then up.peer_breakers[peer] = own_breaker(up, peer) end
+    end
   end
-  up.peer_breakers = {}
-  for _, peer in ipairs(up.list) do
-    up.peer_breakers[peer] = breaker.new(conf.breaker, peer.cell, ("upstream %s, peer %s"):format(up.name, peer.name), patience, changed)
+end
+
+--- upstream:set_targets(targets): these are its peers from now on, in this worker; those that were among them before go on as they are.
+function Upstream:set_targets(targets)
+  local list, known = {}, {}
+  for _, target in ipairs(targets) do
+    local id = ("%s://%s:%d"):format(target.scheme, target.host, target.port)
+    if not known[id] then
+      local peer = self.known[id] or new_peer(target, self.conf)
+      peer.weight, peer.priority = target.weight, target.priority
+      known[id], list[#list + 1] = peer, peer
+    end
   end
+  local before = self.list or {}
+  self.known = known
+  add_members(self, list)
+  self.view = nil
+  for _, peer in ipairs(before) do
+    peer.gone = self.by_index[peer.index] ~= peer
+    if peer.gone and peer.cell then cells.drop(peer.cell) end
+  end
+  if self.started then health.start(self) end
 end
 
 local function milliseconds(seconds) return floor(seconds * 1000) end
 
 local function define(conf)
-  local up = setmetatable({ name = conf.name, conf = conf, by_index = {} }, Upstream)
-  local list = {}
-  for i, target in ipairs(conf.targets) do
-    list[i] = new_peer(target, conf)
-    up.by_index[list[i].index] = list[i]
-  end
-  peers.add(up, list)
-  up.needs_ctx = balancers.prepare(up)
-  if conf.sticky then sticky.prepare(up) end
+  local up = setmetatable({ name = conf.name, conf = conf, known = {}, peer_breakers = nil }, Upstream)
+  if conf.breaker and conf.breaker.scope == "peer" then up.peer_breakers = {} end
   if conf.retry then retry.prepare(conf.retry) end
+  up:set_targets(services.fixed(conf.targets))
+  up.unresolved = #up.list < #conf.targets and #up.list == 0
   up.host = conf.host ~= "pass" and conf.host ~= "target" and conf.host or nil
   up.host_of_target = conf.host == "target"
   local try = conf.try_timeout or conf.retry and conf.retry.try_timeout
   up.connect_timeout, up.first_byte_timeout = milliseconds(conf.connect_timeout), milliseconds(conf.first_byte_timeout)
   up.idle_timeout, up.try_timeout = milliseconds(conf.idle_timeout), try and milliseconds(try) or 0
   up.keeps_body = conf.retry and conf.retry.attempts > 1 and conf.retry.body > 0
-  up.defaults = { timeout = conf.timeout, connect_timeout = conf.connect_timeout, retry = conf.retry or nil }
+  up.defaults = { timeout = conf.timeout, connect_timeout = conf.connect_timeout, retry = conf.retry or nil, times = histogram.new() }
   if not abi.validating then
     up.peer_rules, up.rules = peer_rules(conf), upstream_rules(conf)
-    add_breakers(up, conf)
-    if conf.passive then passive.watch(up) end
+    if conf.breaker and conf.breaker.scope == "upstream" then
+      up.breaker = breaker.new(conf.breaker, up.cell, "upstream " .. up.name, conf.connect_timeout + conf.first_byte_timeout + 1)
+    end
     if conf.bulkhead then up.bulkhead = bulkhead.new(conf.bulkhead, up.cell, "upstream " .. up.name) end
   end
   upstreams.by_name[conf.name] = up
@@ -128,7 +157,10 @@ end
 function upstreams.start()
   cells.start()
   for _, up in pairs(upstreams.by_name) do
+    up.started = true
     health.start(up)
+    services.start(up)
+    if up.conf.pool.min_idle > 0 then warm.start(up) end
     if up.bulkhead then up.bulkhead:start() end
   end
 end
@@ -203,6 +235,7 @@ end
 function Upstream:prepare(x, ctx, peer)
   local again = x.attempt > 0
   local err
+  if self.unresolved then services.wait(self) end
   if again or self.breaker or self.bulkhead then
     local ok
     ok, err = let_in(self, x.watch[1], remaining(x), again)

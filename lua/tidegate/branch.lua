@@ -235,6 +235,7 @@ local function gather(branches, options)
   local data, errors, failed = {}, {}, nil
   while true do
     local late = till and vm.monotonic >= till
+    local moment, pausing = till, 0 -- those that wait for their next attempt
     for name, call in pairs(calls) do
       if late and not call:poll() then
         call:cancel()
@@ -243,11 +244,14 @@ local function gather(branches, options)
       if late or call:poll() then
         calls[name], left = nil, left - 1
         if settle_plain(data, errors, name, branches[name], call) then failed = failed or call.err end
+      elseif call.due then
+        pausing = pausing + 1
+        if not moment or call.due < moment then moment = call.due end
       end
     end
     if left == 0 or failed then break end
-    C.tg_abi_calls_gather(left)
-    task.wait_until(till)
+    C.tg_abi_calls_gather(left - pausing)
+    task.wait_until(moment)
   end
   C.tg_abi_calls_gather(0)
   if not failed then return data, errors end

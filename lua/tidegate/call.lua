@@ -276,6 +276,8 @@ function call.new(method, path, host, peer, options, defaults, form)
   local body, content_type = take_body(options)
   if type(path) ~= "string" then misuse("a path is a string, found a " .. type(path)) end
   path = options and add_query(path, options.query) or path
+  local hedge = options and options.hedge
+  if hedge and type(hedge) ~= "number" and not tostring(hedge):find "^p%d%d$" then misuse "hedge is a number of seconds, or a quantile as \"p95\"" end
   local expect = options and options.expect
   if expect and type(expect) ~= "number" and not tostring(expect):find "^%dxx$" then misuse "expect is a status, or a class as \"2xx\"" end
   check_target(method, path)
@@ -286,7 +288,7 @@ function call.new(method, path, host, peer, options, defaults, form)
     method = method, path = path, host = host, peer = peer, options = options, defaults = defaults, form = form, body = body,
     content_type = content_type, read = options and options.read, n = 0,
     retries = repeatable and (options and options.retries or defaults.retry and defaults.retry.attempts - 1) or 0,
-    hedge = repeatable and options and options.hedge or nil, tried = nil,
+    hedge = repeatable and hedge or nil, tried = nil, begun = 0,
     breaker = breaker and { failures = breaker.failures or BREAKER.failures, open = breaker.open or BREAKER.open } or nil,
     bare = not fields and body == "" and method == "GET", -- what most calls are
     handle = nil, second = nil, due = nil, second_due = nil, done = false, value = nil, err = nil,
@@ -332,9 +334,18 @@ end
 
 local function finish(self, value, err)
   self.done, self.value, self.err = true, value, err
+  local times = self.defaults.times
+  if times and not err then times:add(vm.monotonic - self.begun) end
   if not self.breaker then return end
   local status = err and err.answer or not self.form and value and value.status or 0
   count(self.host, self.breaker, err and err.retryable or status >= 500)
+end
+
+-- Seconds, or the quantile of what the upstream's calls have taken; nil while too few are known.
+local function hedge_after(self)
+  if type(self.hedge) == "number" then return self.hedge end
+  local times = self.defaults.times
+  return times and times:quantile(tonumber(self.hedge:sub(2)) / 100)
 end
 
 --- call:start(): begins the first attempt.
@@ -346,7 +357,9 @@ function Call:start()
   end
   self.handle, err = begin_attempt(self)
   if not self.handle then return finish(self, nil, err) end
-  self.second_due = self.hedge and vm.monotonic + self.hedge
+  self.begun = vm.monotonic
+  local after = self.hedge and hedge_after(self)
+  self.second_due = after and vm.monotonic + after
 end
 
 local function is_expected(expect, status)
@@ -376,8 +389,11 @@ local function take(self, handle)
   local options = self.options
   if handle.state < 0 then
     local code = abi.code(tonumber(handle.state))
+    local event = handle.began == 0 and "connect" or handle.answered == 0 and (code == "timeout" and code or "reset") or nil
     C.tg_abi_call_free(handle)
-    return nil, failure.new(code, ("%s %s%s: %s"):format(self.method, self.host, self.path, code))
+    local err = failure.new(code, ("%s %s%s: %s"):format(self.method, self.host, self.path, code))
+    err.event = event
+    return nil, err
   end
   local status = tonumber(handle.status)
   if self.form and status >= 200 and status <= 299 then
@@ -405,17 +421,15 @@ local function take(self, handle)
   return result
 end
 
-local events = { connect = "connect", dns = "connect", tls = "connect", reset = "reset", timeout = "timeout" }
-
 -- Whether another attempt is to be made: as often as the caller has said for whatever may go away by itself, or by the upstream's policy.
 local function wants_retry(self, value, err)
   if self.n >= self.retries then return false end
   local policy = self.defaults.retry
   if self.options and self.options.retries or not policy then
-    if not (value == nil and err and err.retryable) then return false end
+    if not (value == nil and err and err.retryable) or not err.event and not err.answer then return false end
   else
     local status = err and err.answer or not err and not self.form and value and value.status
-    if not policy.on[status or err and events[err.code] or ""] then return false end
+    if not policy.on[status or err and err.event or ""] then return false end
   end
   return type(self.peer) ~= "table" or self.peer:may_retry()
 end

@@ -79,6 +79,7 @@ function http.add_verbs(object, send)
 end
 
 local DEFAULTS = { timeout = 30, connect_timeout = 2 } -- seconds
+local POOL = { idle = 16, idle_timeout = 60, requests = 10000 }
 local url_peers = {} -- "host:port", and "/" with how TLS is spoken -> peer index
 
 local function peer_of(host, port, tls_number)
@@ -86,7 +87,7 @@ local function peer_of(host, port, tls_number)
   local peer = url_peers[key]
   if peer then return peer end
   if http.allowed(host) then
-    peer = C.tg_abi_peer(host, #host, port, tls_number, 0, 16, 60000, 10000)
+    peer = abi.peer(host, port, tls_number, false, POOL)
   else
     peer = C.tg_abi_guarded_peer(host, #host, port, tls_number)
   end

@@ -8,16 +8,16 @@ import time
 class Backend:
     """Answers each request on its connections as `self.behave` says; all of it may change while it runs."""
 
-    def __init__(self, name="", port=0):
+    def __init__(self, name="", port=0, path=None):
         self.name, self.status, self.delay, self.headers = name, 200, 0.0, ""
         self.fail_every = 0  # each n-th request is answered with `failure`
         self.failure = "503"  # or "reset", "hang"
-        self.requests, self.heads, self.in_flight, self.most = 0, [], 0, 0
+        self.requests, self.heads, self.in_flight, self.most, self.accepted = 0, [], 0, 0, 0
         self.lock = threading.Lock()
-        self.socket = socket.socket()
+        self.socket = socket.socket(socket.AF_UNIX) if path else socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", port))
-        self.port = self.socket.getsockname()[1]
+        self.socket.bind(path or ("127.0.0.1", port))
+        self.port = None if path else self.socket.getsockname()[1]
         self.socket.listen(512)
         self.open, self.stopped = set(), False
         threading.Thread(target=self.accept, daemon=True).start()
@@ -60,8 +60,10 @@ class Backend:
                 client, _ = self.socket.accept()
             except OSError:
                 return
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.port:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.open.add(client)
+            self.accepted += 1
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client):

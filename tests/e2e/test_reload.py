@@ -151,4 +151,5 @@ def test_memory_is_flat_over_many_reloads():
             assert gw.command("reload").returncode == 0
             gw.request()
             marks[i] = rss(worker)
-        assert marks[200] <= marks[20] + 2048, marks
+        # One more or less of the VM that was just left, which goes in steps.
+        assert min(marks[i] for i in range(191, 201)) <= max(marks[i] for i in range(11, 31)) + 1024, marks

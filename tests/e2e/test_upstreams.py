@@ -443,3 +443,64 @@ def test_commands_that_name_nothing():
         assert gw.command("upstream", "app", "down", "1.2.3.4:5").returncode == 1
         assert gw.command("upstream", "app", "sideways", a.address).returncode == 1
         assert "1 of 1 peer up" in upstream_status(gw)
+
+
+def test_a_unix_socket_is_a_peer():
+    with Gateway(config([], targets='"unix:@DIR@/app.sock"'), warns="upstream /tmp") as gw:
+        assert gw.request().status == 502
+        with Backend("a", path=f"{gw.folder}/app.sock") as a:
+            for _ in range(3):
+                assert gw.request(headers={"Host": "example.com"}).text == b"a"
+            assert "Host: example.com" in a.heads[-1] and a.accepted == 1
+            assert f"peer unix:{gw.folder}/app.sock  up" in upstream_status(gw)
+
+
+def test_a_connection_has_an_age_and_there_are_no_more_than_allowed():
+    with Backend("a") as a:
+        with Gateway(config([a], 'pool = { age = "300ms" }')) as gw:
+            for _ in range(5):
+                assert gw.request().status == 200
+            assert a.accepted == 1
+            time.sleep(0.4)
+            assert gw.request().status == 200
+            assert a.accepted == 2
+        a.delay = 0.1
+        a.most = 0
+        before = a.accepted
+        with Gateway(config([a], "pool = { connections = 3 }")) as gw:
+            start = time.time()
+            statuses, _ = many(gw, 30, clients=10)
+            assert statuses == {200: 30}
+            assert a.most == 3 and a.accepted - before == 3
+            assert time.time() - start < 2.5
+        with Gateway(config([a], 'pool = { connections = 1 }, connect_timeout = "150ms", retry = false'), warns="upstream 127") as gw:
+            statuses, _ = many(gw, 8, clients=8)
+            assert statuses[200] >= 1 and statuses[504] >= 1, statuses
+
+
+def test_connections_are_there_before_somebody_needs_them():
+    with Backend("a") as a:
+        with Gateway(config([a], "pool = { min_idle = 4 }"), workers=2) as gw:
+            until(lambda: a.accepted == 8)
+            many(gw, 8, clients=2)
+            time.sleep(1.2)
+            assert a.accepted == 8
+
+
+def test_a_call_is_hedged_after_a_quantile():
+    plugin = """return { api = 1, doc = "d", handler = function(ctx)
+      local r = assert(tg.upstream("app"):get("/x", { hedge = "p90" }))
+      return tg.respond(200, r.body)
+    end }"""
+    with Backend("a") as a, Backend("b") as b:
+        text = f"""listen {{ port = @PORT@ }}
+upstream "app" {{ targets = {{ "{a.url}", "{b.url}" }}, retry = {{ budget = 1 }} }}
+route "call" {{ path = "/*", handler = "call" }}"""
+        with Gateway(text, plugins={"call": plugin}) as gw:
+            for _ in range(40):
+                gw.request()
+            a.delay = 1
+            for _ in range(4):
+                start = time.time()
+                assert gw.request().text == b"b"
+                assert time.time() - start < 0.5

@@ -3,7 +3,7 @@ import socket
 import struct
 import threading
 
-A, CNAME, AAAA = 1, 5, 28
+A, CNAME, AAAA, SRV = 1, 5, 28, 33
 NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
 TRUNCATED = 0x0200
 

@@ -11,10 +11,12 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -78,9 +80,12 @@ static struct {
     struct epoll_event event;
 } registered[FDS];
 
+static int find_libgcc(struct dl_phdr_info *info, size_t size, void *arg);
+
 __attribute__((constructor)) static void
 map_plan(void)
 {
+    (void)dl_iterate_phdr(find_libgcc, NULL);
     const char *path = getenv("FAULT_PLAN");
     const int fd = path == NULL ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
@@ -366,6 +371,37 @@ fork(void)
 
 /* ---------------------------------------------------------------- memory */
 
+/*
+ * libgcc does not look at what malloc gives it when LuaJIT tells it of new machine code (__register_frame): a null
+ * pointer ends the process there, and no program can help it.
+ */
+static uintptr_t libgcc_first;
+static uintptr_t libgcc_last;
+
+static int
+find_libgcc(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    if (strstr(info->dlpi_name, "libgcc_s") == NULL) {
+        return 0;
+    }
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const uintptr_t first = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && (info->dlpi_phdr[i].p_flags & PF_X) != 0) {
+            libgcc_first = first;
+            libgcc_last = first + info->dlpi_phdr[i].p_memsz;
+        }
+    }
+    return 1;
+}
+
+static int
+is_libgcc(const void *caller)
+{
+    return (uintptr_t)caller >= libgcc_first && (uintptr_t)caller < libgcc_last;
+}
+
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *p, size_t size);
@@ -373,7 +409,7 @@ extern void *__libc_realloc(void *p, size_t size);
 void *
 malloc(size_t size)
 {
-    return fails(MALLOC, -1) ? NULL : __libc_malloc(size);
+    return !is_libgcc(__builtin_return_address(0)) && fails(MALLOC, -1) ? NULL : __libc_malloc(size);
 }
 
 void *

@@ -1,12 +1,14 @@
 """Name servers that are silent, wrong, hostile or gone: only requests that need the name wait, and never for long."""
+import socket
 import struct
 import threading
 import time
 
 import pytest
+from backends import Backend
 from faults import descriptors, wait_until
 from gateway import Gateway
-from nameserver import A, AAAA, CNAME, NXDOMAIN, SERVFAIL, TRUNCATED, NameServer, address, encode, message, record
+from nameserver import A, AAAA, CNAME, NXDOMAIN, SERVFAIL, SRV, TRUNCATED, NameServer, address, encode, message, record
 
 CONFIG = """
 api = 1
@@ -158,3 +160,72 @@ def test_a_name_that_nobody_knows_is_not_asked_for_with_each_request():
         for _ in range(50):
             assert gw.request("/").status == 502
         assert len(server.asked) <= 4, server.asked
+
+
+SERVICES = """
+listen { name = "front", address = "127.0.0.1", port = @PORT@ }
+resolver { servers = { "127.0.0.1:%(port)d" } }
+upstream "named" { targets = { "http+srv://_http._tcp.orders.test" }, connect_timeout = "2s" }
+route "all" { listen = "front", path = "/*", to = "named" }
+"""
+
+
+def service(host, port, priority=0, weight=1, ttl=1):
+    return record(SRV, struct.pack(">HHH", priority, weight, port) + encode(host), ttl)
+
+
+def test_services_are_found_by_srv_and_followed():
+    with Backend("a") as a, Backend("b") as b, Backend("c") as c:
+        records = [[service("one.test", a.port, weight=3), service("one.test", b.port), service("one.test", c.port, priority=5)]]
+
+        def answer(question, query):
+            if question.kind == SRV:
+                return message(question, records[0]) if records[0] else message(question, code=SERVFAIL)
+            return only_a(ONE)(question, query)
+
+        with NameServer(answer) as server, Gateway(SERVICES % {"port": server.port}, workers=2, warns="services|resolve|upstream") as gw:
+            names = [gw.request("/").text for _ in range(80)]
+            assert 50 <= names.count(b"a") <= 70 and names.count(b"b") == 80 - names.count(b"a"), names
+            records[0] = [service("one.test", b.port), service("one.test", c.port, priority=5)]
+            wait_until(lambda: {gw.request("/").text for _ in range(6)} == {b"b"}, "the one that has gone is asked no more", 5)
+            assert "127" not in gw.command("upstream", "named").stdout and f"one.test:{b.port}" in gw.command("upstream", "named").stdout
+            records[0] = []  # the name server fails: the last answer goes on
+            time.sleep(2.5)
+            assert {gw.request("/").text for _ in range(6)} == {b"b"}
+            gw.command("upstream", "named", "down", f"one.test:{b.port}")
+            assert {gw.request("/").text for _ in range(6)} == {b"c"}
+
+
+def test_a_service_that_nobody_has_is_a_clear_status():
+    with NameServer(lambda question, query: message(question, code=NXDOMAIN)) as server:
+        with Gateway(SERVICES % {"port": server.port}, warns="services") as gw:
+            start = time.monotonic()
+            answer = gw.request("/")
+            assert answer.status == 503 and answer.getheader("Retry-After") and time.monotonic() - start < 4
+            gw.wait_for("services")
+
+
+def test_an_address_that_is_silent_costs_a_quarter_of_a_second():
+    """Happy eyeballs: nobody waits for the whole time to connect when there is another address."""
+    with Backend("a") as a:
+        silent = socket.socket()
+        silent.bind(("127.0.0.2", a.port))
+        silent.listen(0)
+        fillers = []
+        for _ in range(4):  # the queue is full: what comes is dropped
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.2", a.port))
+            fillers.append(filler)
+        time.sleep(0.2)
+        config = CONFIG.replace("@PORT2@", str(a.port)).replace("route \"one\"", "--").replace("route \"two\"", "--")
+        config = "\n".join(line for line in config.split("\n") if not line.startswith(("--", "listen { name = \"back\"", "listen { name = \"other\"")))
+        with NameServer(only_a(address("127.0.0.2"), address("127.0.0.1"))) as server, Gateway(config % {"port": server.port}) as gw:
+            for path in ("/", "/call"):
+                start = time.monotonic()
+                assert gw.request(path, headers={"Connection": "close"}).text == b"a", gw.log()
+                assert time.monotonic() - start < 1.5
+                time.sleep(0.1)  # kept connections are closed
+        for filler in fillers:
+            filler.close()
+        silent.close()

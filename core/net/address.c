@@ -24,15 +24,22 @@ tg_address_parse(struct tg_address *address, const char *text, unsigned port)
         address->len = sizeof *v6;
         return TG_OK;
     }
-    struct sockaddr_un *local = (struct sockaddr_un *)&address->sa;
-    const size_t n = strlen(text);
-    if (text[0] == '/' && n < sizeof local->sun_path) {
-        local->sun_family = AF_UNIX;
-        memcpy(local->sun_path, text, n + 1);
-        address->len = sizeof *local;
-        return TG_OK;
-    }
     return TG_EINVAL;
+}
+
+enum tg_rc
+tg_address_of_path(struct tg_address *address, const char *path)
+{
+    struct sockaddr_un *local = (struct sockaddr_un *)&address->sa;
+    const size_t n = strlen(path);
+    if (n == 0 || n >= sizeof local->sun_path) {
+        return TG_EINVAL;
+    }
+    memset(address, 0, sizeof *address);
+    local->sun_family = AF_UNIX;
+    memcpy(local->sun_path, path, n + 1);
+    address->len = sizeof *local;
+    return TG_OK;
 }
 
 /* inet_ntop goes through a format: this is on the path of each request. */

@@ -17,8 +17,10 @@ struct tg_address {
     socklen_t len;
 };
 
-/* An IPv4 or IPv6 literal, or the path of a UNIX socket, which begins with "/". TG_EINVAL: it is none. */
+/* An IPv4 or IPv6 literal. TG_EINVAL: it is none. */
 TG_MUST_CHECK enum tg_rc tg_address_parse(struct tg_address *address, const char *text, unsigned port);
+/* The UNIX socket at this path. TG_EINVAL: it is empty or too long. */
+TG_MUST_CHECK enum tg_rc tg_address_of_path(struct tg_address *address, const char *path);
 /* Text of the address without its port, NUL-terminated; returns its length. */
 size_t tg_address_text(const struct tg_address *address, char *out);
 /*

@@ -438,11 +438,12 @@ static const struct command commands[] = {
      "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
-     "usage: tidegate upstream [NAME [up|down|drain PEER]] [--control PATH]\n"
+     "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--control PATH]\n"
      "Prints the upstreams and their peers, or takes a peer out and in again.\n"
      "  down PEER    it gets no more requests; what is in work goes on\n"
      "  drain PEER   the same, but for clients that a cookie binds to it\n"
      "  up PEER      it gets requests again; its failures, ejections and its breaker are forgotten\n"
+     "  open, close  its circuit breaker: nothing goes to the upstream; all does\n"
      "That holds for all workers, and is kept across reloads and upgrades.\n"
      "Exit status: 0; 1 there is no such upstream or peer; 2 wrong usage; 3 no gateway answers.\n"},
     {"stop", command_stop,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 64, REASON = 160, CUT = 96 };
+static const uint64_t FOR_GOOD = 365ULL * 86400 * 1000; /* milliseconds */
 
 struct show {
     const struct tg_upstreams *upstreams;
@@ -174,9 +175,11 @@ refuse(char *out, size_t size, const char *text, const char *what)
 
 /* "up" also forgives what the peer has done so far. */
 static void
-bring_up(struct tg_abi_cell *peer)
+bring_up(struct tg_abi_cell *peer, uint64_t now)
 {
     double none = 0;
+    double since = (double)now / 1000;
+    __atomic_store(&peer->up_since, &since, __ATOMIC_RELAXED);
     (void)tg_cell_flag(peer, 0, TG_CELL_DOWN | TG_CELL_DRAIN);
     __atomic_store(&peer->ejected_until, &none, __ATOMIC_RELAXED);
     __atomic_store_n(&peer->ejections, 0, __ATOMIC_RELAXED);
@@ -184,6 +187,26 @@ bring_up(struct tg_abi_cell *peer)
     while (tg_cell_breaker_set(peer, __atomic_load_n(&peer->breaker, __ATOMIC_ACQUIRE), TG_BREAKER_CLOSED, 0) !=
            TG_OK) {
     }
+}
+
+/* An operator opens a breaker for good, or closes it; also that of an upstream that has none of its own: nothing asks
+ * it then. */
+static bool
+change_breaker(const struct tg_upstreams *upstreams, const char *name, const char *verb, char *out, size_t size)
+{
+    char key[TG_CELL_KEY_MAX + 1];
+    const bool opens = strcmp(verb, "open") == 0;
+    (void)snprintf(key, sizeof key, "u:%s", name);
+    struct tg_abi_cell *upstream = tg_cells_find(upstreams->cells, key, strlen(key));
+    if (upstream == NULL || upstream->mark != tg_cells_mark(upstreams->generation)) {
+        return refuse(out, size, "there is no such upstream", name);
+    }
+    while (tg_cell_breaker_set(upstream, __atomic_load_n(&upstream->breaker, __ATOMIC_ACQUIRE),
+                               opens ? TG_BREAKER_OPEN : TG_BREAKER_CLOSED,
+                               upstreams->now + (opens ? FOR_GOOD : 0)) != TG_OK) {
+    }
+    (void)tg_upstreams_show(upstreams, name, out, size);
+    return true;
 }
 
 static bool
@@ -203,7 +226,7 @@ change_peer(const struct tg_upstreams *upstreams, const char *name, const char *
         return refuse(out, size, "it has no such peer", peer_name);
     }
     if (strcmp(verb, "up") == 0) {
-        bring_up(peer);
+        bring_up(peer, upstreams->now);
     } else if (strcmp(verb, "down") == 0) {
         (void)tg_cell_flag(peer, TG_CELL_DOWN, TG_CELL_DRAIN);
     } else if (strcmp(verb, "drain") == 0) {
@@ -223,9 +246,14 @@ tg_upstreams_command(const struct tg_upstreams *upstreams, const char *line, cha
     char verb[16] = "";
     char peer[304] = "";
     const int words = sscanf(line, "%63s %15s %303s", name, verb, peer);
+    if (words == 2 && (strcmp(verb, "open") == 0 || strcmp(verb, "close") == 0)) {
+        return change_breaker(upstreams, name, verb, out, size);
+    }
     if (words >= 2) {
-        return words == 3 ? change_peer(upstreams, name, verb, peer, out, size)
-                          : refuse(out, size, "a peer is needed: tidegate upstream NAME up|down|drain PEER", name);
+        return words == 3
+                   ? change_peer(upstreams, name, verb, peer, out, size)
+                   : refuse(out, size,
+                            "a peer is needed: tidegate upstream NAME up|down|drain PEER, or NAME open|close", name);
     }
     if (tg_upstreams_show(upstreams, name, out, size) == 0 && name[0] != '\0') {
         return refuse(out, size, "there is no such upstream", name);

@@ -88,7 +88,8 @@ peer_new(struct tg_peers *peers, struct tg_slice host, unsigned port, const stru
     if (peer->own) {
         peer->fresh_until = UINT64_MAX;
         peer->count = 1; /* and no address: none is asked for */
-    } else if (tg_address_parse(&address, peer->host, port) == TG_OK) {
+    } else if (tg_address_parse(&address, peer->host, port) == TG_OK ||
+               (peer->host[0] == '/' && tg_address_of_path(&address, peer->host) == TG_OK)) {
         peer->fresh_until = UINT64_MAX;
         if (keep_addresses(peer, &address, 1) != TG_OK) {
             goto fail;

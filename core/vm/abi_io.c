@@ -79,7 +79,7 @@ tg_abi_timer_stop(void)
 static bool
 is_peer(const struct tg_peer_key *key)
 {
-    const bool is_path = key->host.n > 0 && key->host.p[0] == '/';
+    const bool is_path = key->host.n > 0 && key->host.p[0] == '/'; /* tg_address_is_private: closed to guarded ones */
     return key->host.n > 0 && key->host.n <= 255 && memchr(key->host.p, '\0', key->host.n) == NULL &&
            (key->port > 0 || is_path) && key->port <= 65535 && key->tls <= tg_host->proxy->peers.tls_count;
 }

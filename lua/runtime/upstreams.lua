@@ -15,6 +15,7 @@ local retry = require "runtime.retry"
 local services = require "runtime.services"
 local statuses = require "runtime.statuses"
 local sticky = require "runtime.sticky"
+local upstream_metrics = require "runtime.upstream_metrics"
 local upstream_tls = require "runtime.upstream_tls"
 local warm = require "runtime.warm"
 
@@ -156,6 +157,7 @@ end
 --- start(): the generation is current: health checks, and what is learnt.
 function upstreams.start()
   cells.start()
+  upstream_metrics.start(upstreams.by_name)
   for _, up in pairs(upstreams.by_name) do
     up.started = true
     health.start(up)

@@ -504,3 +504,46 @@ route "call" {{ path = "/*", handler = "call" }}"""
                 start = time.time()
                 assert gw.request().text == b"b"
                 assert time.time() - start < 0.5
+
+
+def test_a_breaker_is_opened_and_closed_by_hand_and_metrics_tell():
+    route = 'route "metrics" { path = "/metrics", handler = function() return tg.respond(200, tg.metrics.text()) end }\n'
+    with Backend("a") as a, Gateway(config([a], "breaker = { consecutive = 5 }") + route, workers=2) as gw:
+        assert gw.command("upstream", "app", "open").returncode == 0
+        assert {gw.request().status for _ in range(10)} == {503}
+        assert "breaker open" in upstream_status(gw)
+        until(lambda: b'tidegate_upstream_breaker_state{upstream="app"} 1' in gw.request("/metrics").text)
+        assert gw.command("upstream", "app", "close").returncode == 0
+        assert {gw.request().status for _ in range(10)} == {200}
+        labels = f'{{upstream="app",peer="{a.address}"}}'
+        until(lambda: f"tidegate_upstream_peer_requests{labels} 10".encode() in gw.request("/metrics").text)
+        text = gw.request("/metrics").text.decode()
+        assert f"tidegate_upstream_peer_up{labels} 1" in text and 'tidegate_upstream_breaker_state{upstream="app"} 0' in text
+
+
+def test_a_peer_that_comes_back_gets_its_share_little_by_little():
+    with Backend("a") as a, Backend("b") as b:
+        with Gateway(config([a, b], 'slow_start = "4s"'), workers=2) as gw:
+            gw.command("upstream", "app", "down", b.address)
+            many(gw, 100)
+            assert b.requests == 0
+            gw.command("upstream", "app", "up", b.address)
+            _, names = many(gw, 400)
+            assert 0 < names["b"] < 120, names
+            time.sleep(4.2)
+            _, names = many(gw, 400)
+            assert abs(names["b"] - 200) < 20, names
+
+
+def test_checks_by_tcp_and_by_what_a_body_says():
+    with Backend("a") as a, Backend("b") as b:
+        with Gateway(config([a, b], 'health = { type = "tcp", every = "50ms", fall = 2 }'), warns="unhealthy") as gw:
+            time.sleep(0.3)
+            assert a.requests == 0 and a.accepted > 2
+            b.stop()
+            gw.wait_for("peer unhealthy")
+            assert many(gw, 20)[1] == {"a": 20}
+    with Backend("ready") as a, Backend("warming") as b:
+        with Gateway(config([a, b], 'health = { body = "^ready$", every = "50ms", fall = 1 }'), warns="unhealthy") as gw:
+            gw.wait_for("peer unhealthy")
+            assert many(gw, 20)[1] == {"ready": 20}

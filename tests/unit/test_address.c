@@ -43,6 +43,22 @@ literals_are_read_and_written(void **state)
 }
 
 static void
+a_path_is_a_socket(void **state)
+{
+    (void)state;
+    struct tg_address address;
+    char path[200];
+    memset(path, 'a', sizeof path);
+    path[sizeof path - 1] = '\0';
+    assert_int_equal(tg_address_of_path(&address, "/run/app.sock"), TG_OK);
+    assert_int_equal(address.sa.ss_family, AF_UNIX);
+    assert_true(tg_address_is_private(&address));
+    assert_int_equal(tg_address_of_path(&address, ""), TG_EINVAL);
+    assert_int_equal(tg_address_of_path(&address, path), TG_EINVAL);
+    assert_int_equal(tg_address_parse(&address, "/run/app.sock", 1), TG_EINVAL);
+}
+
+static void
 what_is_not_a_literal_is_refused(void **state)
 {
     static const char *const table[] = {"",
@@ -144,6 +160,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(literals_are_read_and_written),
+        cmocka_unit_test(a_path_is_a_socket),
         cmocka_unit_test(what_is_not_a_literal_is_refused),
         cmocka_unit_test(every_byte_of_an_ipv4_address_is_written_as_by_inet_ntop),
         cmocka_unit_test(ports_are_kept_in_host_order),

@@ -3,15 +3,17 @@
 return {
   api = 1,
   doc = [[
-Authenticate clients by an API key in a header or the query.
-The key is looked up among the `key` credentials of the declared consumers. An unknown key is answered with 401; without a
-key another authentication of the route may know the client, and if none does the answer is 401. The upstream gets
-`X-Consumer-ID` and `X-Consumer-Groups`, which clients cannot send themselves, and not the key.]],
+Authenticate clients by an API key in a header, the query or a cookie.
+The key is looked up among the `key` credentials of the declared consumers: a text, a secret, or a table `{ key = ..., id = ..., expires =
+"2027-01-01T00:00:00Z", disabled = false }`, in which `sha256 = "hex"` may stand in place of the key. An unknown or expired key is answered with
+401; without a key another authentication of the route may know the client, and if none does the answer is 401. The upstream gets
+`X-Consumer-ID`, `X-Consumer-Groups` and the like, which clients cannot send themselves, and not the key.]],
 
   schema = {
     header = t.header { default = "X-Api-Key", doc = "Header that holds the key." },
     query = t.optional(t.string { doc = "Query parameter that may hold the key, when the header is not there." }),
-    hide = t.boolean { default = true, doc = "Take the key out of the request before it goes upstream." },
+    cookie = t.optional(t.string { doc = "Cookie that may hold the key, when neither is there." }),
+    hide_credentials = t.boolean { default = true, doc = "Take the key out of the request before it goes upstream." },
     realm = t.string { default = "tidegate", match = '^[^"\\%c]*$', doc = "Realm in `WWW-Authenticate`." },
   },
 
@@ -19,37 +21,32 @@ key another authentication of the route may know the client, and if none does th
 consumer "acme" { credentials = { key = "acme-key" } }
 route "orders" { path = "/orders/*", to = "orders", use = { "key-auth" } }]],
 
-  identity_headers = { "X-Consumer-ID", "X-Consumer-Groups" },
-
   challenge = function(conf) return ('Key realm="%s"'):format(conf.realm) end,
 
   setup = function(conf)
-    local groups = {}
-    local keys = tg.consumers.credentials "key"
-    for i, consumer in ipairs(keys.consumers) do
-      groups[i] = #consumer.groups > 0 and table.concat(consumer.groups, ", ")
-    end
-    return { keys = keys, groups = groups, challenge = ('Key realm="%s", error="invalid_key"'):format(conf.realm) }
+    return { keys = tg.consumers.credentials "key", challenge = ('Key realm="%s", error="invalid_key"'):format(conf.realm) }
   end,
 
   authenticate = function(ctx, conf, state)
     local req = ctx.req
     local headers = req.headers
-    local consumer, number = state.keys:find_in(headers, conf.header)
+    local consumer, credential = state.keys:find_in(headers, conf.header)
     if consumer == false then
       local key = conf.query and req.query[conf.query]
-      if not key then return end
-      if conf.hide then req.query[conf.query] = nil end
-      consumer, number = state.keys:find(key)
-    elseif conf.hide then
+      if key then
+        if conf.hide_credentials then req.query[conf.query] = nil end
+      else
+        key = conf.cookie and req.cookies[conf.cookie]
+        if not key then return end
+        if conf.hide_credentials then req.cookies[conf.cookie] = nil end
+      end
+      consumer, credential = state.keys:find(key)
+    elseif conf.hide_credentials then
       headers[conf.header] = nil
     end
     if not consumer then
       return tg.problem(401, "unknown API key", nil, { ["WWW-Authenticate"] = state.challenge })
     end
-    ctx:authenticate(consumer)
-    headers["X-Consumer-ID"] = consumer.id
-    local groups = state.groups[number]
-    if groups then headers["X-Consumer-Groups"] = groups end
+    ctx:authenticate(consumer, credential)
   end,
 }

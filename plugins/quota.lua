@@ -96,7 +96,7 @@ end
 
 local function limit_for(ctx, conf)
   local consumer = ctx.consumer
-  local plan = conf.plans and (conf.plan and conf.plan(ctx) or not conf.plan and consumer and consumer.meta and consumer.meta.plan)
+  local plan = conf.plans and (conf.plan and conf.plan(ctx) or not conf.plan and consumer and (consumer.plan or consumer.meta and consumer.meta.plan))
   if plan and conf.plans[plan] then return conf.plans[plan] end
   for _, group in ipairs(conf.plans and not conf.plan and consumer and consumer.groups or {}) do
     if conf.plans[group] then return conf.plans[group] end
@@ -145,7 +145,7 @@ administrators only: give it a plugin that authenticates.]],
     group = t.string { match = "^[%w_.:-]+$", len = 63, doc = "Of the counters; the handler for the usage has the same." },
     limit = t.number { min = 1, max = 1e15, doc = "Units in a period." },
     plans = t.optional(t.map(t.number { min = 0, max = 1e15 }, { doc = "Other limits for consumers of these plans." })),
-    plan = t.optional(t.any_of { t.template(), t.func(), doc = "Name of the plan. Default: `plan` of the consumer's `meta`, or one of its groups." }),
+    plan = t.optional(t.any_of { t.template(), t.func(), doc = "Name of the plan. Default: the consumer's `plan`, or one of its groups." }),
     period = t.enum { "day", "week", "month", "year", default = "month", doc = "Of the calendar." },
     anchor = t.date { default = "2024-01-01",
       doc = "A day on which a period begins: of a month its day, of a week its weekday, of a year day and month." },

@@ -36,7 +36,8 @@ local function chosen(ctx, conf, state)
   if name and plans[name] then return plans[name] end
   local consumer = ctx.consumer
   if consumer and not conf.plan then
-    if consumer.meta and plans[consumer.meta.plan] then return plans[consumer.meta.plan] end
+    local named = consumer.plan or consumer.meta and consumer.meta.plan
+    if named and plans[named] then return plans[named] end
     for _, group in ipairs(consumer.groups or {}) do
       if plans[group] then return plans[group] end
     end
@@ -92,7 +93,7 @@ when Redis is back.]],
     limits = t.optional(t.list(t.record(one), { min = 1, max = 8,
       doc = "Several at once: { limit, per, algorithm, burst, delay, key, name } each." })),
     plans = t.optional(t.map(t.list(t.record(one), { min = 1, max = 8 }), { doc = "Other limits for consumers of these plans." })),
-    plan = t.optional(t.any_of { t.template(), t.func(), doc = "Name of the plan. Default: `plan` of the consumer's `meta`, or one of its groups." }),
+    plan = t.optional(t.any_of { t.template(), t.func(), doc = "Name of the plan. Default: the consumer's `plan`, or one of its groups." }),
     key = t.any_of { t.template(), t.func(), default = "${client.network}", doc = "What is counted by: a template or a function of ctx." },
     group = t.optional(t.string { match = "^[%w_.:-]+$", len = 63,
       doc = "Name of the counters, which uses of the same name share. Default: the route's." }),

@@ -2,6 +2,7 @@
 local abi = require "abi"
 local address = require "runtime.address"
 local budget = require "runtime.budget"
+local consumer_config = require "runtime.consumer_config"
 local listen_tls = require "runtime.listen_tls"
 local ordered = require "runtime.ordered"
 local redis_config = require "runtime.redis_config"
@@ -21,6 +22,8 @@ local NO_LIMIT = 2 ^ 53 -- body_limit = 0: none, which must be said
 local MAX_LISTENERS, MAX_DICTS = 64, 128 -- TG_LISTENERS_MAX, TG_GENERATION_DICTS: the master would leave out the rest
 local function duration(default) return t.duration { default = default, min = 0.001, max = MAX_WAIT } end
 
+local names_type = t.optional(t.list(t.string(), { min = 1, max = 20 }))
+local auth_type = t.any_of { t.enum { "optional", "required" }, t.record { any = names_type, all = names_type } }
 local name_type = t.optional(t.string { match = "^[%w_.%-]+$", len = 63 })
 local specs = {
   listen = {
@@ -40,9 +43,7 @@ local specs = {
   redis = redis_config.spec,
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = upstream_config.spec,
-  consumer = {
-    groups = t.list(t.string(), {}), credentials = t.map(t.any(), {}), meta = t.map(t.any(), {}),
-  },
+  consumer = consumer_config.spec,
   route = {
     host = t.optional(t.list(t.string(), { min = 1 })), path = t.list(t.string { match = "^/", len = 4096 }, { min = 1 }),
     methods = t.optional(t.list(t.string { match = "^%u[%u%-]*$", len = 32 }, { min = 1 })),
@@ -50,7 +51,7 @@ local specs = {
     priority = t.integer { default = 0, min = -1e6, max = 1e6 },
     to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
     timeout = t.optional(duration(nil)),
-    body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(t.enum { "optional", "required" }),
+    body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(auth_type),
     breaker = t.optional(t.any { raw = true }), bulkhead = t.optional(t.any { raw = true }),
     upgrade = t.list(t.string { match = "^[%w!#$%%&'*+.^_`|~/-]+$", len = 63 }, {}), tunnel_timeout = duration "5m",
     encoded_slashes = t.enum { "reject", "keep", default = "reject" }, invalid_utf8 = t.enum { "reject", "keep", default = "reject" },
@@ -447,13 +448,7 @@ function readers.redis(cfg, item, report) redis_config.read(cfg, item, read_reco
 
 function readers.upstream(cfg, item, report) upstream_config.read(cfg, item, read_record("upstream", item, report), report) end
 
-function readers.consumer(cfg, item, report)
-  local consumer = read_record("consumer", item, report)
-  if not consumer then return end
-  consumer.id = item.name
-  cfg.consumer[item.name] = consumer
-  cfg.consumers[#cfg.consumers + 1] = consumer
-end
+function readers.consumer(cfg, item, report) consumer_config.read(cfg, item, read_record("consumer", item, report), report) end
 
 function readers.use(cfg, item, report)
   for _, use in ipairs(read_uses(item.value, item.at, {}, report)) do cfg.use[#cfg.use + 1] = use end

@@ -282,6 +282,7 @@ end
 
 -- ---------------------------------------------------------------- ctx
 
+exchange.CREDENTIAL = CREDENTIAL
 exchange.ROUTE, exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL = ROUTE, CONSUMER, UPSTREAM, PEERS, LEVEL
 
 local ctx_get = {

@@ -1,5 +1,6 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
+local authentication = require "runtime.authentication"
 local batch = require "tidegate.batch"
 local body = require "runtime.body"
 local branch = require "tidegate.branch"
@@ -22,7 +23,7 @@ local upstreams = require "runtime.upstreams"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band, bor = coroutine.yield, bit.band, bit.bor
-local CONSUMER, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
+local CONSUMER, CREDENTIAL, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.CREDENTIAL, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
 
 local serve = {}
 local live = {} -- slot -> ctx of an exchange between its phases
@@ -31,18 +32,6 @@ local generation_id, all_uses, routes, routers
 local names = {} -- route index -> name
 
 -- ---------------------------------------------------------------- once a generation
-
-local function challenges(uses)
-  local list = {}
-  for _, use in ipairs(uses) do
-    if use.plugin.authenticate then
-      local challenge = use.plugin.challenge
-      if type(challenge) == "function" then challenge = challenge(use.conf) end
-      list[#list + 1] = challenge or use.label
-    end
-  end
-  return #list > 0 and table.concat(list, ", ") or nil
-end
 
 local function concat(a, b)
   local list = {}
@@ -66,14 +55,14 @@ local function levels(uses)
 end
 
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
-local function phases(uses)
+local function phases(uses, auth)
+  local authenticate, challenge = authentication.build(uses, auth)
   local p = {
-    authenticate = chain.build(uses, "authenticate"),
+    authenticate = authenticate, challenge = challenge,
     access = chain.build(uses, "access"),
     response = chain.build(uses, "response", true),
     balance = chain.build(uses, "balance"),
     log = chain.build(uses, "log"),
-    challenge = challenges(uses),
   }
   local level = levels(uses)
   p.level = level.around and level or nil
@@ -100,7 +89,11 @@ end
 
 local function build_route(conf, shared, global)
   local p = shared
-  if #conf.use > 0 then p = phases(concat(global, conf.use)) end
+  if #conf.use > 0 or type(conf.auth) == "table" then
+    local ok, made = pcall(phases, concat(global, conf.use), conf.auth)
+    if not ok then error(("%s: route %q: %s"):format(conf.at, conf.name, tostring(made)), 0) end
+    p = made
+  end
   local up = conf.to and upstreams.by_name[conf.to] or nil
   local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
   local route = {
@@ -129,6 +122,22 @@ local function routes_of(cfg, listen)
   return list
 end
 
+local function strip_field(name)
+  C.tg_abi_strip_field(name, #name)
+  name = name:gsub("-", "_") -- some upstreams take both for one
+  C.tg_abi_strip_field(name, #name)
+end
+
+-- Who a client is, he does not say himself.
+local function strip(uses)
+  local authenticates = false
+  for _, use in ipairs(abi.validating and {} or uses) do
+    authenticates = authenticates or use.plugin.authenticate ~= nil
+    for _, name in ipairs(use.plugin.identity_headers or {}) do strip_field(name) end
+  end
+  for _, name in ipairs(authenticates and consumers.identity_headers or {}) do strip_field(name) end
+end
+
 --- build(cfg, uses, report) -> server
 function serve.build(cfg, uses, report)
   local shared = phases(cfg.use)
@@ -137,11 +146,7 @@ function serve.build(cfg, uses, report)
   for i, listen in ipairs(cfg.listen) do
     server.routers[i] = router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
   end
-  for _, use in ipairs(uses) do
-    for _, name in ipairs(use.plugin.identity_headers or {}) do
-      if not abi.validating then C.tg_abi_strip_field(name, #name) end
-    end
-  end
+  strip(uses)
   return server
 end
 
@@ -263,7 +268,12 @@ end
 local function authenticate(ctx, route, p)
   local r = p.authenticate(ctx)
   if r then return r end
-  if not ctx[CONSUMER] and not route.optional then return unauthorized(route) end
+  local consumer = ctx[CONSUMER]
+  if consumer then
+    consumers.tell(exchange.live(ctx), consumer, ctx[CREDENTIAL])
+  elseif not route.optional then
+    return unauthorized(route)
+  end
 end
 
 -- authenticate, access and handler; a response ends it.

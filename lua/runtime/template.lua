@@ -13,6 +13,7 @@ local plain = {
   ["client.port"] = "scalar(ctx.req.client.port)", method = "ctx.req.method",
   host = "ctx.req.host", path = "ctx.req.path", id = "ctx.id", ["route.name"] = "(ctx.route and ctx.route.name)",
   ["consumer.id"] = "(ctx.consumer and scalar(ctx.consumer.id))", ["consumer.groups"] = "groups(ctx.consumer)",
+  ["consumer.username"] = "(ctx.consumer and scalar(ctx.consumer.username))", ["consumer.plan"] = "(ctx.consumer and scalar(ctx.consumer.plan))",
 }
 local keyed = {
   header = "ctx.req.headers[%q]", query = "ctx.req.query[%q]", cookie = "ctx.req.cookies[%q]",

@@ -1,11 +1,13 @@
---- consumers: those that the configuration declares.
+--- consumers: who may ask: those that the configuration declares, and their credentials.
 local abi = require "abi"
+local failure = require "tidegate.failure"
 local secret = require "tidegate.secret"
 
-local C = abi.C
+local C, vm = abi.C, abi.vm
 
 local consumers = {}
 local by_id, list = {}, {}
+local entries_of = setmetatable({}, { __mode = "k" }) -- consumer -> kind -> list of its credentials
 
 -- The exchange of a message's fields; given by the runtime, which makes them.
 consumers.exchange_of = nil
@@ -13,63 +15,171 @@ consumers.exchange_of = nil
 -- Called once a generation, before plugins are loaded.
 function consumers.define(declared)
   for _, consumer in ipairs(declared) do
-    local object = { id = consumer.id, groups = consumer.groups, meta = consumer.meta, credentials = consumer.credentials }
+    local object = {
+      id = consumer.id, username = consumer.username, custom_id = consumer.custom_id, groups = consumer.groups, plan = consumer.plan,
+      labels = consumer.labels, meta = consumer.meta, disabled = consumer.disabled,
+    }
     by_id[consumer.id] = object
+    entries_of[object] = consumer.entries or {}
     list[#list + 1] = object
   end
 end
 
 --- find(id) -> consumer | nil
 function consumers.find(id)
-  return by_id[id]
+  local consumer = by_id[id]
+  return consumer and not consumer.disabled and consumer or nil
+end
+
+--- has_group(consumer, set) -> whether one of its groups is in the set { [group] = true }
+function consumers.has_group(consumer, set)
+  for _, group in ipairs(consumer.groups or {}) do
+    if set[group] then return true end
+  end
+  return false
+end
+
+--- each(kind) -> iterator over consumer, credential { fields or value, id, expires } of this kind, for `setup`; disabled ones are left out
+function consumers.each(kind)
+  local found = {}
+  for _, consumer in ipairs(list) do
+    for _, entry in ipairs(not consumer.disabled and entries_of[consumer][kind] or {}) do
+      if not entry.disabled then found[#found + 1] = { consumer, entry } end
+    end
+  end
+  local i = 0
+  return function()
+    i = i + 1
+    if found[i] then return found[i][1], found[i][2] end
+  end
 end
 
 local SIDE = 3 -- slot of a message's fields
+local SHA256 = "sha256:"
 local Credentials = { __index = {} }
 
--- The text of a credential; or what it is instead.
-local function text_of(value)
+--- text_of(value) -> its text; a secret is revealed | nil, what it is instead
+function consumers.text_of(value)
   if secret.is(value) then return value:reveal() end
   if type(value) ~= "string" then return nil, "neither a text nor a secret, but a " .. type(value) end
   if secret.looks_like(value) then return nil, ('the name of a secret as a text: write secret "%s"'):format(value) end
   return value
 end
 
---- credentials(kind) -> all credentials of this kind, to be made in `setup`. One that two consumers have raises.
+-- What is looked up: the text, or the digest of one that stands there as a digest only.
+local function key_of(kind, entry)
+  local fields = entry.fields
+  if not fields then return consumers.text_of(entry.value) end
+  if fields.sha256 ~= nil then
+    local digest = type(fields.sha256) == "string" and #fields.sha256 == 64 and fields.sha256:find "^%x+$" and fields.sha256:lower()
+    if not digest then return nil, "sha256 is not 64 hexadecimal digits" end
+    return SHA256 .. digest, nil, true
+  end
+  return consumers.text_of(fields[kind])
+end
+
+--- credentials(kind) -> all credentials of this kind, to be made in `setup`. One that two consumers have raises. Each is a text, a secret, or
+-- a table { [kind] = text or secret, or sha256 = hex; id =, expires =, disabled = }.
 function consumers.credentials(kind)
   local map = abi.map()
-  local self = setmetatable({ map = map, consumers = list }, Credentials)
-  for i, consumer in ipairs(list) do
-    local values = consumer.credentials[kind]
-    for _, item in ipairs(type(values) == "table" and not secret.is(values) and values or { values }) do
-      local value, problem = text_of(item)
-      if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
-      local rc = C.tg_abi_map_add(map, value, #value, i)
-      local other = list[C.tg_abi_map_find(map, value, #value)]
-      if rc == abi.EBUSY and other ~= consumer then
-        error(("consumers %s and %s have the same %s"):format(other.id, consumer.id, kind), 2)
-      elseif rc ~= 0 and rc ~= abi.EBUSY then
-        error(("consumer %s: its %s cannot be kept: %s"):format(consumer.id, kind, abi.code(rc)), 2)
-      end
+  local self = setmetatable({ map = map, found = {}, hashed = false }, Credentials)
+  for consumer, entry in consumers.each(kind) do
+    local value, problem, hashed = key_of(kind, entry)
+    if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
+    local i = #self.found + 1
+    local rc = C.tg_abi_map_add(map, value, #value, i)
+    local other = self.found[C.tg_abi_map_find(map, value, #value)]
+    if rc == abi.EBUSY and other.consumer ~= consumer then
+      error(("consumers %s and %s have the same %s"):format(other.consumer.id, consumer.id, kind), 2)
+    elseif rc == 0 then
+      self.found[i] = { consumer = consumer, id = entry.id, expires = entry.expires or math.huge }
+      self.hashed = self.hashed or hashed
+    elseif rc ~= abi.EBUSY then
+      error(("consumer %s: its %s cannot be kept: %s"):format(consumer.id, kind, abi.code(rc)), 2)
     end
   end
   return self
 end
 
---- credentials:find(value) -> consumer, its number | nil
-function Credentials.__index:find(value)
-  local i = C.tg_abi_map_find(self.map, value, #value)
-  if i == 0 then return nil end
-  return self.consumers[i], i
+local function valid(self, i)
+  local found = self.found[i]
+  if vm.now >= found.expires then return nil end
+  return found.consumer, found
 end
 
---- credentials:find_in(headers, name) -> consumer, its number | nil when unknown | false when there is no such field.
+--- credentials:find(value) -> consumer, credential { id, expires } | nil: unknown, or expired
+function Credentials.__index:find(value)
+  local i = C.tg_abi_map_find(self.map, value, #value)
+  if i == 0 and self.hashed then
+    local digest = SHA256 .. self.digest(value)
+    i = C.tg_abi_map_find(self.map, digest, #digest)
+  end
+  if i == 0 or value:sub(1, #SHA256) == SHA256 then return nil end
+  return valid(self, i)
+end
+
+--- credentials:find_in(headers, name) -> consumer, credential | nil when unknown | false when there is no such field.
 -- The same as find(headers[name]), but the credential never becomes a string of Lua.
 function Credentials.__index:find_in(headers, name)
+  if self.hashed then
+    local value = headers[name]
+    if not value then return false end
+    return self:find(value)
+  end
   local i = C.tg_abi_map_find_field(self.map, consumers.exchange_of(headers), headers[SIDE], name, #name)
-  if i > 0 then return self.consumers[i], i end
+  if i > 0 then return valid(self, i) end
   if i == 0 then return nil end
   return false
+end
+
+function Credentials.__index.digest(value)
+  local crypto = require "tidegate.crypto"
+  return crypto.hex(crypto.sha256(value))
+end
+
+--- forbidden(message) -> err of status 403: the client is known, but not allowed
+function consumers.forbidden(message) return failure.new("forbidden", message, 403) end
+
+-- ---------------------------------------------------------------- what the upstream is told
+
+--- Names of the fields that tell the upstream who asks; from clients they are never taken.
+consumers.identity_headers = { "X-Consumer-ID", "X-Consumer-Username", "X-Consumer-Custom-ID", "X-Consumer-Groups", "X-Credential-Identifier",
+  "X-Anonymous-Consumer" }
+
+local told = setmetatable({}, { __mode = "k" }) -- consumer -> list of names and values
+
+-- A claim of a token may be anything; what cannot stand in a field is not told.
+local function printable(value)
+  local kind = type(value)
+  if kind == "number" then value = tostring(value) end
+  if type(value) ~= "string" or value == "" or C.tg_abi_valid_value(value, #value) ~= 0 then return nil end
+  return value
+end
+
+local function fields_of(consumer)
+  local fields = told[consumer]
+  if fields then return fields end
+  local groups = type(consumer.groups) == "table" and #consumer.groups > 0 and table.concat(consumer.groups, ", ") or nil
+  fields = {}
+  for i, value in ipairs { consumer.id, consumer.username or false, consumer.custom_id or false, groups or false } do
+    local text = printable(value)
+    if text then fields[#fields + 1], fields[#fields + 2] = consumers.identity_headers[i], text end
+  end
+  told[consumer] = fields
+  return fields
+end
+
+local function set(x, name, value)
+  C.tg_abi_field_set(x, abi.REQUEST, name, #name, value, #value)
+end
+
+--- tell(x, consumer, credential): the upstream hears who asks.
+function consumers.tell(x, consumer, credential)
+  local fields = fields_of(consumer)
+  for i = 1, #fields, 2 do set(x, fields[i], fields[i + 1]) end
+  local id = credential and type(credential) == "table" and printable(credential.id)
+  if id then set(x, "X-Credential-Identifier", id) end
+  if consumer.anonymous then set(x, "X-Anonymous-Consumer", "true") end
 end
 
 return consumers

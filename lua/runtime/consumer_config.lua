@@ -1,0 +1,62 @@
+--- consumer_config: the word `consumer` of the configuration: who may ask, and by what he is known.
+local schema = require "runtime.schema"
+local secret = require "tidegate.secret"
+local time = require "tidegate.time"
+
+local t = schema.t
+local consumer_config = {}
+
+consumer_config.spec = {
+  username = t.optional(t.string { match = "^[^%c]+$", len = 255 }), custom_id = t.optional(t.string { match = "^[^%c]+$", len = 255 }),
+  groups = t.list(t.string { match = "^[^%c,]+$", len = 127 }, { default = {}, max = 100 }),
+  plan = t.optional(t.string { match = "^[%w_.%-]+$", len = 63 }), labels = t.map(t.any(), {}), meta = t.map(t.any(), {}),
+  credentials = t.map(t.any(), {}), disabled = t.boolean(false),
+}
+
+-- What may stand beside the value of a credential.
+local common = { id = t.optional(t.string { match = "^[^%c]+$", len = 127 }), expires = t.optional(t.string { len = 64 }),
+  disabled = t.boolean(false) }
+
+-- One credential as a table: what is common is judged here, the rest by the plugin that reads it.
+local function check_credential(value, at, path, report)
+  local given = {}
+  for name in pairs(common) do given[name] = value[name] end
+  local checked = schema.unfrozen(common, given, { report = report, at = at, path = path })
+  if not checked or not checked.expires then return checked end
+  local text = checked.expires
+  checked.expires = time.parse(text:find "^%d+%-%d+%-%d+$" and text .. "T00:00:00Z" or text)
+  if not checked.expires then
+    report:found(at, { path[1], path[2], path[3], path[4], "expires" }, text, 'a date: "2031-01-31", "2031-01-31T12:00:00Z"')
+  end
+  return checked
+end
+
+local function is_table(value)
+  return type(value) == "table" and not secret.is(value)
+end
+
+--- read(cfg, item, consumer, report): judges what the schema has let pass (nil: nothing), and adds it to the configuration.
+-- A credential becomes { value or fields, id, expires, disabled }.
+function consumer_config.read(cfg, item, consumer, report)
+  if not consumer then return end
+  local path = ('consumer "%s"'):format(item.name)
+  local credentials = {}
+  for kind, given in pairs(consumer.credentials) do
+    local list = is_table(given) and (given[1] ~= nil or next(given) == nil) and given or { given }
+    credentials[kind] = {}
+    for i, one in ipairs(list) do
+      local entry = { value = one }
+      if is_table(one) then
+        local checked = check_credential(one, item.at, { path, "credentials", kind, "[" .. i .. "]" }, report) or {}
+        entry = { fields = one, id = checked.id, expires = checked.expires, disabled = checked.disabled }
+      end
+      credentials[kind][i] = entry
+    end
+  end
+  consumer.entries = credentials
+  consumer.id = item.name
+  cfg.consumer[item.name] = consumer
+  cfg.consumers[#cfg.consumers + 1] = consumer
+end
+
+return consumer_config

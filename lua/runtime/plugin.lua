@@ -10,7 +10,7 @@ plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "re
 local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
   around = "function",
-  challenge = "any", anonymous = "boolean", identity_headers = "table", example = "string",
+  challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
 

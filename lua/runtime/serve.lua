@@ -133,7 +133,9 @@ local function strip(uses)
   local authenticates = false
   for _, use in ipairs(abi.validating and {} or uses) do
     authenticates = authenticates or use.plugin.authenticate ~= nil
-    for _, name in ipairs(use.plugin.identity_headers or {}) do strip_field(name) end
+    local fields = use.plugin.identity_headers
+    if type(fields) == "function" then fields = fields(use.conf) end
+    for _, name in ipairs(fields or {}) do strip_field(name) end
   end
   for _, name in ipairs(authenticates and consumers.identity_headers or {}) do strip_field(name) end
 end

@@ -45,6 +45,7 @@ local tg = {
   cidr = require("tidegate.cidr").set,
   network = require("tidegate.cidr").network,
   consumers = require "tidegate.consumers",
+  jwt = require "tidegate.jwt",
 }
 
 --- uuid.v4() -> a random UUID; uuid.v7() -> one that begins with the time, greater than all before it in this worker (RFC 9562)

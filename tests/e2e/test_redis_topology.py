@@ -145,7 +145,10 @@ def test_reads_go_to_replicas_when_they_are_asked_for(cluster):
     with Gateway(text, plugins={"replica": REPLICA}, warns=WARNS) as gw:
         assert gw.request("/set?k=r&v=1").status == 200
         master = cluster.owner(int(cluster.servers[0].cli("cluster", "keyslot", "r")))
-        until(lambda: json.loads(gw.request("/replica?k=r").text) == ["1", "1", False])
+        def spares_the_master():  # which is asked until a replica is known
+            before = reads(master)
+            return json.loads(gw.request("/replica?k=r").text) == ["1", "1", False] and reads(master) == before
+        until(spares_the_master, 30)
         before = reads(master)
         for _ in range(10):
             assert gw.request("/replica?k=r").status == 200

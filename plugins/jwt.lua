@@ -17,22 +17,25 @@ local function keys_of(conf)
   return list
 end
 
-local function bearer(headers, name)
-  local value = headers[name]
-  if not value then return nil end
-  if name:lower() ~= "authorization" then return value end
+local function bearer(headers, conf)
+  local value = headers[conf.header]
+  if not value or conf.header:lower() ~= "authorization" then return value end
+  -- The pattern is not compiled: it is for those that write it otherwise.
+  if value:sub(1, 7) == "Bearer " and not value:find(" ", 8, true) then return value:sub(8) end
   return value:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([^%s]+) *$"
 end
 
--- The token, and what takes it out of the request.
+-- The token, and where it was found: the field of req, and its name.
 local function find_token(req, conf)
-  local token = bearer(req.headers, conf.header)
-  if token then return token, function() req.headers[conf.header] = nil end end
+  local token = bearer(req.headers, conf)
+  if token then return token, "headers", conf.header end
   token = conf.cookie and req.cookies[conf.cookie]
-  if token then return token, function() req.cookies[conf.cookie] = nil end end
+  if token then return token, "cookies", conf.cookie end
   token = conf.query and req.query[conf.query]
-  if token then return token, function() req.query[conf.query] = nil end end
+  if token then return token, "query", conf.query end
 end
+
+local NONE = {}
 
 local function includes(have, wanted)
   for _, one in ipairs(wanted) do
@@ -45,7 +48,14 @@ local function any_of(have, wanted)
   for _, one in ipairs(wanted) do
     if have[one] then return true end
   end
-  return #wanted == 0
+  return false
+end
+
+-- What the upstream is told of a claim; nil: it cannot stand in a field.
+local function text_of(value)
+  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
+  if type(value) == "table" and type(value[1]) == "string" then value = table.concat(value, ",") end
+  return type(value) == "string" and tg.is_field_value(value) and value or nil
 end
 
 -- The consumer that the token is of: a declared one, or one made of its claims.
@@ -53,10 +63,13 @@ local function consumer_of(claims, conf)
   local id = jwt.claim(claims, conf.consumer_claim)
   if type(id) ~= "string" or id == "" then return nil end
   if conf.declared then return tg.consumers.find(id) end
-  local groups = {}
-  for group in pairs(jwt.words(jwt.claim(claims, conf.groups_claim))) do groups[#groups + 1] = group end
-  table.sort(groups)
-  return { id = id, groups = groups, meta = claims, plan = type(claims.plan) == "string" and claims.plan or nil }
+  local claimed, groups = jwt.claim(claims, conf.groups_claim), nil
+  if claimed ~= nil then
+    groups = {}
+    for group in pairs(jwt.words(claimed)) do groups[#groups + 1] = group end
+    table.sort(groups)
+  end
+  return { id = id, groups = groups or NONE, meta = claims, plan = type(claims.plan) == "string" and claims.plan or nil }
 end
 
 local function challenge(conf, more) return ('Bearer realm="%s"%s'):format(conf.realm, more or "") end
@@ -73,17 +86,8 @@ local function accept(token, conf, state)
   if not claims then return nil, err end
   local consumer = consumer_of(claims, conf)
   local entry = { claims = claims, consumer = consumer, credential = { id = type(claims.jti) == "string" and claims.jti or nil } }
-  if consumer and not (includes(jwt.words(jwt.claim(claims, conf.scope_claim)), conf.scopes)
-    and any_of(jwt.words(jwt.claim(claims, conf.roles_claim)), conf.roles)) then
-    entry.forbidden = true
-  end
-  entry.headers = {}
-  for claim, name in pairs(conf.claims_to_headers) do
-    local value = jwt.claim(claims, claim)
-    if type(value) == "number" or type(value) == "boolean" then value = tostring(value) end
-    if type(value) == "table" and value[1] ~= nil then value = table.concat(value, ",") end
-    entry.headers[#entry.headers + 1] = { name, type(value) == "string" and not value:find "%c" and value or nil }
-  end
+  entry.forbidden = #conf.scopes > 0 and not includes(jwt.words(jwt.claim(claims, conf.scope_claim)), conf.scopes)
+    or #conf.roles > 0 and not any_of(jwt.words(jwt.claim(claims, conf.roles_claim)), conf.roles)
   if state.verified and claims.exp then state.verified:put(token, entry, claims.exp + conf.leeway) end
   return entry
 end
@@ -146,7 +150,10 @@ route "orders" { path = "/orders/*", to = "orders", use = {
   challenge = function(conf) return challenge(conf) end,
 
   setup = function(conf)
+    local headers = {}
+    for claim, header in pairs(conf.claims_to_headers) do headers[#headers + 1] = { claim = claim, header = header } end
     return {
+      headers = headers,
       options = {
         keys = keys_of(conf), alg = conf.alg, iss = conf.iss, aud = conf.aud, leeway = conf.leeway, require = conf.require, max = conf.max,
       },
@@ -156,7 +163,7 @@ route "orders" { path = "/orders/*", to = "orders", use = {
 
   authenticate = function(ctx, conf, state)
     local req = ctx.req
-    local token, hide = find_token(req, conf)
+    local token, where, name = find_token(req, conf)
     if not token then return end
     local entry = state.verified and state.verified:get(token)
     if not entry then
@@ -169,8 +176,11 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     end
     if not entry.consumer then return refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
     if entry.forbidden then return refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
-    if conf.hide_credentials then hide() end
-    for _, pair in ipairs(entry.headers) do req.headers[pair[1]] = pair[2] end
+    if conf.hide_credentials then req[where][name] = nil end
+    for _, one in ipairs(state.headers) do
+      local value = jwt.claim(entry.claims, one.claim)
+      if value ~= nil then req.headers[one.header] = text_of(value) end
+    end
     ctx.vars.jwt = entry.claims
     ctx:authenticate(entry.consumer, entry.credential)
   end,

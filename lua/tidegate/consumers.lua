@@ -22,6 +22,7 @@ function consumers.define(declared)
     by_id[consumer.id] = object
     entries_of[object] = consumer.entries or {}
     list[#list + 1] = object
+    consumers.remember(object)
   end
 end
 
@@ -146,39 +147,48 @@ function consumers.forbidden(message) return failure.new("forbidden", message, 4
 consumers.identity_headers = { "X-Consumer-ID", "X-Consumer-Username", "X-Consumer-Custom-ID", "X-Consumer-Groups", "X-Credential-Identifier",
   "X-Anonymous-Consumer" }
 
-local told = setmetatable({}, { __mode = "k" }) -- consumer -> list of names and values
-
--- A claim of a token may be anything; what cannot stand in a field is not told.
-local function printable(value)
-  local kind = type(value)
-  if kind == "number" then value = tostring(value) end
-  if type(value) ~= "string" or value == "" or C.tg_abi_valid_value(value, #value) ~= 0 then return nil end
-  return value
-end
-
-local function fields_of(consumer)
-  local fields = told[consumer]
-  if fields then return fields end
-  local groups = type(consumer.groups) == "table" and #consumer.groups > 0 and table.concat(consumer.groups, ", ") or nil
-  fields = {}
-  for i, value in ipairs { consumer.id, consumer.username or false, consumer.custom_id or false, groups or false } do
-    local text = printable(value)
-    if text then fields[#fields + 1], fields[#fields + 2] = consumers.identity_headers[i], text end
-  end
-  told[consumer] = fields
-  return fields
-end
+local told = {} -- declared consumer -> list of names and values
 
 local function set(x, name, value)
   C.tg_abi_field_set(x, abi.REQUEST, name, #name, value, #value)
 end
 
+-- A claim of a token may be anything; what cannot stand in a field is not told.
+local function set_if_printable(x, name, value)
+  if type(value) == "number" then value = tostring(value) end
+  if type(value) == "string" and value ~= "" and C.tg_abi_valid_value(value, #value) == 0 then set(x, name, value) end
+end
+
+local function groups_of(consumer)
+  local groups = consumer.groups
+  return type(groups) == "table" and #groups > 0 and table.concat(groups, ", ") or nil
+end
+
+-- What is told of a declared consumer is made once.
+function consumers.remember(consumer)
+  local fields = { "X-Consumer-ID", consumer.id }
+  for name, value in pairs {
+    ["X-Consumer-Username"] = consumer.username, ["X-Consumer-Custom-ID"] = consumer.custom_id, ["X-Consumer-Groups"] = groups_of(consumer),
+  } do
+    fields[#fields + 1], fields[#fields + 2] = name, value
+  end
+  told[consumer] = fields
+end
+
 --- tell(x, consumer, credential): the upstream hears who asks.
 function consumers.tell(x, consumer, credential)
-  local fields = fields_of(consumer)
-  for i = 1, #fields, 2 do set(x, fields[i], fields[i + 1]) end
-  local id = credential and type(credential) == "table" and printable(credential.id)
-  if id then set(x, "X-Credential-Identifier", id) end
+  local fields = told[consumer]
+  if fields then
+    for i = 1, #fields, 2 do set(x, fields[i], fields[i + 1]) end
+  else
+    set_if_printable(x, "X-Consumer-ID", consumer.id)
+    if consumer.username then set_if_printable(x, "X-Consumer-Username", consumer.username) end
+    if consumer.custom_id then set_if_printable(x, "X-Consumer-Custom-ID", consumer.custom_id) end
+    local groups = groups_of(consumer)
+    if groups then set_if_printable(x, "X-Consumer-Groups", groups) end
+  end
+  local id = type(credential) == "table" and credential.id
+  if id then set_if_printable(x, "X-Credential-Identifier", id) end
   if consumer.anonymous then set(x, "X-Anonymous-Consumer", "true") end
 end
 

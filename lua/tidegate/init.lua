@@ -65,6 +65,11 @@ function tg.is_token(s)
   return C.tg_abi_valid_name(s, #s) == 0
 end
 
+--- is_field_value(s) -> whether it may be the value of a header (RFC 9110, section 5.5)
+function tg.is_field_value(s)
+  return C.tg_abi_valid_value(s, #s) == 0
+end
+
 --- template(text, { roots?, escape? }?) -> function(ctx, given?) -> text | nil when a variable is missing. To be made in set-up.
 -- "${header.X-Tenant}" and the other variables of configurations; `roots = { "answers" }` adds "${answers.user.orders.0.id}", whose values
 -- are in `given`; lists are counted from 0. `escape = "url"` percent-encodes each value, "json" puts in its JSON text.

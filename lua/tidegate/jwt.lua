@@ -6,7 +6,8 @@ local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 
 local vm = abi.vm
-local type, ipairs, pairs, tostring = type, ipairs, pairs, tostring
+local type, ipairs, pairs, tostring, setmetatable = type, ipairs, pairs, tostring, setmetatable
+local find, sub = string.find, string.sub
 
 local jwt = {}
 local MAX, KEYS_MAX, HEADERS_MAX = 16384, 100, 1000 -- bytes of a token; keys of a set; headers that are remembered
@@ -21,11 +22,12 @@ local function failed(code, message) return nil, failure.new(code, message, 401)
 
 -- ---------------------------------------------------------------- reading
 
+local weak = { __mode = "k" }
 local headers, header_count = {}, 0 -- text of a header -> what it says; few are distinct
 
 local function read_json(text, what)
   local bytes = crypto.unbase64url(text)
-  local value = bytes and not text:find("=", 1, true) and bytes:byte(1) == 123 and json.decode(bytes)
+  local value = bytes and bytes:byte(1) == 123 and json.decode(bytes)
   if type(value) ~= "table" then return failed("malformed", "the token's " .. what .. " is no JSON object in base64url") end
   return value
 end
@@ -42,7 +44,7 @@ local function read_header(text)
     return failed("malformed", "the token's header has no alg, or a kid that is no text")
   end
   if header_count >= HEADERS_MAX then headers, header_count = {}, 0 end
-  known = { alg = header.alg, kid = header.kid, typ = header.typ }
+  known = { alg = header.alg, kid = header.kid, typ = header.typ, keys = setmetatable({}, weak) }
   headers[text], header_count = known, header_count + 1
   return known
 end
@@ -58,10 +60,14 @@ local function candidates(list, header)
   return found
 end
 
--- Keys of what the caller gave: a key, a list of them, or a set with find(header).
+-- Keys of what the caller gave: a key, a list of them, or a set with find(header). Those of a list are looked for once a header.
 local function keys_for(given, header)
+  local known = header.keys[given]
+  if known then return known end
   if given.find then return given:find(header) end
-  return candidates(given.verify and { given } or given, header)
+  known = candidates(given.verify and { given } or given, header)
+  header.keys[given] = known
+  return known
 end
 
 local function is_signed(keys, header, signed, signature)
@@ -131,22 +137,23 @@ function jwt.verify(token, options)
   if type(options) ~= "table" or type(options.keys) ~= "table" then error("verify needs { keys = ..., alg = { ... } }", 2) end
   local allowed = allowed_by(options.alg)
   if type(token) ~= "string" or #token > (options.max or MAX) then return failed("malformed", "no token, or one that is too long") end
-  local head, payload, signature = token:match "^([%w_-]+)%.([%w_-]+)%.([%w_-]+)$"
-  if not head then return failed("malformed", "not a signed token in compact form") end
-  local header, err = read_header(head)
+  local first = find(token, ".", 1, true)
+  local second = first and find(token, ".", first + 1, true)
+  if not second or second == #token or find(token, "=", 1, true) then return failed("malformed", "not a signed token in compact form") end
+  local header, err = read_header(sub(token, 1, first - 1))
   if not header then return nil, err end
   if not allowed[header.alg] then return failed("alg", ("the algorithm %q is not allowed"):format(header.alg)) end
   local keys
   keys, err = keys_for(options.keys, header)
   if not keys then return nil, err end
   if #keys == 0 then return failed("key", "there is no key for this token") end
-  local bytes = crypto.unbase64url(signature)
+  local bytes = crypto.unbase64url(sub(token, second + 1))
   if not bytes then return failed("malformed", "the token's signature is not base64url") end
   local ok
-  ok, err = is_signed(keys, header, token:sub(1, #head + 1 + #payload), bytes)
+  ok, err = is_signed(keys, header, sub(token, 1, second - 1), bytes)
   if not ok then return failed("signature", err and err.message or "the token's signature is wrong") end
   local claims
-  claims, err = read_json(payload, "payload")
+  claims, err = read_json(sub(token, first + 1, second - 1), "payload")
   if not claims then return nil, err end
   claims, err = check_claims(claims, options, vm.now)
   if not claims then return nil, err end

@@ -147,7 +147,7 @@ function consumers.forbidden(message) return failure.new("forbidden", message, 4
 consumers.identity_headers = { "X-Consumer-ID", "X-Consumer-Username", "X-Consumer-Custom-ID", "X-Consumer-Groups", "X-Credential-Identifier",
   "X-Anonymous-Consumer" }
 
-local told = {} -- declared consumer -> list of names and values
+local told = {} -- declared consumer -> its groups as a text, or false
 
 local function set(x, name, value)
   C.tg_abi_field_set(x, abi.REQUEST, name, #name, value, #value)
@@ -164,29 +164,19 @@ local function groups_of(consumer)
   return type(groups) == "table" and #groups > 0 and table.concat(groups, ", ") or nil
 end
 
--- What is told of a declared consumer is made once.
+-- The groups of a declared consumer as one text, made once.
 function consumers.remember(consumer)
-  local fields = { "X-Consumer-ID", consumer.id }
-  for name, value in pairs {
-    ["X-Consumer-Username"] = consumer.username, ["X-Consumer-Custom-ID"] = consumer.custom_id, ["X-Consumer-Groups"] = groups_of(consumer),
-  } do
-    fields[#fields + 1], fields[#fields + 2] = name, value
-  end
-  told[consumer] = fields
+  told[consumer] = groups_of(consumer) or false
 end
 
 --- tell(x, consumer, credential): the upstream hears who asks.
 function consumers.tell(x, consumer, credential)
-  local fields = told[consumer]
-  if fields then
-    for i = 1, #fields, 2 do set(x, fields[i], fields[i + 1]) end
-  else
-    set_if_printable(x, "X-Consumer-ID", consumer.id)
-    if consumer.username then set_if_printable(x, "X-Consumer-Username", consumer.username) end
-    if consumer.custom_id then set_if_printable(x, "X-Consumer-Custom-ID", consumer.custom_id) end
-    local groups = groups_of(consumer)
-    if groups then set_if_printable(x, "X-Consumer-Groups", groups) end
-  end
+  set_if_printable(x, "X-Consumer-ID", consumer.id)
+  if consumer.username then set_if_printable(x, "X-Consumer-Username", consumer.username) end
+  if consumer.custom_id then set_if_printable(x, "X-Consumer-Custom-ID", consumer.custom_id) end
+  local groups = told[consumer]
+  if groups == nil then groups = groups_of(consumer) end
+  if groups then set_if_printable(x, "X-Consumer-Groups", groups) end
   local id = type(credential) == "table" and credential.id
   if id then set_if_printable(x, "X-Credential-Identifier", id) end
   if consumer.anonymous then set(x, "X-Anonymous-Consumer", "true") end

@@ -95,12 +95,14 @@ local function build_route(conf, shared, global)
     p = made
   end
   local up = conf.to and upstreams.by_name[conf.to] or nil
+  local own_rewrite = chain.build(conf.use, "rewrite") -- of a route's own uses: when it is known, before anybody is asked who he is
+  local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
   local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
-    conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, p.any or conf.handler ~= nil or up ~= nil and up.needs_ctx, up or false,
+    conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
     refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false,
-    name = conf.name, upstream = up, phases = p, optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
+    name = conf.name, upstream = up, phases = p, rewrite = own_rewrite, optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     public = freeze { name = conf.name, path = conf.path, to = conf.to },
   }
   if conf.handler then
@@ -281,6 +283,10 @@ end
 -- authenticate, access and handler; a response ends it.
 local function run_phases(ctx, route)
   local p = route.phases
+  if route.rewrite then
+    local r = route.rewrite(ctx)
+    if r then return r end
+  end
   if p.authenticate then
     local r = authenticate(ctx, route, p)
     if r then return r end
@@ -353,6 +359,10 @@ end
 
 local function on_wrapped_request(x, ctx, route, level)
   local p = route.phases
+  if route.rewrite then
+    local r = route.rewrite(ctx)
+    if r then return apply(x, r) end
+  end
   if p.authenticate then
     local r = authenticate(ctx, route, p)
     if r then return apply(x, r) end

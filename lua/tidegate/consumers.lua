@@ -171,12 +171,13 @@ end
 
 --- tell(x, consumer, credential): the upstream hears who asks.
 function consumers.tell(x, consumer, credential)
-  set_if_printable(x, "X-Consumer-ID", consumer.id)
-  if consumer.username then set_if_printable(x, "X-Consumer-Username", consumer.username) end
-  if consumer.custom_id then set_if_printable(x, "X-Consumer-Custom-ID", consumer.custom_id) end
   local groups = told[consumer]
+  local put = groups == nil and set_if_printable or set -- what is declared was judged when it was read
   if groups == nil then groups = groups_of(consumer) end
-  if groups then set_if_printable(x, "X-Consumer-Groups", groups) end
+  put(x, "X-Consumer-ID", consumer.id)
+  if consumer.username then put(x, "X-Consumer-Username", consumer.username) end
+  if consumer.custom_id then put(x, "X-Consumer-Custom-ID", consumer.custom_id) end
+  if groups then put(x, "X-Consumer-Groups", groups) end
   local id = type(credential) == "table" and credential.id
   if id then set_if_printable(x, "X-Credential-Identifier", id) end
   if consumer.anonymous then set(x, "X-Anonymous-Consumer", "true") end

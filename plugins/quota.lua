@@ -110,7 +110,8 @@ local function charge(conf, state, key, limit, cost)
   local owed = state.owed:get(name)
   if not (owed and state.owed:compare_set(name, owed, nil)) then owed = 0 end -- another may have been faster
   local reply, err = state.take({ name }, { limit, cost, owed, floor(state.till) + KEEP })
-  if reply then return reply[1] == 1, tonumber(reply[2]) end
+  local used = type(reply) == "table" and tonumber(reply[2])
+  if used then return reply[1] == 1, used end
   if owed ~= 0 then state.owed:incr(name, owed, KEEP) end
   return nil, err
 end

@@ -63,6 +63,13 @@ local function cost_for(ctx, conf)
   return cost
 end
 
+-- In shadow nothing is refused, only counted.
+local function refuse(conf, name, refused)
+  if not conf.shadow then return refused end
+  shadowed:inc(1, { limit = name })
+  tg.log.info("a limit in shadow would have refused this", { limit = name })
+end
+
 local settled = {
   request_bytes = function(ctx) return ctx.bytes_in end,
   response_bytes = function(ctx) return ctx.bytes_out end,
@@ -107,13 +114,13 @@ when Redis is back.]],
     timeout = t.duration { default = "50ms", min = 0.001, max = 10, doc = "How long a request waits for Redis." },
     nodes = t.optional(t.integer { min = 1, doc = "How many gateways share the limit while Redis is away. Default: as many as there were." }),
     count_denied = t.boolean { default = false, doc = "Charge also what is refused." },
-    shadow = t.boolean { default = false, doc = "Count and log, but refuse nothing." },
+    shadow = t.boolean { default = false, doc = "Count and log, but refuse and delay nothing." },
     dict = t.dict { default = "rate-limit", doc = "Shared dictionary of the local counters." },
     headers = t.list(t.enum { "draft", "x-ratelimit", "kong" }, { default = { "draft" },
       doc = "Forms in which clients are told what is left; {}: none." }),
     status = t.status { default = 429, doc = "Of what is refused." },
     message = t.string { default = "rate limit exceeded", doc = "What the problem says." },
-    body = t.optional(t.string { doc = "In place of the problem." }),
+    body = t.optional(t.string { doc = "In place of the problem that tells of a limit." }),
     content_type = t.string { default = "text/plain", doc = "Of `body`." },
   },
 
@@ -140,21 +147,16 @@ route "orders" { path = "/orders/*", to = "orders", use = {
   access = function(ctx, conf, state)
     local limits = chosen(ctx, conf, state)
     local key = keys_for(ctx, conf, limits)
-    if not key or key == "" then return tg.problem(400, "nothing to count by") end
-    local cost = cost_for(ctx, conf)
-    if not cost then return tg.problem(400, "the cost of the request is no number") end
     local name = conf.group or ctx.route.name
+    if not key or key == "" then return refuse(conf, name, tg.problem(400, "nothing to count by")) end
+    local cost = cost_for(ctx, conf)
+    if not cost then return refuse(conf, name, tg.problem(400, "the cost of the request is no number")) end
     local decision = assert(limits.limiter:take(key, cost, name))
     if state.tells or conf.settle then ctx.vars[state] = decision end
-    if decision.delay > 0 then tg.sleep(decision.delay) end
+    if decision.delay > 0 and not conf.shadow then tg.sleep(decision.delay) end
     if decision.allowed then return end
-    if conf.shadow then
-      shadowed:inc(1, { limit = name })
-      tg.log.info("a limit in shadow would have refused this", { limit = name })
-      return
-    end
     local refused = decision:response(conf.status, conf.message)
-    if not conf.body then return refused end
+    if conf.shadow or not conf.body or decision.source == "down" then return refuse(conf, name, refused) end
     return tg.respond(conf.status, conf.body, { ["Content-Type"] = conf.content_type, ["Retry-After"] = refused.headers["Retry-After"] })
   end,
 

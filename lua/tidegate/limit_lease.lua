@@ -130,10 +130,10 @@ local function note(self, place, key, i, units, rest, retry, reset, sent)
   end
 end
 
-local function refill(self, place, key, cost, needy)
+local function refill(self, place, key, cost, needy, ends)
   local wishes, sent = {}, vm.monotonic
   for _, i in ipairs(needy) do wishes[i] = wish(self, i, cost) end
-  local reply, err = self.run(self, self.lease_script, place, key, needy, tostring(cost), "0", wishes)
+  local reply, err = self.run(self, self.lease_script, place, key, needy, ends, 4 * #needy, tostring(cost), "0", wishes)
   if not reply then return err end
   for j, i in ipairs(needy) do
     local at = (j - 1) * 4
@@ -142,16 +142,19 @@ local function refill(self, place, key, cost, needy)
   end
 end
 
+local function late()
+  return failure.new("timeout", "redis: no portion in time", 503)
+end
+
 -- One of this worker asks, the others wait for it -> err | nil
-local function refill_together(self, place, key, cost, needy)
+local function refill_together(self, place, key, cost, needy, ends)
   local id = place.name .. "\1" .. own_key(key, needy[1])
   local asking = self.asking[id]
   if asking then
     local n, coroutine, serial = #asking + 1, vm.coroutine, vm.coroutine_serial
     asking[n] = { coroutine, serial }
-    local till = vm.monotonic + self.db.timeout / 1000
-    while not asking.done and vm.monotonic < till do task.wait_until(till) end
-    return asking.err
+    while not asking.done and vm.monotonic < ends do task.wait_until(ends) end
+    return not asking.done and late() or asking.err
   end
   asking = {}
   self.asking[id] = asking
@@ -159,7 +162,7 @@ local function refill_together(self, place, key, cost, needy)
     asking.done, self.asking[id] = true, nil
     for _, each in ipairs(asking) do C.tg_abi_wake(each[1], each[2]) end
   end)
-  asking.err = refill(self, place, key, cost, needy)
+  asking.err = refill(self, place, key, cost, needy, ends)
   finish.done = true
   finish.f()
   return asking.err
@@ -174,7 +177,7 @@ local function ends_soon(self, needy)
   return false
 end
 
-local function try(self, place, key, cost)
+local function try(self, place, key, cost, ends)
   local verdict, needy, failed = judge(self, place, key, cost)
   out.wait = 0
   if failed then return nil end
@@ -184,21 +187,21 @@ local function try(self, place, key, cost)
     return nil, nil, true
   end
   if ends_soon(self, needy) then return nil end
-  local err = refill_together(self, place, key, cost, needy)
+  local err = vm.monotonic >= ends and late() or refill_together(self, place, key, cost, needy, ends)
   if err then return self:fall(place, key, cost, err) end
   return nil, nil, true
 end
 
---- take(self, place, key, cost) -> allowed, source
-function lease.take(self, place, key, cost)
-  local allowed, source, again = try(self, place, key, cost)
+--- take(self, place, key, cost, ends) -> allowed, source. ends: when it is too late to ask.
+function lease.take(self, place, key, cost, ends)
+  local allowed, source, again = try(self, place, key, cost, ends)
   if source then return allowed, source end
   for _ = 2, ROUNDS do
     if not again then break end
-    allowed, source, again = try(self, place, key, cost)
+    allowed, source, again = try(self, place, key, cost, ends)
     if source then return allowed, source end
   end
-  return self:exact(place, key, cost)
+  return self:exact(place, key, cost, ends)
 end
 
 return lease

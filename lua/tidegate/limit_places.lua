@@ -3,6 +3,7 @@
 local abi = require "abi"
 local crypto = require "tidegate.crypto"
 local decision = require "tidegate.limit_decision"
+local dict = require "tidegate.dict"
 local failure = require "tidegate.failure"
 local log = require "tidegate.log"
 local redis = require "tidegate.redis"
@@ -86,7 +87,7 @@ end
 -- What holds when Redis has no answer -> limit of this gateway | nil, allowed
 local function without_redis(self)
   if self.on_down ~= "local" then return nil, self.on_down == "allow" end
-  local nodes = self.fixed_nodes or self.dict:get("nodes\1" .. self.redis_name) or 1
+  local nodes = self.fixed_nodes or self.counters:get("nodes\1" .. self.redis_name) or 1
   return { rate = max(1, floor(self.limits[1].rate / nodes)), room = self.limits[1].room }
 end
 
@@ -95,7 +96,7 @@ local function take_shared(self, place, key, id)
   local id_key = (#key > 64 or key:find "[{}%c]") and crypto.hex(crypto.sha256(key)):sub(1, 32) or key
   local name = "tidegate:{" .. id_key .. place.keys[1]
   local reply, err = self.acquire({ name }, { ("%d"):format(one.rate), ("%d"):format(HOLD * 1e6), ("%d"):format(id) })
-  if reply then
+  if type(reply) == "table" and type(reply[1]) == "number" and type(reply[2]) == "number" then
     -- This gateway's own ones are noted, so that it knows them when Redis goes away.
     if reply[1] == 1 then store.hold(self.dict.id, { rate = huge, room = one.room }, place.scopes[1], key, id, HOLD) end
     return reply[1] == 1, reply[2], "redis", name
@@ -152,6 +153,7 @@ function places.open(self, options, redis_name)
   if redis_name then
     local db = redis.open(redis_name):with { timeout = options.timeout or 0.05 }
     self.redis_name, self.db, self.on_down, self.fixed_nodes, self.warned = redis_name, db, options.on_down or "local", options.nodes, -huge
+    self.counters = dict.open "rate-limit" -- where limit_redis notes how many gateways there are
     self.acquire, self.renew = db:script(script.acquire), db:script(script.renew)
   end
   return setmetatable(self, Places)

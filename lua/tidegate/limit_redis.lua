@@ -60,9 +60,12 @@ function shared.new(limiter, name, options)
   local db = redis.open(name)
   local self = setmetatable({
     name = name, client = db.client, db = db:with { timeout = options.timeout or 0.05 }, on_down = on_down, fixed_nodes = options.nodes,
-    limits = limiter.limits, dict = limiter.dict, count_denied = limiter.count_denied, words = {}, span = span_of(limiter.limits), warned = -huge,
-    debt_flag = "debts\1" .. name, nodes_key = "nodes\1" .. name,
+    limits = limiter.limits, dict = limiter.dict, counters = dict.open "rate-limit",
+    count_denied = limiter.count_denied, words = {}, span = span_of(limiter.limits), warned = -huge,
+    nodes_key = "nodes\1" .. name,
   }, Shared)
+  -- One for each span: it would end with the shortest of them.
+  self.debt_flag = ("debts\1%s\1%g"):format(name, self.span)
   if mode == "lease" then lease.prepare(self) end
   for i, one in ipairs(self.limits) do self.words[i] = words_of(one, self.bursts and self.bursts[i]) end
   self.script, self.settle_script = self.db:script(script.take(self.limits)), self.db:script(script.settle(self.limits))
@@ -75,7 +78,7 @@ end
 
 --- nodes() -> how many gateways share this Redis, as far as is known
 function Shared:nodes()
-  return self.fixed_nodes or self.dict:get(self.nodes_key) or 1
+  return self.fixed_nodes or self.counters:get(self.nodes_key) or 1
 end
 
 -- The limits as they are when each gateway has its share: at least 1, or nobody would be let through. A log becomes a window.
@@ -139,8 +142,19 @@ local function id_of(key)
   return key
 end
 
--- Runs a script for the limits of `indices` -> reply | nil, err. first, second: its first words; last: of each limit.
-local function run(self, call, place, key, indices, first, second, last)
+-- What is no list of so many numbers is not from our script.
+local function check_reply(reply, count)
+  if type(reply) ~= "table" or #reply ~= count then return false end
+  for i = 1, count do
+    reply[i] = tonumber(reply[i])
+    if not reply[i] then return false end
+  end
+  return true
+end
+
+-- Runs a script for the limits of `indices` -> reply, `count` numbers | nil, err. first, second: its first words; last: of each limit;
+-- ends: when it is too late.
+local function run(self, call, place, key, indices, ends, count, first, second, last)
   local keys, args, n = {}, { first, second }, 2
   local many = type(key) == "table"
   local id = not many and id_of(key)
@@ -150,7 +164,12 @@ local function run(self, call, place, key, indices, first, second, last)
     args[n + 1], args[n + 2], args[n + 3], args[n + 4], args[n + 5] = words[1], words[2], words[3], words[4], last and text_of(last[i]) or zero
     n = n + 5
   end
-  return call(keys, args)
+  local reply, err = call(keys, args, ends)
+  if reply == nil and err then return nil, err end
+  if count > 0 and not check_reply(reply, count) then
+    return nil, failure.new("reply", ("redis %s: not what the script answers"):format(self.name), 503)
+  end
+  return reply
 end
 Shared.run = run
 
@@ -186,15 +205,15 @@ local function groups_of(self, key)
   return #groups > 1 and groups or nil
 end
 
-local function take_groups(self, place, key, cost, groups, debts)
+local function take_groups(self, place, key, cost, groups, debts, ends)
   local charge = self.count_denied and "1" or zero
   local replies = {}
   for n, indices in ipairs(groups) do
-    local reply, err = run(self, self.script, place, key, indices, text_of(cost), charge, debts)
+    local reply, err = run(self, self.script, place, key, indices, ends, 1 + 5 * #indices, text_of(cost), charge, debts)
     if not reply then return nil, err end
     replies[n] = reply
     if reply[1] ~= 1 and not self.count_denied then
-      for before = 1, n - 1 do run(self, self.settle_script, place, key, groups[before], text_of(-cost), zero) end
+      for before = 1, n - 1 do run(self, self.settle_script, place, key, groups[before], ends, 0, text_of(-cost), zero) end
     end
     if reply[1] ~= 1 then break end
   end
@@ -209,11 +228,12 @@ local function take_groups(self, place, key, cost, groups, debts)
 end
 
 -- One decision in Redis -> allowed | nil, err
-local function ask(self, place, key, cost, debts)
+local function ask(self, place, key, cost, debts, ends)
   local groups = groups_of(self, key)
-  if groups then return take_groups(self, place, key, cost, groups, debts) end
+  if groups then return take_groups(self, place, key, cost, groups, debts, ends) end
   local indices = ones[#self.limits]
-  local reply, err = run(self, self.script, place, key, indices, text_of(cost), self.count_denied and "1" or zero, debts)
+  local charge = self.count_denied and "1" or zero
+  local reply, err = run(self, self.script, place, key, indices, ends, 1 + 5 * #indices, text_of(cost), charge, debts)
   if not reply then return nil, err end
   fill(reply, indices)
   local allowed = reply[1] == 1
@@ -253,15 +273,21 @@ end
 
 -- ---------------------------------------------------------------- what a limiter asks for
 
---- take(place, key, cost) -> allowed, source. What it was made of is in limit_local.out.
-function Shared:take(place, key, cost)
-  if self.lease_script and cost > 0 then return lease.take(self, place, key, cost) end
-  return self:exact(place, key, cost)
+function Shared:deadline()
+  return vm.monotonic + self.db.timeout / 1000
 end
 
-function Shared:exact(place, key, cost)
+--- take(place, key, cost) -> allowed, source. What it was made of is in limit_local.out. However often Redis is asked, all of it takes no longer
+-- than the timeout.
+function Shared:take(place, key, cost)
+  local ends = self:deadline()
+  if self.lease_script and cost > 0 then return lease.take(self, place, key, cost, ends) end
+  return self:exact(place, key, cost, ends)
+end
+
+function Shared:exact(place, key, cost, ends)
   local debts = take_debt(self, place, key)
-  local allowed, err = ask(self, place, key, cost, debts)
+  local allowed, err = ask(self, place, key, cost, debts, ends)
   if allowed == nil then
     if debts then add_debt(self, place, key, debts) end
     return self:fall(place, key, cost, err)
@@ -274,7 +300,7 @@ end
 function Shared:settle(place, key, more, source)
   if source ~= "down" and source ~= "share" then
     local groups, reply = groups_of(self, key) or { ones[#self.limits] }, nil
-    for _, indices in ipairs(groups) do reply = run(self, self.settle_script, place, key, indices, text_of(more), zero) end
+    for _, indices in ipairs(groups) do reply = run(self, self.settle_script, place, key, indices, self:deadline(), 0, text_of(more), zero) end
     if reply then return end
   end
   local shares = self:share()
@@ -285,12 +311,12 @@ end
 -- ---------------------------------------------------------------- how many gateways there are
 
 local function count_gateways(name, db)
-  local counters = dict.open "rate-limit"
-  counters:add("gateway", crypto.hex(crypto.random(16)))
+  local counters, id = dict.open "rate-limit", crypto.hex(crypto.random(16))
   local alive = db:script(script.alive)
   while true do
-    local nodes = alive({ "tidegate:gateways" }, { counters:get "gateway" })
-    if nodes then counters:set("nodes\1" .. name, nodes) end
+    if not counters:add("gateway", id) then id = counters:get "gateway" or id end -- of the one before; many keys may have driven it out
+    local nodes = alive({ "tidegate:gateways" }, { id })
+    if type(nodes) == "number" and nodes >= 1 then counters:set("nodes\1" .. name, nodes) end
     task.sleep(ALIVE_EVERY)
   end
 end

@@ -258,8 +258,10 @@ local function execute(self, spec, ...)
   return conclude(self, { spec = spec, n = count - 1, key = key, ... }, till, command, rc, node)
 end
 
-local function execute_words(self, words)
+-- ends: when it is too late, if that is sooner than the timeout says.
+local function execute_words(self, words, ends)
   local timeout = self.timeout + (words.blocks or 0)
+  if ends then timeout = math.min(timeout, left_until(ends)) end
   local till = vm.monotonic + timeout / 1000
   local command, rc, node = send_words(self, words, -1, timeout)
   if command and answers(command) then return take(words.spec, command) end
@@ -523,20 +525,20 @@ local function words_of_script(digest, keys, args)
   return words
 end
 
---- db:script(source) -> f(keys, args) -> value | nil, err. Sent as its digest; a server that does not know it gets the source. In a
--- cluster the keys must share a slot.
+--- db:script(source) -> f(keys, args, ends?) -> value | nil, err. Sent as its digest; a server that does not know it gets the source. In a
+-- cluster the keys must share a slot. All of it takes no longer than the timeout, nor beyond `ends`, a moment of tg.now.monotonic().
 function methods:script(source)
   if type(source) ~= "string" then misuse("a script is a string, found a " .. type(source)) end
   local digest, none = crypto.hex(crypto.sha1(source)), {}
-  return function(keys, args)
-    keys, args = keys or none, args or none
+  return function(keys, args, ends)
+    keys, args, ends = keys or none, args or none, ends or vm.monotonic + self.timeout / 1000
     if type(keys) ~= "table" or type(args) ~= "table" then misuse "a script takes two lists: f({ key, ... }, { argument, ... })" end
     if #keys > 1 then common_slot(self.client, keys, "script") end
     local words = words_of_script(digest, keys, args)
-    local value, err = execute_words(self, words)
+    local value, err = execute_words(self, words, ends)
     if not err or err.kind ~= "NOSCRIPT" then return value, err end
     words[1], words.spec = source, EVAL
-    return execute_words(self, words)
+    return execute_words(self, words, ends)
   end
 end
 

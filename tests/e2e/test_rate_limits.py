@@ -4,6 +4,8 @@ import concurrent.futures
 import contextlib
 import json
 import re
+import socket
+import threading
 import time
 
 import pytest
@@ -77,6 +79,9 @@ def test_what_clients_are_told():
     text += limited("even", 'algorithm = "gcra", limit = 60, per = "1m", burst = 2')
     text += limited("cost", 'limit = 10, per = "1h", cost = "${header.X-Cost}"')
     text += limited("shadow", 'limit = 1, per = "1h", shadow = true')
+    text += limited("blind", 'limit = 1, per = "1h", shadow = true, key = "${header.X-None}"')
+    text += limited("unknown", 'limit = 1, per = "1h", shadow = true, cost = "${header.X-None}"')
+    text += limited("slow", 'algorithm = "leaky", limit = 1, per = "1s", delay = "10s", shadow = true')
     with Gateway(text) as gw:
         headers = gw.request("/kong").headers
         assert headers["X-RateLimit-Limit-Second"] == "5" and headers["X-RateLimit-Remaining-Minute"] == "99"
@@ -89,6 +94,10 @@ def test_what_clients_are_told():
         assert [gw.request("/cost", headers={"X-Cost": cost}).status for cost in ("6", "5", "4", "1", "x", "-1")] == [200, 429, 200, 429, 400, 400]
         assert gw.request("/cost", headers={"X-Cost": "11"}).headers["Retry-After"] is None
         assert [gw.request("/shadow").status for _ in range(3)] == [200, 200, 200]
+        for path in ("/blind", "/unknown"):
+            assert gw.request(path).status == 200, "what would be refused for another reason"
+        for _ in range(4):
+            assert timed(gw, "/slow")[0] < 0.4, "nothing waits in shadow"
         assert "a limit in shadow would have refused this" in gw.log()
 
 
@@ -248,6 +257,93 @@ def test_a_redis_that_lost_everything_is_charged_what_it_did_not_see():
         redis.start()
         ask_redis_again(redis, gateways)
         assert storm(gateways, "/one", 20, clients=4)[200] <= 4
+
+
+def test_the_share_is_known_and_owed_for_a_limit_with_a_dictionary_of_its_own_and_beside_one_of_short_windows():
+    text = 'dict "own" { size = "1MiB" }\n' + OTHER + limited("one", 'algorithm = "fixed", limit = 100, per = "1h", store = "redis:main", key = "one", dict = "own"')
+    text += limited("short", 'algorithm = "fixed", limit = 100, per = "1s", store = "redis:main", key = "short", dict = "own"')
+    with Redis() as redis, pair(text, redis, warns=DOWN) as gateways:
+        know_each_other(redis)
+        redis.stop()
+        assert storm(gateways, "/one", 200, clients=8)[200] in (98, 99, 100)
+        for gw in gateways:
+            gw.request("/short")
+        time.sleep(11)  # the debts of short windows are forgotten
+        redis.start()
+        ask_redis_again(redis, gateways)
+        assert storm(gateways, "/one", 20, clients=4)[200] <= 4
+
+
+def test_a_body_of_ones_own_is_for_what_is_refused_not_for_what_cannot_be_counted():
+    text = limited("one", 'limit = 1, per = "1h", store = "redis:main", on_down = "deny", body = "later", key = "one"')
+    with Redis() as redis, Gateway(HEAD + redis_word("main", redis) + text, warns=DOWN) as gw:
+        assert [gw.request("/one").status for _ in range(2)] == [200, 429]
+        redis.stop()
+        answer = gw.request("/one")
+        assert answer.status == 503 and b"cannot be counted" in answer.text and answer.headers["Retry-After"] == "1"
+
+
+class Pretender:
+    """What speaks the protocol of Redis and says `reply` to each command, after `delay` seconds."""
+
+    def __init__(self, reply, delay=0):
+        self.reply, self.delay = reply, delay
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.asked, self.open = 0, []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                self.open.append(client)
+                threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                commands = len(re.findall(rb"(?:^|\r\n)\*\d+\r\n", data))
+                self.asked += data.count(b"EVALSHA") + data.count(b"EVAL\r\n")
+                time.sleep(self.delay)
+                client.sendall(self.reply * commands)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for s in (self.listener, *self.open):
+            s.close()
+
+
+KINDS = {
+    "exact": "limit = 3", "lease": 'limit = 3, mode = "lease"', "places": 'algorithm = "concurrency", limit = 3',
+    "several": 'limits = { { limit = 3, per = "1h" }, { limit = 9, per = "2h" } }',
+}
+
+
+@pytest.mark.parametrize("reply", [b"+OK\r\n", b":1\r\n", b"*0\r\n", b"*-1\r\n", b"$-1\r\n", b"*2\r\n+a\r\n*0\r\n", b"*1\r\n:1\r\n", b"%1\r\n", b"HTTP/1.1 400\r\n"],
+                         ids=lambda reply: repr(reply)[2:-1])
+def test_what_is_no_answer_of_our_scripts_is_as_none(reply):
+    text = "".join(limited(name, fields + f', store = "redis:main", key = "{name}"') for name, fields in KINDS.items())
+    with Pretender(reply) as redis, Gateway(HEAD + redis_word("main", redis) + text, warns=DOWN + "|redis main") as gw:
+        for name in KINDS:
+            found = [timed(gw, f"/{name}") for _ in range(5)]
+            assert {answer.status for _, answer in found} <= {200, 429} and found[0][1].status == 200
+            assert max(seconds for seconds, _ in found) < 0.2
+        assert "[error]" not in gw.log()
+
+
+@pytest.mark.parametrize("mode", ["exact", "lease"])
+def test_however_often_a_slow_redis_is_asked_all_of_it_takes_no_longer_than_the_timeout(mode):
+    """It says that it does not know the script, so the source is sent; that is too late."""
+    text = limited("one", f'limit = 1000, per = "1h", store = "redis:main", mode = "{mode}", timeout = "200ms", key = "one"')
+    refusal = b"-NOSCRIPT No matching script\r\n"
+    with Pretender(refusal, 0.15) as redis, Gateway(HEAD + redis_word("main", redis, 'timeout = "200ms"') + text, warns=DOWN) as gw:
+        time.sleep(0.5)
+        before = redis.asked
+        seconds, answer = timed(gw, "/one")
+        assert answer.status == 200 and 0.19 < seconds < 0.28 and redis.asked - before >= 2, seconds
 
 
 @pytest.mark.parametrize("on_down, status", [("allow", 200), ("deny", 503), ("local", 200)])

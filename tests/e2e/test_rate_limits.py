@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from gateway import RELEASE, Gateway
+from gateway import RELEASE, Gateway, kill
 from redis_servers import Redis, redis_word
 
 HEAD = 'api = 1\nlisten { address = "127.0.0.1", port = @PORT@ }\n'
@@ -221,6 +221,23 @@ def test_leases_of_a_rate_never_let_more_through_in_any_time():
         for n, window in ((100, 0.05), (200, 0.5), (400, 1.5)):  # 20 ms is what clocks of loops may be wrong by
             assert all(later - sooner >= (n - 100) / 200 - 0.02 for sooner, later in zip(moments, moments[n:])), (n, window)
         assert calls(redis) - before < len(moments)
+
+
+def test_portions_outlive_reloads_and_workers_and_are_never_spent_twice():
+    text = limited("one", 'algorithm = "fixed", limit = 400, per = "1h", store = "redis:main", mode = "lease", timeout = "5s", key = "one"')
+    with Redis() as redis, pair(text, redis, 'timeout = "5s"', workers=2, warns="killed by signal 9|was killed|lost") as gateways:
+        know_each_other(redis)
+        found = storm(gateways, "/one", 150, clients=16)
+        assert found == {200: 150}
+        gateways[0].write("gateway.lua", HEAD + redis_word("main", redis, 'timeout = "5s"') + text + "-- changed\n")
+        assert gateways[0].command("reload").returncode == 0
+        victim = gateways[1].workers()[0]
+        kill(victim)
+        until(lambda: len(gateways[1].workers()) == 2 and victim not in gateways[1].workers())
+        found += storm(gateways, "/one", 700, clients=16)
+        time.sleep(1.2)  # no longer blocked
+        found += storm(gateways, "/one", 100, clients=16)
+        assert set(found) == {200, 429} and 350 <= found[200] <= 400, found
 
 
 OTHER = limited("other", 'limit = 100, per = "1h", store = "redis:main", key = "${query.k}"')

@@ -89,7 +89,7 @@ that names the limit; a request whose key has no value gets 400. Counters surviv
 for each key instead of for each request: all together never let more through; what may be refused too early are the units in portions, an eighth of a
 window's limit at most, and of a burst rate * 0.25 s, a quarter at most. While Redis is away (`timeout` is the longest that a request waits for it),
 `on_down = "local"` goes on with the gateway's share of the limit, which it knows from how many gateways there were; what it lets through is charged
-when Redis is back.]],
+when Redis is back. What a master of Redis has not told its replica before it dies is forgotten with it.]],
 
   schema = {
     limit = t.optional(amount),

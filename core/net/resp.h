@@ -1,5 +1,6 @@
 /*
  * resp.h - the protocol of Redis (RESP2): commands into bytes, replies out of bytes, and which slot a key is in.
+ * RESP3 is not spoken: the types that it adds (map, set, double, push) are unknown to hiredis 0.14, and end the stream.
  *
  * Owns: the reader of one connection (hiredis) and what it has not parsed yet. Used by: redis_link.c, redis.c.
  * Knows no socket and no clock. A reply becomes a flat list of values in pre-order, for Lua to walk: no tree is

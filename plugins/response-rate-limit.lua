@@ -21,6 +21,17 @@ local function told(decisions, names)
   return table.concat(policies, ", "), table.concat(lefts, ", ")
 end
 
+-- What is left of each limit. Redis is asked for all at once: together they wait no longer than one.
+local function look(conf, state, key, group)
+  local decisions, branches = {}, {}
+  for _, name in ipairs(state.names) do
+    local function take() return assert(state.limiters[name]:take(key, 0, group .. "." .. name)) end
+    if conf.store == "local" or state.only then decisions[name] = take() else branches[name] = take end
+  end
+  if next(branches) == nil then return decisions end
+  return assert(tg.fetch_all(branches))
+end
+
 return {
   api = 1,
   doc = [[
@@ -40,7 +51,7 @@ the last request may cost more than is left, as may those that are under way at 
       doc = "Name of the counters, which uses of the same name share. Default: the route's." }),
     store = t.string { default = "local", match = "^[%w_.:-]+$", doc = '"local", or "redis:NAME".' },
     on_down = t.enum { "local", "allow", "deny", default = "local", doc = "When Redis has no answer." },
-    timeout = t.duration { default = "50ms", min = 0.001, max = 10, doc = "How long a request waits for Redis, for each limit." },
+    timeout = t.duration { default = "50ms", min = 0.001, max = 10, doc = "How long a request waits for Redis, for all limits together." },
     dict = t.dict { default = "rate-limit", doc = "Shared dictionary of the local counters." },
     headers = t.boolean { default = true, doc = "Tell clients what is left, as `RateLimit`." },
     message = t.string { default = "the cost of earlier requests has used up the limit", doc = "What the problem says." },
@@ -73,10 +84,9 @@ route "media" { path = "/media/*", to = "orders", use = {
   access = function(ctx, conf, state)
     local key = conf.key(ctx)
     if not key or key == "" then return tg.problem(400, "nothing to count by") end
-    local decisions, group = {}, conf.group or ctx.route.name
+    local decisions = look(conf, state, key, (conf.group or ctx.route.name):sub(1, 31))
     for _, name in ipairs(state.names) do
-      local decision = assert(state.limiters[name]:take(key, 0, group:sub(1, 31) .. "." .. name))
-      decisions[name] = decision
+      local decision = decisions[name]
       if decision.source == "down" and not decision.allowed then return decision:response() end
       if decision.remaining < 1 then
         local refused = decision:response(429, conf.message)

@@ -102,7 +102,8 @@ local function build_route(conf, shared, global)
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
     refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false,
-    name = conf.name, upstream = up, phases = p, rewrite = own_rewrite, optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
+    name = conf.name, upstream = up, phases = p, rewrite = own_rewrite,
+    optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     public = freeze { name = conf.name, path = conf.path, to = conf.to },
   }
   if conf.handler then

@@ -3,7 +3,9 @@ import collections
 import concurrent.futures
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -477,3 +479,18 @@ def test_redis_is_measured():
         redis.stop()
         gw.request("/one")
         until(lambda: metric('tidegate_redis_failures_total{redis="main",code="connect"}') >= 1)
+
+
+def test_several_limits_of_a_response_wait_for_one_timeout_together():
+    limits = ", ".join(f'l{i} = {{ limit = 100, per = "1h" }}' for i in range(5))
+    text = f'route "r" {{ path = "/", use = {{ {{ "response-rate-limit", limits = {{ {limits} }}, key = "k", store = "redis:main", timeout = "150ms" }} }}, '
+    text += 'handler = function() return tg.respond(200) end }\n'
+    with Redis() as redis, Gateway(HEAD + redis_word("main", redis, 'timeout = "2s"') + text, warns=DOWN) as gw:
+        assert gw.request("/").status == 200
+        os.kill(redis.process.pid, signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            assert gw.request("/").status == 200
+            assert time.monotonic() - start < 0.5
+        finally:
+            os.kill(redis.process.pid, signal.SIGCONT)

@@ -45,6 +45,7 @@ local tg = {
   cidr = require("tidegate.cidr").set,
   network = require("tidegate.cidr").network,
   consumers = require "tidegate.consumers",
+  http_signature = require "tidegate.http_signature",
   jwt = require "tidegate.jwt",
 }
 

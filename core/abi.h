@@ -461,6 +461,8 @@ TG_ABI int tg_abi_cidr_holds(const struct tg_cidr_list *list, const char *p, siz
 
 /* Seconds of the processor that this thread has used. */
 TG_ABI double tg_abi_cpu(void);
+/* 1: the memory of the running coroutine's VM is nearly all in use. */
+TG_ABI int tg_abi_heap_is_full(void);
 
 /*
  * JSON (RFC 8259). Whether a text is well-formed: -TG_EPROTOCOL malformed, -TG_EBUSY a member stands twice in its

@@ -298,6 +298,13 @@ tg_abi_valid_value(const char *p, size_t n)
     return tg_is_value(p, n) ? TG_OK : TG_EINVAL;
 }
 
+int
+tg_abi_heap_is_full(void)
+{
+    const struct tg_coroutine *co = tg_host == NULL ? NULL : tg_host->running; /* NULL: a configuration is validated */
+    return co != NULL && tg_heap_is_full(&co->vm->heap) ? 1 : 0;
+}
+
 double
 tg_abi_cpu(void)
 {

@@ -1,8 +1,9 @@
 #include "vm/heap.h"
 
 enum {
-    HURRY_STEP = 16,    /* parts of the maximum */
-    STEP_MULTIPLE = 200 /* percent: how much faster than the program the collector is */
+    HURRY_STEP = 16,     /* parts of the maximum */
+    STEP_MULTIPLE = 200, /* percent: how much faster than the program the collector is */
+    FULL_SHARE = 8       /* parts of the maximum of which the last one is for what must not fail */
 };
 
 static void *
@@ -38,6 +39,12 @@ void
 tg_heap_reserve(struct tg_heap *heap, bool on)
 {
     heap->max = on ? heap->bound + heap->bound / 2 : heap->bound;
+}
+
+bool
+tg_heap_is_full(const struct tg_heap *heap)
+{
+    return heap->bound != 0 && heap->bytes > heap->bound - heap->bound / FULL_SHARE;
 }
 
 void

@@ -31,6 +31,9 @@ void tg_heap_settle(struct tg_heap *heap);
  * half as high again, since any of them may also resize LuaJIT's table of strings or the registry.
  */
 void tg_heap_reserve(struct tg_heap *heap, bool on);
+/* Nearly all is in use. Who asks in time can stop what grows before an allocation fails, which LuaJIT does not always
+ * survive where that happens inside of compiled code. */
+bool tg_heap_is_full(const struct tg_heap *heap);
 /* A whole collection. */
 void tg_heap_collect(struct tg_heap *heap);
 /* Before lua_close: LuaJIT gives the memory of a state back as a whole only when the allocator is its own. */

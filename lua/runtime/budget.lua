@@ -14,6 +14,10 @@ local resumes, started, warned = -1, 0, false
 
 --- What a loop calls after so many turns. Raises when the time is over, and again each time as long as nobody gives way.
 function budget.poll()
+  if C.tg_abi_heap_is_full() ~= 0 then
+    collectgarbage() -- what is garbage is no reason to end it
+    if C.tg_abi_heap_is_full() ~= 0 then error("not enough memory", 2) end
+  end
   local now = C.tg_abi_cpu()
   if vm.resumes ~= resumes then
     resumes, started, warned = vm.resumes, now, false

@@ -364,6 +364,12 @@ command_status(int argc, char **argv)
 }
 
 static int
+command_route(int argc, char **argv)
+{
+    return ask("route", "route", 2, argc, argv);
+}
+
+static int
 command_upstream(int argc, char **argv)
 {
     return ask("upstream", "upstream", 3, argc, argv);
@@ -437,6 +443,10 @@ static const struct command commands[] = {
      "usage: tidegate status [--control PATH]\n"
      "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"route", command_route,
+     "usage: tidegate route [NAME [open|close]] [--control PATH]\n"
+     "Prints the routes that have a circuit breaker or a bulkhead, or opens a breaker and closes it again.\n"
+     "Exit status: 0; 1 there is no such route; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
      "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--control PATH]\n"
      "Prints the upstreams and their peers, or takes a peer out and in again.\n"

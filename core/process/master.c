@@ -421,6 +421,10 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
         const struct tg_upstreams upstreams = upstreams_of(master);
         const bool ok = tg_upstreams_command(&upstreams, line + 9, text, sizeof text);
         tg_control_answer(client, ok, text);
+    } else if (strncmp(line, "route ", 6) == 0) {
+        const struct tg_upstreams upstreams = upstreams_of(master);
+        const bool ok = tg_upstreams_route(&upstreams, line + 6, text, sizeof text);
+        tg_control_answer(client, ok, text);
     } else if (strcmp(line, "stop") == 0 || strcmp(line, "drain") == 0) {
         const int number = line[0] == 's' ? SIGTERM : SIGQUIT; /* the line goes with the client */
         tg_control_answer(client, true, "");

@@ -143,6 +143,9 @@ put_route(void *arg, const char *key, struct tg_abi_cell *cell)
     struct show *show = arg;
     char breaker[REASON];
     describe_breaker(show, cell, breaker);
+    if (show->only[0] != '\0' && strcmp(show->only, key + 2) != 0) {
+        return;
+    }
     put(show, "route       %s: %s, in flight %u, waiting %u\n", key + 2,
         breaker[0] == '\0' ? "breaker closed" : breaker, cell->in_flight, cell->waiting);
 }
@@ -192,20 +195,19 @@ bring_up(struct tg_abi_cell *peer, uint64_t now)
 /* An operator opens a breaker for good, or closes it; also that of an upstream that has none of its own: nothing asks
  * it then. */
 static bool
-change_breaker(const struct tg_upstreams *upstreams, const char *name, const char *verb, char *out, size_t size)
+set_breaker(const struct tg_upstreams *upstreams, const char *kind, const char *name, const char *verb)
 {
     char key[TG_CELL_KEY_MAX + 1];
     const bool opens = strcmp(verb, "open") == 0;
-    (void)snprintf(key, sizeof key, "u:%s", name);
-    struct tg_abi_cell *upstream = tg_cells_find(upstreams->cells, key, strlen(key));
-    if (upstream == NULL || upstream->mark != tg_cells_mark(upstreams->generation)) {
-        return refuse(out, size, "there is no such upstream", name);
+    (void)snprintf(key, sizeof key, "%s:%s", kind, name);
+    struct tg_abi_cell *cell = tg_cells_find(upstreams->cells, key, strlen(key));
+    if (cell == NULL || cell->mark != tg_cells_mark(upstreams->generation)) {
+        return false;
     }
-    while (tg_cell_breaker_set(upstream, __atomic_load_n(&upstream->breaker, __ATOMIC_ACQUIRE),
+    while (tg_cell_breaker_set(cell, __atomic_load_n(&cell->breaker, __ATOMIC_ACQUIRE),
                                opens ? TG_BREAKER_OPEN : TG_BREAKER_CLOSED,
                                upstreams->now + (opens ? FOR_GOOD : 0)) != TG_OK) {
     }
-    (void)tg_upstreams_show(upstreams, name, out, size);
     return true;
 }
 
@@ -247,7 +249,11 @@ tg_upstreams_command(const struct tg_upstreams *upstreams, const char *line, cha
     char peer[304] = "";
     const int words = sscanf(line, "%63s %15s %303s", name, verb, peer);
     if (words == 2 && (strcmp(verb, "open") == 0 || strcmp(verb, "close") == 0)) {
-        return change_breaker(upstreams, name, verb, out, size);
+        if (!set_breaker(upstreams, "u", name, verb)) {
+            return refuse(out, size, "there is no such upstream", name);
+        }
+        (void)tg_upstreams_show(upstreams, name, out, size);
+        return true;
     }
     if (words >= 2) {
         return words == 3
@@ -258,5 +264,24 @@ tg_upstreams_command(const struct tg_upstreams *upstreams, const char *line, cha
     if (tg_upstreams_show(upstreams, name, out, size) == 0 && name[0] != '\0') {
         return refuse(out, size, "there is no such upstream", name);
     }
+    return true;
+}
+
+bool
+tg_upstreams_route(const struct tg_upstreams *upstreams, const char *line, char *out, size_t size)
+{
+    char name[NAME_MAX_BYTES] = "";
+    char verb[16] = "";
+    char more[2] = "";
+    struct show show = {.upstreams = upstreams, .only = name, .out = out, .size = size - CUT};
+    const int words = sscanf(line, "%63s %15s %1s", name, verb, more);
+    if (words >= 2 && (words > 2 || (strcmp(verb, "open") != 0 && strcmp(verb, "close") != 0))) {
+        return refuse(out, size, "not a command: open, close", verb);
+    }
+    if (words == 2 && !set_breaker(upstreams, "r", name, verb)) {
+        return refuse(out, size, "there is no such route that has a breaker or a bulkhead", name);
+    }
+    out[0] = '\0';
+    tg_cells_each(upstreams->cells, tg_cells_mark(upstreams->generation), "r:", put_route, &show);
     return true;
 }

@@ -27,4 +27,7 @@ size_t tg_upstreams_show(const struct tg_upstreams *upstreams, const char *name,
  */
 bool tg_upstreams_command(const struct tg_upstreams *upstreams, const char *line, char *out, size_t size);
 
+/* The same for routes that have a breaker or a bulkhead: "NAME [open|close]" or nothing. */
+bool tg_upstreams_route(const struct tg_upstreams *upstreams, const char *line, char *out, size_t size);
+
 #endif

@@ -1,5 +1,5 @@
 """The examples do what their READMEs show: examples/bff, examples/custom-policy, examples/streaming-rewrite, examples/server-sent-events,
-examples/rate-limiting, examples/resilience."""
+examples/rate-limiting, examples/resilience, examples/auth."""
 import os
 import re
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from gateway import RELEASE, ROOT, Gateway, free_port, free_ports
 from test_documents import blocks
 
-NAMES = ["bff", "custom-policy", "streaming-rewrite", "server-sent-events", "resilience"]
+NAMES = ["bff", "custom-policy", "streaming-rewrite", "server-sent-events", "resilience", "auth"]
 
 
 @pytest.mark.parametrize("name", NAMES)

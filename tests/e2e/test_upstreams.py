@@ -391,6 +391,12 @@ def test_a_route_has_a_breaker_of_its_own_and_a_hook_hears_of_it():
             gw.wait_for("hook open")
             assert gw.request("/other").status == 500
             assert "route       all: breaker open" in gw.command("status").stdout
+            a.status = 200
+            assert gw.request("/").status == 503
+            assert "breaker closed" in gw.command("route", "all", "close").stdout
+            assert gw.request("/").status == 200
+            assert gw.command("route", "all", "open").returncode == 0 and gw.request("/").status == 503
+            assert gw.command("route", "nobody", "open").returncode == 1 and gw.command("route", "all", "ajar").returncode == 1
 
 
 def test_the_deadline_is_passed_on():

@@ -50,6 +50,9 @@ local function matchers_of(conf)
   local list = {}
   for name, value in pairs(conf.headers or {}) do list[#list + 1] = { kind = "header", name = name, value = value } end
   for name, value in pairs(conf.query or {}) do list[#list + 1] = { kind = "query", name = name, value = value } end
+  for _, name in ipairs { "scheme", "protocol", "sni" } do
+    if conf[name] then list[#list + 1] = { kind = "connection", name = name, value = conf[name] } end
+  end
   table.sort(list, function(a, b) return a.kind .. a.name < b.kind .. b.name end)
   return #list > 0 and list or false
 end
@@ -170,7 +173,13 @@ local function matches(entry, request)
   for i = 1, #matchers do
     local m = matchers[i]
     local value
-    if m.kind == "header" then value = request:header(m.name) else value = request:query(m.name) end
+    if m.kind == "header" then
+      value = request:header(m.name)
+    elseif m.kind == "query" then
+      value = request:query(m.name)
+    else
+      value = request:connection(m.name, m.value)
+    end
     if value ~= m.value then return false end
   end
   return true

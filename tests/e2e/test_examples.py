@@ -1,5 +1,5 @@
 """The examples do what their READMEs show: examples/bff, examples/custom-policy, examples/streaming-rewrite, examples/server-sent-events,
-examples/rate-limiting, examples/resilience, examples/auth."""
+examples/rate-limiting, examples/resilience, examples/auth, examples/tls."""
 import os
 import re
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from gateway import RELEASE, ROOT, Gateway, free_port, free_ports
 from test_documents import blocks
 
-NAMES = ["bff", "custom-policy", "streaming-rewrite", "server-sent-events", "resilience", "auth"]
+NAMES = ["bff", "custom-policy", "streaming-rewrite", "server-sent-events", "resilience", "auth", "tls"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +31,7 @@ def test_the_commands_of_an_example(name):
         for command, expected in found:
             out = subprocess.run(["bash", "-c", with_ports(command)], capture_output=True, text=True, timeout=30, cwd=ROOT).stdout
             for line in expected:
-                assert line in out, f"{command}\n{out}\n{gw.log()}"
+                assert with_ports(line) in out, f"{command}\n{out}\n{gw.log()}"
 
 
 def test_the_slow_service_costs_no_more_than_its_timeout():

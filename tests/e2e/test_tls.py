@@ -490,3 +490,25 @@ def test_no_key_stands_in_status_or_log(ca):
             assert secret not in gw.command(word).stdout
         assert secret not in gw.log()
 
+
+
+def test_routes_by_scheme_protocol_and_name(ca):
+    text = """listen { port = @PORT@, tls = { cert = "@CA@/site.pem", key = "@CA@/site.key", plain_text = true } }
+route "plain" { path = "/*", scheme = "http", handler = function() return tg.respond(200, "plain") end }
+route "two" { path = "/*", scheme = "https", protocol = "h2", handler = function() return tg.respond(200, "h2") end }
+route "name" { path = "/*", scheme = "https", protocol = "http/1", sni = "site.test", handler = function() return tg.respond(200, "site") end }
+route "below" { path = "/*", sni = "*.site.test", handler = function() return tg.respond(200, "below") end }
+route "rest" { path = "/*", handler = function() return tg.respond(200, "rest") end }
+route "grpc" { path = "/*", protocol = "grpc", priority = 1, handler = function() return tg.respond(200, "grpc") end }
+"""
+    with Gateway(text.replace("@CA@", str(ca.folder))) as gw:
+        def ask(url, *more):
+            names = [word for name in ("site.test", "a.site.test", "other.test") for word in ("--resolve", f"{name}:{gw.port}:127.0.0.1")]
+            return subprocess.run(["curl", "-sk", *names, *more, url.replace("PORT", str(gw.port))], capture_output=True, text=True, timeout=20).stdout
+        assert ask("http://site.test:PORT/") == "plain"
+        assert ask("https://site.test:PORT/", "--http2") == "h2"
+        assert ask("https://site.test:PORT/", "--http1.1") == "site"
+        assert ask("https://a.site.test:PORT/", "--http1.1") == "below"
+        assert ask("https://other.test:PORT/", "--http1.1") == "rest"
+        assert ask("https://site.test:PORT/", "--http1.1", "-H", "Content-Type: application/grpc") == "grpc"
+        assert ask("https://site.test:PORT/", "--http1.1", "-H", "Content-Type: application/grpc-web") == "site"

@@ -12,14 +12,14 @@ SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev libyaml-dev libcrypt-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server python3-h2 python3-grpcio lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs clang redis-server redis-sentinel redis-tools
+TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
 PKGS := luajit libevent_core libssl libcrypto libcrypt libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat libnghttp2
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
-LUA_FILES := $(shell find lua -name '*.lua' | sort)
+LUA_FILES := $(shell find lua -name '*.lua' -o -path 'lua/admin/assets/*' -type f | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))
 SPECS := $(wildcard tests/unit/lua/*.spec.lua plugins/*.spec.lua)
 CHECKS := $(filter-out tests/check/test_%,$(wildcard tests/check/*.py))
@@ -87,11 +87,11 @@ $(eval $(call variant,release))
 $(eval $(call variant,debug))
 $(eval $(call variant,fuzz))
 
-$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/build/generate.lua
+$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/abi_line.h core/abi_metric.h core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua text $< $@
 
-$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/build/generate.lua
+$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/abi_line.h core/abi_metric.h core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua check $< $@
 
@@ -128,8 +128,14 @@ run: deps ## set up, build, and run the quickstart on port 8080
 	@echo "  curl -i localhost:8080/users/1"
 	@exec $(BUILD)/release/tidegate run --watch --config examples/quickstart/gateway.lua
 
+# Other people's clients that Debian does not package. A nodejs that brings its own npm conflicts with Debian's.
+tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json
+	$(if $(shell command -v npm),,$(call install_packages,npm))
+	@cd tests/npm && npm ci --silent --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json
+
 test: ## set up, build, and run all checks and tests
 	$(call install_packages,$(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory tests/npm/node_modules/.package-lock.json
 	@$(MAKE) --no-print-directory $(JOBS) all debug
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory $(JOBS) unit

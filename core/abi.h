@@ -3,13 +3,16 @@
  *
  * The build embeds this text (without the marked C-only lines and the preprocessor's) and asserts that both compilers
  * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
- * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other part
- * alone, abi_cell.h: what all workers know of peers, upstreams and routes.
+ * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other
+ * parts alone: abi_cell.h, what all workers know of peers, upstreams and routes, abi_metric.h, what is counted, and
+ * abi_line.h, lines of access logs.
  */
 #ifndef TG_ABI_H
 #define TG_ABI_H
 
 #include "abi_cell.h"
+#include "abi_line.h"
+#include "abi_metric.h"
 
 /* Borrowed bytes. Valid as long as the object they were read from; never NUL-terminated. */
 struct tg_slice {
@@ -19,15 +22,17 @@ struct tg_slice {
 
 /* Why Lua is entered: the value of tg_abi_vm.entry. */
 enum tg_abi_entry {
-    TG_ENTRY_DONE = 0,          /* set by Lua: what it was entered for is done */
-    TG_ENTRY_REQUEST = 1,       /* head parsed: rewrite, route, authenticate, access, then handler or balance */
-    TG_ENTRY_BALANCE = 2,       /* the attempt failed before anything was answered: choose another peer or give up */
-    TG_ENTRY_RESPONSE = 3,      /* a response head is ready */
-    TG_ENTRY_LOG = 4,           /* the exchange is over */
-    TG_ENTRY_TASK = 5,          /* tg_abi_vm.task was spawned */
-    TG_ENTRY_REQUEST_BODY = 6,  /* the request's body goes on: it is to be written */
-    TG_ENTRY_RESPONSE_BODY = 7, /* the response's */
-    TG_ENTRY_PARKED = 8         /* set by Lua: what it was entered for is done, and it waits for the next entry */
+    TG_ENTRY_DONE = 0,            /* set by Lua: what it was entered for is done */
+    TG_ENTRY_REQUEST = 1,         /* head parsed: rewrite, route, authenticate, access, then handler or balance */
+    TG_ENTRY_BALANCE = 2,         /* the attempt failed before anything was answered: choose another peer or give up */
+    TG_ENTRY_RESPONSE = 3,        /* a response head is ready */
+    TG_ENTRY_LOG = 4,             /* the exchange is over */
+    TG_ENTRY_TASK = 5,            /* tg_abi_vm.task was spawned */
+    TG_ENTRY_REQUEST_BODY = 6,    /* the request's body goes on: it is to be written */
+    TG_ENTRY_RESPONSE_BODY = 7,   /* the response's */
+    TG_ENTRY_REQUEST_MESSAGE = 9, /* a message of a WebSocket, on its way to the upstream */
+    TG_ENTRY_RESPONSE_MESSAGE = 10, /* to the client */
+    TG_ENTRY_PARKED = 8             /* set by Lua: what it was entered for is done, and it waits for the next entry */
 };
 
 /* What the request and balance phases decided. */
@@ -107,7 +112,10 @@ struct tg_abi_exchange {
     uint8_t began;         /* in the failed attempt a connection was there */
     uint32_t try_timeout;  /* milliseconds for one attempt, up to the response head; 0: no limit of its own */
     uint32_t keep_body;    /* bytes of a body that are kept for another attempt; 0: none are */
+    uint32_t counted;      /* place of the route among those that are counted, or TG_METRIC_UNCOUNTED */
+    uint64_t generation;   /* serial */
     struct tg_abi_watch watch[3]; /* by enum tg_abi_watch_of */
+    struct tg_slice id;           /* a token; empty until somebody asks for it */
 };
 
 /* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume.
@@ -256,6 +264,13 @@ TG_ABI int tg_abi_set_status(struct tg_abi_exchange *x, int status);
 TG_ABI int tg_abi_allow_upgrade(struct tg_abi_exchange *x, const char *name, size_t n, uint32_t timeout);
 TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
 
+/* The id of the exchange, made if there is none: 32 hexadecimal digits, or a UUID of this version (4 or 7). */
+TG_ABI int tg_abi_id(struct tg_abi_exchange *x, int version);
+TG_ABI int tg_abi_set_id(struct tg_abi_exchange *x, const char *p, size_t n);
+/* Takes the id from this field of the request if `keep` and it is a token of at most 128 bytes; otherwise makes one,
+ * and sets the field. */
+TG_ABI int tg_abi_correlate(struct tg_abi_exchange *x, const char *name, size_t name_len, int keep, int version);
+
 /* Begins a response of our own: drops the fields of an earlier one; fields are added afterwards. The body is copied. */
 TG_ABI int tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t body_len);
 
@@ -270,6 +285,21 @@ TG_ABI int tg_abi_body_set(struct tg_abi_exchange *x, int side, const char *p, s
 TG_ABI int tg_abi_body_read(struct tg_abi_exchange *x, int side);
 TG_ABI int tg_abi_body_open(struct tg_abi_exchange *x, int side);
 TG_ABI int tg_abi_body_write(struct tg_abi_exchange *x, int side, const char *p, size_t n);
+
+/*
+ * Messages of a WebSocket; `side` is where one goes: TG_SIDE_REQUEST or TG_SIDE_RESPONSE. watch: before the upgrade;
+ * each message, of at most `max` bytes, will be entered for; without `deflate` compression is not offered to the
+ * upstream. message: what Lua was entered for: vm.out, vm.type is its opcode, with TG_MESSAGE_COMPRESSED, and vm.number
+ * the code of a close. replace, drop: -TG_EINVAL for a close, and for what may not stand there. send: another one; 1:
+ * wait; -TG_ECLOSED. close: both sides, soon.
+ */
+enum tg_abi_message_flag { TG_MESSAGE_COMPRESSED = 16 };
+TG_ABI int tg_abi_message_watch(struct tg_abi_exchange *x, uint32_t max, int deflate);
+TG_ABI int tg_abi_message(struct tg_abi_exchange *x, int side);
+TG_ABI int tg_abi_message_replace(struct tg_abi_exchange *x, int side, const char *p, size_t n);
+TG_ABI int tg_abi_message_drop(struct tg_abi_exchange *x, int side);
+TG_ABI int tg_abi_message_send(struct tg_abi_exchange *x, int side, int opcode, const char *p, size_t n);
+TG_ABI int tg_abi_message_close(struct tg_abi_exchange *x, uint32_t code, const char *reason, size_t n);
 
 /* What a task belongs to: the running exchange, nothing but its generation until it ends, or as long as that is the
  * current one. */
@@ -303,6 +333,13 @@ TG_ABI int tg_abi_tls_client(const struct tg_abi_tls_client *options);
  * -TG_EBUSY: too many ask at once.
  */
 TG_ABI int tg_abi_services(const char *name, size_t n);
+
+/*
+ * Asks the master, as on its control socket: `line` is the command, and `n` bytes of `payload` follow it. For the
+ * running coroutine, which is woken: TG_AGAIN, call it again then, with the same. TG_OK: vm.out is what it says;
+ * -TG_EDENIED: vm.out says why not. -TG_EBUSY: too many ask at once; -TG_ECLOSED: the master is gone.
+ */
+TG_ABI int tg_abi_ask(const char *line, size_t line_len, const char *payload, size_t n);
 
 /* What is kept of connections to a peer, in this worker. Times in milliseconds. */
 struct tg_abi_pool {
@@ -433,12 +470,15 @@ TG_ABI int tg_abi_record_read(uint32_t dict, uint32_t place, const char *scope, 
 /* Of the first `count` places. -TG_EBUSY: another was faster, and all is to be read again. -TG_ELIMIT. */
 TG_ABI int tg_abi_record_swap(uint32_t dict, uint32_t count);
 
-/* Logs: level 0 debug to 3 error. A sink is a file written by a thread of its own, opened once per path and worker. */
+/* Logs: level 0 debug to 3 error. A sink is a target of base/outlet.h (a file, a socket), written by a thread of its
+ * own, opened once per target and worker. */
 TG_ABI void tg_abi_log(int level, const char *p, size_t n);
 TG_ABI int tg_abi_log_level(void);
 TG_ABI int tg_abi_sink_open(const char *path, size_t n);
 TG_ABI int tg_abi_sink_write(uint32_t sink, const char *p, size_t n);
 TG_ABI double tg_abi_sink_dropped(uint32_t sink);
+/* From `size` bytes on the file is moved to `path.1`, that to `path.2`, up to `keep`. 0: never. */
+TG_ABI void tg_abi_sink_rotate(uint32_t sink, double size, uint32_t keep);
 
 /* Set-up of a generation. */
 TG_ABI int tg_abi_strip_field(const char *name, size_t name_len);
@@ -459,6 +499,8 @@ TG_ABI int tg_abi_cidr_add(struct tg_cidr_list *list, const char *p, size_t n);
 TG_ABI void tg_abi_cidr_settle(struct tg_cidr_list *list);
 TG_ABI int tg_abi_cidr_holds(const struct tg_cidr_list *list, const char *p, size_t n);
 
+/* Seconds of a clock that never goes back, read now. */
+TG_ABI double tg_abi_clock(void);
 /* Seconds of the processor that this thread has used. */
 TG_ABI double tg_abi_cpu(void);
 /* 1: the memory of the running coroutine's VM is nearly all in use. */
@@ -606,6 +648,15 @@ TG_ABI int tg_abi_random_id(void);
 TG_ABI int tg_abi_uuid(void);
 /* Each is greater than the one before. */
 TG_ABI int tg_abi_uuid7(void);
+/*
+ * A new traceparent with the flags 00 into vm.out; and the flags of one that is given, or -TG_EPROTOCOL. vm.number is
+ * what a ratio of traces is compared with, from 0 to 1: the same in whatever sees the trace.
+ */
+TG_ABI int tg_abi_trace_make(void);
+TG_ABI int tg_abi_trace_read(const char *p, size_t n);
+/* The flags of the request's traceparent; or TG_AGAIN + 255: it has none that can be read, a new one with the flags 00
+ * stands there now, and no tracestate. vm.out is what stands there. */
+TG_ABI int tg_abi_trace_join(struct tg_abi_exchange *x);
 TG_ABI int tg_abi_random(size_t n);
 TG_ABI int tg_abi_digest(int digest, const char *p, size_t n);
 /* 64 hexadecimal digits into vm.out, which take 16 MiB and some 30 ms to make (scrypt): of what could be guessed. */

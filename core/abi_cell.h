@@ -113,7 +113,7 @@ TG_ABI void tg_abi_cell_set_limit(struct tg_abi_cell *cell, uint32_t limit);
  * What happens to cells: the running coroutine is woken for it from now on. next: the index of a cell of which there is
  * something to hear, TG_CELLS_MAX: all those in which requests wait; -TG_ENONE: nothing.
  */
-TG_ABI void tg_abi_cell_listen(void);
+TG_ABI int tg_abi_cell_listen(void);
 TG_ABI int tg_abi_cell_next(void);
 /* What the next call that is started is counted in, up to tg_abi_watch_of ROUTE; cleared by it, or, when none is, by
  * unwatch. */

@@ -16,12 +16,14 @@ local abi = {
   string = to_string,
   null = null,
   slice = ffi.new "struct tg_slice",
+  numbers = ffi.new "union { double float64; float float32; uint32_t halves[2]; }", -- floating-point numbers and their bits
   -- While a configuration is validated there is no worker: set-up must not reach for one.
   validating = false,
 
   ENTRY_REQUEST = C.TG_ENTRY_REQUEST, ENTRY_BALANCE = C.TG_ENTRY_BALANCE, ENTRY_RESPONSE = C.TG_ENTRY_RESPONSE,
   ENTRY_LOG = C.TG_ENTRY_LOG, ENTRY_TASK = C.TG_ENTRY_TASK, ENTRY_REQUEST_BODY = C.TG_ENTRY_REQUEST_BODY,
-  ENTRY_RESPONSE_BODY = C.TG_ENTRY_RESPONSE_BODY, ENTRY_PARKED = C.TG_ENTRY_PARKED,
+  ENTRY_RESPONSE_BODY = C.TG_ENTRY_RESPONSE_BODY,
+  ENTRY_REQUEST_MESSAGE = C.TG_ENTRY_REQUEST_MESSAGE, ENTRY_RESPONSE_MESSAGE = C.TG_ENTRY_RESPONSE_MESSAGE, ENTRY_PARKED = C.TG_ENTRY_PARKED,
   CALL_RUNS = C.TG_CALL_RUNS, CALL_HEAD = C.TG_CALL_HEAD, CALL_TO_HEAD = C.TG_CALL_TO_HEAD, CALL_STREAMS = C.TG_CALL_STREAMS,
   CALL_UPLOADS = C.TG_CALL_UPLOADS, CALL_FRESH = C.TG_CALL_FRESH, CALL_CONNECTS = C.TG_CALL_CONNECTS, CALL_RETRY = C.TG_CALL_RETRY,
   TASK_CHILD = C.TG_TASK_CHILD, TASK_BACKGROUND = C.TG_TASK_BACKGROUND, TASK_SERVICE = C.TG_TASK_SERVICE,
@@ -31,6 +33,13 @@ local abi = {
   REDIS_ERROR = C.TG_REDIS_ERROR, REDIS_LIST = C.TG_REDIS_LIST, REDIS_JOINED = C.TG_REDIS_JOINED, REDIS_ALONE = C.TG_REDIS_ALONE,
   REDIS_REPLICA = C.TG_REDIS_REPLICA,
   REQUEST = C.TG_SIDE_REQUEST, RESPONSE = C.TG_SIDE_RESPONSE, ORIGINAL = C.TG_SIDE_ORIGINAL, TRAILERS = C.TG_SIDE_TRAILERS,
+
+  LINE = {
+    value = C.TG_LINE_VALUE, time = C.TG_LINE_TIME, date = C.TG_LINE_DATE, id = C.TG_LINE_ID, client = C.TG_LINE_CLIENT, method = C.TG_LINE_METHOD,
+    host = C.TG_LINE_HOST, path = C.TG_LINE_PATH, status = C.TG_LINE_STATUS, source = C.TG_LINE_SOURCE, duration = C.TG_LINE_DURATION,
+    upstream_time = C.TG_LINE_UPSTREAM_TIME, bytes_in = C.TG_LINE_BYTES_IN, bytes_out = C.TG_LINE_BYTES_OUT, aborted = C.TG_LINE_ABORTED,
+    attempts = C.TG_LINE_ATTEMPTS, trace = C.TG_LINE_TRACE, span = C.TG_LINE_SPAN, priority = C.TG_LINE_PRIORITY,
+  },
 
   -- enum tg_rc
   AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, ETIMEOUT = -8, EBUSY = -14, EDENIED = -16,
@@ -60,6 +69,13 @@ function abi.networks()
   return ffi.gc(list, C.tg_abi_cidr_free)
 end
 
+--- A line of an access log; freed when nobody holds it.
+function abi.line()
+  local line = C.tg_abi_line_new()
+  if line == nil then error("memory is short", 0) end
+  return ffi.gc(line, C.tg_abi_line_free)
+end
+
 --- A call that streams: its handle is let go when nobody holds it any more.
 function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)
@@ -72,6 +88,21 @@ function abi.peer(host, port, tls, http2, limits)
   pool.idle, pool.idle_timeout, pool.requests = limits.idle, limits.idle_timeout * 1000, limits.requests
   pool.age, pool.connections = (limits.age or 0) * 1000, limits.connections or 0
   return C.tg_abi_peer(host, #host, port, tls, http2 and 1 or 0, pool)
+end
+
+--- What is counted of a route, all of it 0. Whoever uses it holds it.
+function abi.route_count()
+  return ffi.new "struct tg_abi_route_count"
+end
+
+--- One exchange as it is remembered. Whoever uses it holds it.
+function abi.trail()
+  return ffi.new "struct tg_abi_trail"
+end
+
+--- What is counted of a generation.
+function abi.generation_count()
+  return ffi.new "struct tg_abi_generation_count"
 end
 
 --- How results are judged: struct tg_abi_rules, all of it 0. Whoever uses it holds it.

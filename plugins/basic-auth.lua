@@ -6,23 +6,40 @@ local function is_hash(text)
   return text:find "^%$" ~= nil or text:find "^{SHA}" ~= nil
 end
 
+local function user_of(consumer, credential, name)
+  local fields = credential.fields
+  local password, problem = tg.consumers.text_of(fields and fields.password or not fields and credential.value or nil)
+  if not password then error(("consumer %s: its password is %s"):format(consumer.id, problem), 0) end
+  return {
+    consumer = consumer, credential = { id = credential.id or name }, expires = credential.expires or math.huge,
+    hash = is_hash(password) and password or nil, digest = not is_hash(password) and tg.crypto.sha256(password) or nil,
+  }
+end
+
 -- Reads the credentials once: user name -> { consumer, credential, hash or text }.
 local function users_of()
   local users, slow = {}, nil
   for consumer, credential in tg.consumers.each "basic" do
     local fields = credential.fields
     local name = fields and fields.username or consumer.username or consumer.id
-    local password, problem = tg.consumers.text_of(fields and fields.password or not fields and credential.value or nil)
     if type(name) ~= "string" or name:find "[:%c]" then error(("consumer %s: a user name without colon is needed"):format(consumer.id), 0) end
-    if not password then error(("consumer %s: its password is %s"):format(consumer.id, problem), 0) end
     if users[name] then error(("consumers %s and %s have the same user name"):format(users[name].consumer.id, consumer.id), 0) end
-    users[name] = {
-      consumer = consumer, credential = { id = credential.id or name }, expires = credential.expires or math.huge,
-      hash = is_hash(password) and password or nil, digest = not is_hash(password) and tg.crypto.sha256(password) or nil,
-    }
+    users[name] = user_of(consumer, credential, name)
     slow = slow or users[name].hash
   end
   return users, slow or NOBODY
+end
+
+-- One that is declared, or in Redis.
+local function find_user(state, name)
+  local user = state.users[name]
+  if not user then
+    local consumer, entry = tg.consumers.lookup("basic", name)
+    if not consumer then return nil end
+    entry.user = entry.user or user_of(consumer, entry, name)
+    user = entry.user
+  end
+  return tg.now() < user.expires and user or nil
 end
 
 local function parse(header)
@@ -35,7 +52,7 @@ end
 -- Whether the password is the user's. What was right a moment ago is not hashed again: a hash takes a tenth of a second.
 local function is_right(state, conf, user, name, password)
   if user and user.digest then return tg.crypto.equal(tg.crypto.sha256(password), user.digest) end
-  local key = tg.crypto.hmac("sha256", state.key, name .. ":" .. password)
+  local key = tg.crypto.hmac("sha256", state.key, ("%s\0%s:%s"):format(user and user.hash or "", name, password))
   local till = state.verified[key]
   if user and till and till > tg.now() then return true end
   local ok, err = tg.crypto.password_verify(user and user.hash or state.slow, password)
@@ -95,8 +112,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { "basic-auth" } }]],
         return tg.problem(429, "too many wrong passwords", nil, { ["Retry-After"] = tostring(seconds) })
       end
     end
-    local user = state.users[name]
-    if user and tg.now() >= user.expires then user = nil end
+    local user = find_user(state, name)
     if not is_right(state, conf, user, name, password) then
       assert(state.of_user:take(pair))
       assert(state.of_address:take(address))

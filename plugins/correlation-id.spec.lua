@@ -6,7 +6,7 @@ describe("correlation-id", function()
   it("makes an id, sends it upstream and back", function()
     local gw = test.gateway { to = echo(), use = { "correlation-id" } }
     local answer = gw:get "/"
-    expect(#answer.headers["X-Request-Id"]):equals(32)
+    expect(answer.headers["X-Request-Id"]:find "^%x+%-%x+%-7%x+%-[89ab]%x+%-%x+$" ~= nil and #answer.headers["X-Request-Id"]):equals(36)
     expect(answer:json().id):equals(answer.headers["X-Request-Id"])
     expect(gw:get("/").headers["X-Request-Id"] == answer.headers["X-Request-Id"]):equals(false)
   end)
@@ -21,8 +21,20 @@ describe("correlation-id", function()
   it("replaces one that is no token or too long", function()
     local gw = test.gateway { to = echo(), use = { "correlation-id" } }
     for _, bad in ipairs { "two words", ("x"):rep(129), '"quoted"' } do
-      expect(#gw:get("/", { headers = { ["X-Request-Id"] = bad } }):json().id):equals(32)
+      expect(#gw:get("/", { headers = { ["X-Request-Id"] = bad } }):json().id):equals(36)
     end
+  end)
+
+  it("holds where there is no route, when it is the gateway's", function()
+    local gw = test.gateway { global = { "correlation-id" }, route = { one = { path = "/one", to = echo() } } }
+    local answer = gw:get("/other", { headers = { ["X-Request-Id"] = "abc" } })
+    expect(answer.status):equals(404)
+    expect(answer.headers["X-Request-Id"]):equals "abc"
+  end)
+
+  it("makes plain digits", function()
+    local gw = test.gateway { to = echo(), use = { { "correlation-id", generator = "hex" } } }
+    expect(gw:get("/"):json().id:find "^%x+$" ~= nil and #gw:get("/"):json().id):equals(32)
   end)
 
   it("makes UUIDs, under another name, without echo", function()

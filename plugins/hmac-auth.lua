@@ -2,21 +2,25 @@
 local signatures = tg.http_signature
 local DRAFT = { ["hmac-sha256"] = "sha256", ["hmac-sha384"] = "sha384", ["hmac-sha512"] = "sha512" }
 
+local function key_of(consumer, credential, id)
+  local fields = credential.fields or { secret = credential.value }
+  local secret = fields.secret ~= nil and assert(tg.consumers.text_of(fields.secret)) or nil
+  if (secret == nil) == (fields.public_key == nil) then
+    error(("consumer %s: a credential of hmac has either `secret` or `public_key`"):format(consumer.id), 0)
+  end
+  local source = secret and { kty = "oct", k = tg.crypto.base64url(secret) } or fields.public_key
+  return {
+    consumer = consumer, credential = { id = id }, expires = credential.expires or math.huge, secret = secret,
+    key = assert(tg.crypto.key(source, { short = true })),
+  }
+end
+
 local function keys_of()
   local keys = {}
   for consumer, credential in tg.consumers.each "hmac" do
-    local fields = credential.fields or { secret = credential.value }
     local id = credential.id or consumer.id
-    local secret = fields.secret ~= nil and assert(tg.consumers.text_of(fields.secret)) or nil
-    if (secret == nil) == (fields.public_key == nil) then
-      error(("consumer %s: a credential of hmac has either `secret` or `public_key`"):format(consumer.id), 0)
-    end
     if keys[id] then error(("consumers %s and %s have the same key id"):format(keys[id].consumer.id, consumer.id), 0) end
-    local source = secret and { kty = "oct", k = tg.crypto.base64url(secret) } or fields.public_key
-    keys[id] = {
-      consumer = consumer, credential = { id = id }, expires = credential.expires or math.huge, secret = secret,
-      key = assert(tg.crypto.key(source, { short = true })),
-    }
+    keys[id] = key_of(consumer, credential, id)
   end
   return keys
 end
@@ -37,6 +41,11 @@ end
 
 local function key_for(state, id)
   local found = type(id) == "string" and state.keys[id]
+  if not found and type(id) == "string" then
+    local consumer, entry = tg.consumers.lookup("hmac", id)
+    if entry then entry.made = entry.made or key_of(consumer, entry, id) end
+    found = entry and entry.made
+  end
   return found and tg.now() < found.expires and found or nil
 end
 

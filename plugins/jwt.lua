@@ -1,5 +1,5 @@
 --- jwt: who brings a signed token is whom it names.
-local jwt = tg.jwt
+local jwt, claims_of = tg.jwt, tg.claims
 
 -- Keys as they are given: PEM, a JWK, a secret; each with the algorithms that it serves.
 local function key_of(text, kind)
@@ -20,9 +20,7 @@ end
 local function bearer(headers, conf)
   local value = headers[conf.header]
   if not value or conf.header:lower() ~= "authorization" then return value end
-  -- The pattern is not compiled: it is for those that write it otherwise.
-  if value:sub(1, 7) == "Bearer " and not value:find(" ", 8, true) then return value:sub(8) end
-  return value:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([^%s]+) *$"
+  return claims_of.bearer(value)
 end
 
 -- The token, and where it was found: the field of req, and its name.
@@ -33,57 +31,6 @@ local function find_token(req, conf)
   if token then return token, "cookies", conf.cookie end
   token = conf.query and req.query[conf.query]
   if token then return token, "query", conf.query end
-end
-
-local NONE = {}
-
-local function includes(have, wanted)
-  for _, one in ipairs(wanted) do
-    if not have[one] then return false end
-  end
-  return true
-end
-
-local function any_of(have, wanted)
-  for _, one in ipairs(wanted) do
-    if have[one] then return true end
-  end
-  return false
-end
-
--- What the upstream is told of a claim; nil: it cannot stand in a field.
-local function text_of(value)
-  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
-  if type(value) == "table" and type(value[1]) == "string" then value = table.concat(value, ",") end
-  return type(value) == "string" and tg.is_field_value(value) and value or nil
-end
-
--- f(headers, claims), each header after the other; without a loop, which would not be compiled with the rest of the request.
-local function teller(claims_to_headers)
-  local tell
-  for claim, header in pairs(claims_to_headers) do
-    local next_one = tell
-    tell = function(headers, claims)
-      local value = jwt.claim(claims, claim)
-      if value ~= nil then headers[header] = text_of(value) end
-      if next_one then next_one(headers, claims) end
-    end
-  end
-  return tell
-end
-
--- The consumer that the token is of: a declared one, or one made of its claims.
-local function consumer_of(claims, conf)
-  local id = jwt.claim(claims, conf.consumer_claim)
-  if type(id) ~= "string" or id == "" then return nil end
-  if conf.declared then return tg.consumers.find(id) end
-  local claimed, groups = jwt.claim(claims, conf.groups_claim), nil
-  if claimed ~= nil then
-    groups = {}
-    for group in pairs(jwt.words(claimed)) do groups[#groups + 1] = group end
-    table.sort(groups)
-  end
-  return { id = id, groups = groups or NONE, meta = claims, plan = type(claims.plan) == "string" and claims.plan or nil }
 end
 
 local function challenge(conf, more) return ('Bearer realm="%s"%s'):format(conf.realm, more or "") end
@@ -98,11 +45,9 @@ end
 local function accept(token, conf, state)
   local claims, err = jwt.verify(token, state.options)
   if not claims then return nil, err end
-  local consumer = consumer_of(claims, conf)
-  local entry = { claims = claims, consumer = consumer, credential = { id = type(claims.jti) == "string" and claims.jti or nil } }
-  entry.forbidden = #conf.scopes > 0 and not includes(jwt.words(jwt.claim(claims, conf.scope_claim)), conf.scopes)
-    or #conf.roles > 0 and not any_of(jwt.words(jwt.claim(claims, conf.roles_claim)), conf.roles)
-  if state.verified and claims.exp then state.verified:put(token, entry, claims.exp + conf.leeway) end
+  local entry = claims_of.entry(claims, conf)
+  local stored = entry.consumer and entry.consumer.stored -- what Redis says of it may change
+  if state.verified and claims.exp and not stored then state.verified:put(token, entry, claims.exp + conf.leeway) end
   return entry
 end
 
@@ -165,7 +110,7 @@ route "orders" { path = "/orders/*", to = "orders", use = {
 
   setup = function(conf)
     return {
-      tell = teller(conf.claims_to_headers),
+      tell = claims_of.teller(conf.claims_to_headers),
       options = {
         keys = keys_of(conf), alg = conf.alg, iss = conf.iss, aud = conf.aud, leeway = conf.leeway, require = conf.require, max = conf.max,
       },

@@ -68,6 +68,10 @@ route "orders" { path = "/orders/*", to = "orders", use = { "mtls-auth" } }]],
     local refused = tg.problem(401, "the certificate is nobody's here", nil, { ["WWW-Authenticate"] = "Mutual" })
     if state.revoked[(cert.serial:upper():gsub("^0+", ""))] or tg.now() >= cert.not_after then return refused end
     local found = find(state.by, cert)
+    if not found then
+      local consumer, entry = tg.consumers.lookup("mtls", cert.fingerprint:lower())
+      found = consumer and { consumer = consumer, credential = { id = entry.id }, expires = entry.expires }
+    end
     if found and tg.now() < found.expires then return ctx:authenticate(found.consumer, found.credential) end
     if not conf.any then return refused end
     ctx:authenticate({ id = cert.subject, groups = {}, meta = cert }, { id = cert.fingerprint })

@@ -133,6 +133,28 @@ local function number_from(value, ctx)
   return value and value >= 0 and value < math.huge and value or nil
 end
 
+-- Reads, sets or resets the usage of a key.
+local function manage(conf, state, key, method, body, limit)
+  local name = name_of(conf, state, key)
+  local used
+  if method == "DELETE" then
+    assert(state.db:del(name))
+    state.owed:delete(name)
+  elseif method == "PUT" then
+    used = type(body) == "table" and tonumber(body.used)
+    if not used or used < 0 or used == math.huge then return tg.problem(400, 'found no {"used": NUMBER}') end
+    assert(state.db:set(name, used, "EXAT", floor(state.till) + KEEP))
+    state.owed:delete(name)
+  elseif method == "GET" or method == "HEAD" then
+    local text, err = state.db:get(name)
+    if err then error(err) end
+    used = (tonumber(text) or 0) + (state.owed:get(name) or 0)
+  else
+    return tg.respond(405, "", { Allow = "GET, HEAD, PUT, DELETE" })
+  end
+  return tg.respond(200, usage(conf, state, limit, used or 0), { ["Cache-Control"] = "no-store" })
+end
+
 return {
   api = 1,
   doc = [[
@@ -140,7 +162,7 @@ Refuse what is beyond `limit` units in a day, week, month or year, for each valu
 A period begins at midnight (`utc_offset` hours from UTC) on the day of `anchor`: of a month without that day, on its last. Refused requests get 429
 with `Retry-After`, the end of the period. While Redis is away `on_down` decides; what passes then is charged when it is back.
 As the handler of a route it tells the usage of a key as JSON: `GET` reads, `DELETE` resets, `PUT {"used": 5}` sets. Such a route must be for
-administrators only: give it a plugin that authenticates.]],
+administrators only: give it a plugin that authenticates. The admin interface has the same at `/plugins/quota/GROUP/KEY`.]],
 
   schema = {
     group = t.string { match = "^[%w_.:-]+$", len = 63, doc = "Of the counters; the handler for the usage has the same." },
@@ -208,26 +230,15 @@ route "usage" { path = "/admin/usage/{id}", handler = { "quota", group = "api", 
   end,
 
   handler = function(ctx, conf, state)
-    local key, method = conf.key(ctx), ctx.req.method
+    local key = conf.key(ctx)
     if not key or key == "" then return tg.problem(404, "no such key") end
-    local name = name_of(conf, state, key)
-    local used
-    if method == "DELETE" then
-      assert(state.db:del(name))
-      state.owed:delete(name)
-    elseif method == "PUT" then
-      local body = assert(ctx.req:json(1024))
-      used = type(body) == "table" and tonumber(body.used)
-      if not used or used < 0 or used == math.huge then return tg.problem(400, 'found no {"used": NUMBER}') end
-      assert(state.db:set(name, used, "EXAT", floor(state.till) + KEEP))
-      state.owed:delete(name)
-    elseif method == "GET" or method == "HEAD" then
-      local text, err = state.db:get(name)
-      if err then error(err) end
-      used = (tonumber(text) or 0) + (state.owed:get(name) or 0)
-    else
-      return tg.respond(405, "", { Allow = "GET, HEAD, PUT, DELETE" })
-    end
-    return tg.respond(200, usage(conf, state, limit_for(ctx, conf), used or 0), { ["Cache-Control"] = "no-store" })
+    local body = ctx.req.method == "PUT" and assert(ctx.req:json(1024)) or nil
+    return manage(conf, state, key, ctx.req.method, body, limit_for(ctx, conf))
+  end,
+
+  -- Of the admin interface: GROUP/KEY.
+  admin = function(request, conf, state)
+    if request.path[1] ~= conf.group or not request.path[2] then return nil end
+    return manage(conf, state, table.concat(request.path, "/", 2), request.method, request.body, conf.limit)
   end,
 }

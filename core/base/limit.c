@@ -22,6 +22,7 @@ static const char *const names[TG_LIMIT_COUNT] = {
     [TG_LIMIT_FIRST_BYTE_TIMEOUT] = "first_byte_timeout",
     [TG_LIMIT_IDLE_TIMEOUT] = "idle_timeout",
     [TG_LIMIT_TUNNEL_TIMEOUT] = "tunnel_timeout",
+    [TG_LIMIT_MESSAGE] = "message",
     [TG_LIMIT_RESPONSE_HEAD] = "response_head",
     [TG_LIMIT_INTERIM_RESPONSES] = "interim_responses",
     [TG_LIMIT_CONNECTIONS] = "connections",

@@ -10,6 +10,7 @@
 
 enum { LINE_MAX_BYTES = 16 * 1024 };
 
+static const char *const names[] = {"debug", "info", "warn", "error"};
 static enum tg_log_level current_level = TG_LOG_INFO;
 static char current_who[32] = "tidegate";
 static unsigned long lost; /* lines */
@@ -27,6 +28,18 @@ tg_log_set_level(enum tg_log_level level)
     current_level = level;
 }
 
+enum tg_rc
+tg_log_level_of(const char *name, enum tg_log_level *level)
+{
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *level = (enum tg_log_level)i;
+            return TG_OK;
+        }
+    }
+    return TG_EINVAL;
+}
+
 enum tg_log_level
 tg_log_get_level(void)
 {
@@ -36,7 +49,6 @@ tg_log_get_level(void)
 static size_t
 write_prefix(char *line, size_t size, enum tg_log_level level)
 {
-    static const char *const names[] = {"debug", "info", "warn", "error"};
     struct timespec now;
     struct tm tm;
     (void)clock_gettime(CLOCK_REALTIME, &now);

@@ -17,6 +17,8 @@ enum tg_log_level { TG_LOG_DEBUG, TG_LOG_INFO, TG_LOG_WARN, TG_LOG_ERROR };
 void tg_log_set(enum tg_log_level level, const char *who);
 void tg_log_set_level(enum tg_log_level level);
 enum tg_log_level tg_log_get_level(void);
+/* The level of this name: debug, info, warn, error. TG_EINVAL. */
+TG_MUST_CHECK enum tg_rc tg_log_level_of(const char *name, enum tg_log_level *level);
 
 /* A line of at most 16 KiB (never waits: what the reader of the log has no room for is lost and counted) with time,
  * level and who; control bytes are written as \xHH. */

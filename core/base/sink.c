@@ -1,18 +1,19 @@
 #include "base/sink.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "base/log.h"
 #include "base/mem.h"
+#include "base/outlet.h"
 
-enum { CLOSE_WAIT = 2, RETRY_PAUSE = 1, COMPLAIN_EVERY = 60 /* seconds */ };
+enum {
+    WAKE_AT = 64 * 1024 /* bytes */,
+    CLOSE_WAIT = 2 /* seconds */,
+    PAUSE_MIN = 50,
+    PAUSE_MAX = 3000 /* milliseconds */
+};
 
 struct tg_sink {
     pthread_t thread;
@@ -26,78 +27,53 @@ struct tg_sink {
     bool reopen;
     bool idle; /* the thread waits */
     bool running;
-    int fd;
-    time_t complained;
+    struct tg_outlet *outlet;
     char *path;
 };
 
-/* A fifo that nobody reads would hold whoever opens it for writing alone. */
-static int
-open_path(const char *path)
-{
-    struct stat st;
-    const bool fifo = stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
-    const int mode = fifo ? O_RDWR : O_WRONLY;
-    return strcmp(path, "-") == 0 ? dup(STDOUT_FILENO) : open(path, mode | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-}
-
-/* Errors once a minute: a full disk must not fill the error log as well. */
-static void
-complain(struct tg_sink *sink, const char *what)
-{
-    const time_t now = time(NULL);
-    if (now - sink->complained >= COMPLAIN_EVERY) {
-        char why[128];
-        const char *text = strerror_r(errno, why, sizeof why);
-        sink->complained = now;
-        tg_log(TG_LOG_ERROR, "%s %s: %s (lines are lost)", what, sink->path, text);
-    }
-}
-
-/* Returns false when the rest of the batch is lost. */
+/* False: the sink closes. */
 static bool
-write_all(struct tg_sink *sink, const char *p, size_t n)
+wait_a_while(struct tg_sink *sink, unsigned milliseconds)
 {
-    while (n > 0) {
-        const ssize_t done = write(sink->fd, p, n);
-        if (done < 0 && errno == EINTR) {
-            continue;
-        }
-        if (done < 0 && errno == EAGAIN) {
-            const struct timespec pause = {0, 10000000L};
-            (void)nanosleep(&pause, NULL);
-            continue;
-        }
-        if (done < 0) {
-            complain(sink, "write");
-            return false;
-        }
-        p += done;
-        n -= (size_t)done;
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)(milliseconds % 1000) * 1000000L;
+    until.tv_sec += (time_t)(milliseconds / 1000) + until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    (void)pthread_mutex_lock(&sink->mutex);
+    int rc = 0;
+    while (!sink->closing && rc == 0) {
+        rc = pthread_cond_timedwait(&sink->wake, &sink->mutex, &until);
     }
-    return true;
+    const bool closing = sink->closing;
+    (void)pthread_mutex_unlock(&sink->mutex);
+    return !closing;
 }
 
-static uint64_t
-count_lines(const char *p, size_t n)
-{
-    uint64_t lines = 0;
-    for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))) != NULL; p++) {
-        lines++;
-    }
-    return lines;
-}
-
+/*
+ * Writes what is in the batch. A stream that is away is tried again, ever later, while the queue fills and then drops;
+ * when the sink closes, it is not waited for.
+ */
 static void
-reopen_file(struct tg_sink *sink)
+write_batch(struct tg_sink *sink, const char *p, size_t n)
 {
-    const int fd = open_path(sink->path);
-    if (fd < 0) {
-        complain(sink, "open");
-        return;
+    unsigned pause = PAUSE_MIN;
+    uint64_t lost = 0;
+    while (n > 0) {
+        const size_t done = tg_outlet_write(sink->outlet, p, n, &lost);
+        p += done;
+        n -= done;
+        if (n == 0 || !wait_a_while(sink, pause)) {
+            break;
+        }
+        pause = done > 0 ? PAUSE_MIN : pause < PAUSE_MAX ? pause * 2 : PAUSE_MAX;
     }
-    close(sink->fd);
-    sink->fd = fd;
+    for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))) != NULL; p++) {
+        lost++;
+    }
+    (void)pthread_mutex_lock(&sink->mutex);
+    sink->dropped += lost;
+    (void)pthread_mutex_unlock(&sink->mutex);
 }
 
 static void *
@@ -123,13 +99,10 @@ run(void *arg)
         sink->reopen = false;
         (void)pthread_mutex_unlock(&sink->mutex);
         if (reopen) {
-            reopen_file(sink);
+            tg_outlet_reopen(sink->outlet);
         }
-        const bool written = write_all(sink, batch, n);
+        write_batch(sink, batch, n);
         (void)pthread_mutex_lock(&sink->mutex);
-        if (!written) {
-            sink->dropped += count_lines(batch, n);
-        }
     }
     (void)pthread_mutex_unlock(&sink->mutex);
     return NULL;
@@ -138,9 +111,7 @@ run(void *arg)
 static void
 sink_free(struct tg_sink *sink)
 {
-    if (sink->fd >= 0) {
-        close(sink->fd);
-    }
+    tg_outlet_close(sink->outlet);
     tg_mem_free(sink->queue);
     tg_mem_free(sink->batch);
     tg_mem_free(sink->path);
@@ -160,9 +131,8 @@ tg_sink_open(const char *path, struct tg_err *err)
     sink->path = tg_mem_text(path, strlen(path));
     sink->queue = tg_mem_alloc(TG_SINK_QUEUE);
     sink->batch = tg_mem_alloc(TG_SINK_QUEUE);
-    sink->fd = open_path(path);
-    if (sink->fd < 0) {
-        (void)tg_err_errno(err, "open %s", path);
+    sink->outlet = tg_outlet_open(path, err);
+    if (sink->outlet == NULL) {
         sink_free(sink);
         return NULL;
     }
@@ -226,7 +196,8 @@ tg_sink_write(struct tg_sink *sink, const char *p, size_t n)
     } else {
         sink->dropped++;
     }
-    if (sink->queued > TG_SINK_QUEUE / 2 && sink->idle) {
+    /* Early: what is in the cache yet costs less to write than a wake-up for so many lines. */
+    if (sink->queued > WAKE_AT && sink->idle) {
         (void)pthread_cond_signal(&sink->wake);
     }
     (void)pthread_mutex_unlock(&sink->mutex);
@@ -250,6 +221,12 @@ tg_sink_reopen(struct tg_sink *sink)
     sink->reopen = true;
     (void)pthread_cond_signal(&sink->wake);
     (void)pthread_mutex_unlock(&sink->mutex);
+}
+
+void
+tg_sink_rotate(struct tg_sink *sink, uint64_t size, unsigned keep)
+{
+    tg_outlet_rotate(sink->outlet, size, keep);
 }
 
 uint64_t

@@ -1,7 +1,8 @@
 /*
- * sink.h - a file of log lines, written by a thread of its own so that no disk can block the loop.
+ * sink.h - lines of a log on their way out, written by a thread of its own so that no disk and no peer can block the
+ * loop.
  *
- * Owns: the descriptor, two buffers and the thread. Used by: the border to Lua (access logs). The queue is bounded:
+ * Owns: the outlet, two buffers and the thread. Used by: the border to Lua (access logs). The queue is bounded:
  * what does not fit is dropped and counted (SECURITY 2). Lines come out whole and in order.
  */
 #ifndef TG_BASE_SINK_H
@@ -19,7 +20,7 @@ enum {
 
 struct tg_sink;
 
-/* Appends to `path`; "-" is standard output. NULL and `err`. */
+/* `path`: any target of base/outlet.h. NULL and `err`. */
 struct tg_sink *tg_sink_open(const char *path, struct tg_err *err);
 /* Writes what waits, for at most two seconds, and closes. NULL is allowed. */
 void tg_sink_close(struct tg_sink *sink);
@@ -29,6 +30,8 @@ enum tg_rc tg_sink_write(struct tg_sink *sink, const char *p, size_t n);
 void tg_sink_flush(struct tg_sink *sink);
 /* Opens the path anew before the next write (after a rotation). */
 void tg_sink_reopen(struct tg_sink *sink);
+/* As tg_outlet_rotate. */
+void tg_sink_rotate(struct tg_sink *sink, uint64_t size, unsigned keep);
 uint64_t tg_sink_dropped(struct tg_sink *sink);
 const char *tg_sink_path(const struct tg_sink *sink);
 

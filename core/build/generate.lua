@@ -1,7 +1,7 @@
 --- generate: build files from abi.h and lua/, run by the Makefile with LuaJIT.
 --   luajit core/build/generate.lua text  core/abi.h OUT     abi.h as the text that ffi.cdef gets
 --   luajit core/build/generate.lua check core/abi.h OUT     assertions that both compilers see the same structs
---   luajit core/build/generate.lua embed OUT FILE...        the Lua files of lua/
+--   luajit core/build/generate.lua embed OUT FILE...        the files of lua/
 local function read(path)
   local f = assert(io.open(path, "rb"))
   local text = f:read "*a"
@@ -76,6 +76,7 @@ function command.embed(out, ...)
   local parts, rows = { '#include "vm/embedded.h"\n' }, {}
   for i, path in ipairs(files) do
     local text = read(path)
+    if not path:find "%.lua$" then text = ("return %q"):format(text) end -- of a page: a module that is its text
     local name = path:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/", "."):gsub("%.init$", "")
     parts[#parts + 1] = ("static const unsigned char text_%d[] = {\n%s\n};\n"):format(i, as_bytes(text))
     rows[#rows + 1] = ('    {"%s", "%s", text_%d, %d},'):format(name, path, i, #text)

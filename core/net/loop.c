@@ -218,6 +218,12 @@ tg_loop_micros(struct tg_loop *loop)
 }
 
 uint64_t
+tg_loop_clock(void)
+{
+    return read_clock();
+}
+
+uint64_t
 tg_loop_now(struct tg_loop *loop)
 {
     return tg_loop_micros(loop) / 1000;

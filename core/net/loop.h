@@ -52,6 +52,8 @@ void tg_loop_stop(struct tg_loop *loop);
 uint64_t tg_loop_now(struct tg_loop *loop);
 /* The same in microseconds. */
 uint64_t tg_loop_micros(struct tg_loop *loop);
+/* The same clock, read now: for how long something took within a turn. */
+uint64_t tg_loop_clock(void);
 /* Seconds of the wall clock; read once a turn. */
 double tg_loop_wall(struct tg_loop *loop);
 /* Time of day in the form of RFC 9110, section 5.6.7; made once a second. 29 bytes. */

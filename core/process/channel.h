@@ -14,6 +14,7 @@ enum tg_channel_type {
     TG_CHANNEL_DICT = 1, /* to the worker: a dictionary (fd) of the next generation, by name */
     TG_CHANNEL_LISTEN,   /* to the worker: a listening socket (fd), by number of its place */
     TG_CHANNEL_PREPARE,  /* to the worker: build this generation (fd) beside the current one */
+    TG_CHANNEL_CANARY,   /* to the worker: run it for `number` of 10,000 requests; text: see struct tg_canary_options */
     TG_CHANNEL_COMMIT,   /* to the worker: make it the current one */
     TG_CHANNEL_ABORT,    /* to the worker: drop it */
     TG_CHANNEL_DRAIN,    /* to the worker: finish what is in work, then end */
@@ -21,8 +22,10 @@ enum tg_channel_type {
     TG_CHANNEL_RETURN,   /* to the worker: the slot (serial) accepts again itself */
     TG_CHANNEL_REOPEN,   /* to the worker: open log files anew */
     TG_CHANNEL_ACCEPT,   /* to the worker: its master has taken over, accept from now on */
+    TG_CHANNEL_LOG,      /* to the worker: log from this level on, by name */
     TG_CHANNEL_PREPARED, /* to the master */
-    TG_CHANNEL_FAILED    /* to the master; text says why */
+    TG_CHANNEL_FAILED,   /* to the master; text says why */
+    TG_CHANNEL_ASK       /* to the master: a connection (fd) on which a command comes, as on its control socket */
 };
 
 struct tg_channel_message {

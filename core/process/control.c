@@ -14,6 +14,8 @@
 
 enum {
     LINE_MAX_BYTES = 512,
+    PAYLOAD_MAX = 8 * 1024 * 1024,
+    ANSWER_MAX = 16 * 1024 * 1024,
     EXIT_REFUSED = 1,
     EXIT_NOBODY = 3,
     ANSWER_TIME = 60 /* seconds; a reload may wait for an upgrade, which has a limit of its own */,
@@ -38,9 +40,16 @@ struct tg_control_client {
     struct tg_control_client **link;
     int fd;
     struct event *readable;
+    struct event *writable; /* NULL until the answer does not go out at once */
     char line[LINE_MAX_BYTES];
     size_t length;
-    bool asked;
+    char who[TG_CONTROL_WHO];
+    char *payload; /* what follows the line, NUL-terminated; NULL: nothing does */
+    size_t payload_length;
+    size_t payload_wanted;
+    char *answer;
+    size_t answer_length;
+    size_t answer_sent;
 };
 
 static bool
@@ -58,6 +67,11 @@ client_free(struct tg_control_client *client)
     if (client->readable != NULL) {
         event_free(client->readable);
     }
+    if (client->writable != NULL) {
+        event_free(client->writable);
+    }
+    tg_mem_free(client->payload);
+    tg_mem_free(client->answer);
     *client->link = client->next;
     if (client->next != NULL) {
         client->next->link = client->link;
@@ -67,17 +81,82 @@ client_free(struct tg_control_client *client)
 }
 
 static void
+carry_out(struct tg_control_client *client)
+{
+    (void)event_del(client->readable);
+    client->control->command(client->control->arg, client, client->line);
+}
+
+/* What comes behind the line; false: nothing more of it, for now or for good. */
+static bool
+read_payload(struct tg_control_client *client)
+{
+    const ssize_t n =
+        read(client->fd, client->payload + client->payload_length, client->payload_wanted - client->payload_length);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    if (n <= 0) {
+        client_free(client);
+        return false;
+    }
+    client->payload_length += (size_t)n;
+    if (client->payload_length < client->payload_wanted) {
+        return true;
+    }
+    carry_out(client);
+    return false;
+}
+
+/* "command +BYTES": so many bytes follow. False: it has none, or has them already. */
+static bool
+expect_payload(struct tg_control_client *client, const char *more, size_t n)
+{
+    char *plus = strrchr(client->line, '+');
+    if (plus == NULL || plus == client->line || plus[-1] != ' ') {
+        return false;
+    }
+    const unsigned long long wanted = strtoull(plus + 1, NULL, 10);
+    client->payload = wanted == 0 || wanted > PAYLOAD_MAX || n > wanted ? NULL : tg_mem_zero((size_t)wanted + 1);
+    if (client->payload == NULL) {
+        return false;
+    }
+    plus[-1] = '\0';
+    memcpy(client->payload, more, n);
+    client->payload_length = n;
+    client->payload_wanted = (size_t)wanted;
+    return n < wanted;
+}
+
+/* "@who command": who asks, when that is not told by the connection. */
+static void
+take_who(struct tg_control_client *client)
+{
+    char *blank = client->line[0] == '@' ? strchr(client->line, ' ') : NULL;
+    if (blank != NULL) {
+        *blank = '\0';
+        (void)snprintf(client->who, sizeof client->who, "%s", client->line + 1);
+        memmove(client->line, blank + 1, strlen(blank + 1) + 1);
+    }
+}
+
+static void
 on_client(evutil_socket_t fd, short what, void *arg)
 {
     struct tg_control_client *client = arg;
     (void)what;
+    if (client->payload != NULL) {
+        while (read_payload(client)) {
+        }
+        return;
+    }
     const ssize_t n = read(fd, client->line + client->length, sizeof client->line - 1 - client->length);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
     client->length += n > 0 ? (size_t)n : 0;
     client->line[client->length] = '\0';
-    char *end = strchr(client->line, '\n');
+    char *end = memchr(client->line, '\n', client->length);
     if (end == NULL) {
         if (n <= 0 || client->length == sizeof client->line - 1) {
             client_free(client);
@@ -85,9 +164,13 @@ on_client(evutil_socket_t fd, short what, void *arg)
         return;
     }
     *end = '\0';
-    (void)event_del(client->readable);
-    client->asked = true;
-    client->control->command(client->control->arg, client, client->line);
+    const size_t more = client->length - (size_t)(end + 1 - client->line);
+    if (!expect_payload(client, end + 1, more)) {
+        take_who(client);
+        carry_out(client);
+        return;
+    }
+    take_who(client);
 }
 
 static void
@@ -103,6 +186,30 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
+add_client(struct tg_control *control, int fd)
+{
+    struct ucred credentials = {.uid = (uid_t)-1};
+    socklen_t size = sizeof credentials;
+    struct tg_control_client *client = tg_mem_new(struct tg_control_client);
+    if (client == NULL) {
+        close(fd);
+        return;
+    }
+    *client =
+        (struct tg_control_client){.control = control, .next = control->clients, .link = &control->clients, .fd = fd};
+    if (client->next != NULL) {
+        client->next->link = &client->next;
+    }
+    control->clients = client;
+    (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size);
+    (void)snprintf(client->who, sizeof client->who, "uid %u", (unsigned)credentials.uid);
+    client->readable = event_new(tg_loop_base(control->loop), fd, EV_READ | EV_PERSIST, on_client, client);
+    if (client->readable == NULL || event_add(client->readable, NULL) < 0) {
+        client_free(client);
+    }
+}
+
+static void
 on_connection(evutil_socket_t listener, short what, void *arg)
 {
     static const struct timeval pause = {0, PAUSE * 1000L};
@@ -114,34 +221,70 @@ on_connection(evutil_socket_t listener, short what, void *arg)
         (void)event_del(control->readable);
         return;
     }
-    struct tg_control_client *client = fd < 0 ? NULL : tg_mem_new(struct tg_control_client);
-    if (client == NULL) {
-        if (fd >= 0) {
-            close(fd);
-        }
-        return;
-    }
-    *client =
-        (struct tg_control_client){.control = control, .next = control->clients, .link = &control->clients, .fd = fd};
-    if (client->next != NULL) {
-        client->next->link = &client->next;
-    }
-    control->clients = client;
-    client->readable = event_new(tg_loop_base(control->loop), fd, EV_READ | EV_PERSIST, on_client, client);
-    if (client->readable == NULL || event_add(client->readable, NULL) < 0) {
-        client_free(client);
+    if (fd >= 0) {
+        add_client(control, fd);
     }
 }
 
 void
+tg_control_join(struct tg_control *control, int fd)
+{
+    if (evutil_make_socket_nonblocking(fd) < 0) {
+        close(fd);
+        return;
+    }
+    add_client(control, fd);
+}
+
+const char *
+tg_control_who(const struct tg_control_client *client)
+{
+    return client->who;
+}
+
+struct tg_slice
+tg_control_payload(const struct tg_control_client *client)
+{
+    return tg_slice_of(client->payload, client->payload_length);
+}
+
+static void
+on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct tg_control_client *client = arg;
+    (void)what;
+    const ssize_t n =
+        send(fd, client->answer + client->answer_sent, client->answer_length - client->answer_sent, MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    client->answer_sent += n > 0 ? (size_t)n : 0;
+    if (n <= 0 || client->answer_sent == client->answer_length) {
+        client_free(client);
+    }
+}
+
+/* What does not go out at once goes out when the client reads. */
+void
 tg_control_answer(struct tg_control_client *client, bool ok, const char *text)
 {
-    char head[8];
-    const int n = snprintf(head, sizeof head, "%s\n", ok ? "ok" : "error");
-    /* An answer fits into the socket's buffer; a client that does not read it loses it. */
-    if (send(client->fd, head, (size_t)n, MSG_NOSIGNAL) == n) {
-        const ssize_t ignored = send(client->fd, text, strlen(text), MSG_NOSIGNAL);
-        (void)ignored;
+    const size_t length = strlen(text);
+    client->answer = length > ANSWER_MAX ? NULL : tg_mem_alloc(length + 8);
+    if (client->answer == NULL) {
+        client_free(client);
+        return;
+    }
+    client->answer_length = (size_t)snprintf(client->answer, 8, "%s\n", ok ? "ok" : "error");
+    memcpy(client->answer + client->answer_length, text, length);
+    client->answer_length += length;
+    const ssize_t n = send(client->fd, client->answer, client->answer_length, MSG_NOSIGNAL);
+    client->answer_sent = n > 0 ? (size_t)n : 0;
+    if (client->answer_sent < client->answer_length && (n >= 0 || errno == EAGAIN)) {
+        client->writable =
+            event_new(tg_loop_base(client->control->loop), client->fd, EV_WRITE | EV_PERSIST, on_writable, client);
+        if (client->writable != NULL && event_add(client->writable, NULL) == 0) {
+            return;
+        }
     }
     client_free(client);
 }
@@ -283,7 +426,6 @@ int
 tg_control_ask(const char *path, const char *line)
 {
     struct sockaddr_un address;
-    char answer[64 * 1024];
     size_t length = 0;
     ssize_t n;
     const int fd = address_of(path, &address) ? dial(&address) : -1;
@@ -291,22 +433,29 @@ tg_control_ask(const char *path, const char *line)
         (void)fprintf(stderr, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
         return EXIT_NOBODY;
     }
-    const struct timeval wait = {strcmp(line, "upgrade") == 0 ? 0 : ANSWER_TIME, 0};
+    const struct timeval wait = {strcmp(line, "upgrade") == 0 || strstr(line, "--canary") != NULL ? 0 : ANSWER_TIME, 0};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     (void)dprintf(fd, "%s\n", line);
-    while (length < sizeof answer - 1 && (n = read(fd, answer + length, sizeof answer - 1 - length)) > 0) {
+    char *answer = tg_mem_alloc(ANSWER_MAX);
+    if (answer == NULL) {
+        close(fd);
+        return EXIT_NOBODY;
+    }
+    while (length < ANSWER_MAX - 1 && (n = read(fd, answer + length, ANSWER_MAX - 1 - length)) > 0) {
         length += (size_t)n;
     }
     close(fd);
     answer[length] = '\0';
+    int status = EXIT_NOBODY;
     if (strncmp(answer, "ok\n", 3) == 0) {
         (void)fputs(answer + 3, stdout);
-        return 0;
-    }
-    if (strncmp(answer, "error\n", 6) == 0) {
+        status = 0;
+    } else if (strncmp(answer, "error\n", 6) == 0) {
         (void)fprintf(stderr, "%s", answer + 6);
-        return EXIT_REFUSED;
+        status = EXIT_REFUSED;
+    } else {
+        (void)fprintf(stderr, "tidegate: the gateway at %s gave no answer\n", path);
     }
-    (void)fprintf(stderr, "tidegate: the gateway at %s gave no answer\n", path);
-    return EXIT_NOBODY;
+    tg_mem_free(answer);
+    return status;
 }

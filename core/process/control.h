@@ -7,7 +7,10 @@
 #ifndef TG_PROCESS_CONTROL_H
 #define TG_PROCESS_CONTROL_H
 
+#include "base/slice.h"
 #include "net/loop.h"
+
+enum { TG_CONTROL_WHO = 64 };
 
 struct tg_control;
 struct tg_control_client;
@@ -34,6 +37,13 @@ void tg_control_forget(struct tg_control *control);
 
 /* Sends "ok" or "error", a newline and `text`, and closes. The client may have gone: then nothing happens. */
 void tg_control_answer(struct tg_control_client *client, bool ok, const char *text);
+
+/* A connection that came another way; `fd` is the control's. */
+void tg_control_join(struct tg_control *control, int fd);
+/* Who asks: lasts until the answer. */
+const char *tg_control_who(const struct tg_control_client *client);
+/* The bytes that followed a command "... +BYTES"; empty: there were none. */
+struct tg_slice tg_control_payload(const struct tg_control_client *client);
 
 /*
  * Asks the master at `path`; prints its answer on standard output, or an error on standard error. Returns the exit

@@ -23,7 +23,8 @@ enum {
     BACKOFF_MAX = 30   /* seconds */
 };
 
-static const char cells_name[] = "@cells"; /* which no dictionary can have */
+static const char cells_name[] = "@cells";     /* which no dictionary can have, */
+static const char metrics_name[] = "@metrics"; /* nor this */
 
 static void
 on_channel(evutil_socket_t fd, short what, void *arg)
@@ -34,10 +35,7 @@ on_channel(evutil_socket_t fd, short what, void *arg)
     (void)what;
     enum tg_rc rc;
     while ((rc = tg_channel_receive(fd, &message, &passed)) == TG_OK) {
-        if (passed >= 0) {
-            close(passed);
-        }
-        slot->fleet->hooks->message(slot->fleet->hooks->arg, slot, &message);
+        slot->fleet->hooks->message(slot->fleet->hooks->arg, slot, &message, passed);
     }
     if (rc != TG_AGAIN) {
         (void)event_del(slot->readable); /* its end is seen by waitpid */
@@ -58,6 +56,9 @@ run_child(struct tg_slot *slot, int channel)
                                           .dict_count = fleet->dict_count,
                                           .tickets = fleet->tickets,
                                           .cells = fleet->cells,
+                                          .metrics = fleet->metrics,
+                                          .board = fleet->board,
+                                          .first_row = fleet->first_row,
                                           .bells = fleet->bells,
                                           .side = fleet->side,
                                           .drain_timeout = fleet->drain_timeout,
@@ -167,6 +168,7 @@ fork_worker(struct tg_slot *slot)
     }
     take_back(slot);
     lend(fleet);
+    fleet->hooks->born(fleet->hooks->arg, slot);
 }
 
 static void
@@ -205,6 +207,27 @@ open_cells(struct tg_fleet *fleet)
     return TG_OK;
 }
 
+/* What was counted goes on being counted. */
+static enum tg_rc
+open_metrics(struct tg_fleet *fleet)
+{
+    fleet->metrics_fd = tg_handover_take_dict(fleet->handover, metrics_name);
+    fleet->metrics = fleet->metrics_fd < 0 ? NULL : tg_metrics_open(fleet->metrics_fd);
+    if (fleet->metrics == NULL) {
+        if (fleet->metrics_fd >= 0) {
+            tg_log(TG_LOG_INFO, "metrics have another form now: they begin at 0");
+            close(fleet->metrics_fd);
+        }
+        fleet->metrics_fd = tg_metrics_create(NULL);
+        fleet->metrics = fleet->metrics_fd < 0 ? NULL : tg_metrics_open(fleet->metrics_fd);
+    }
+    if (fleet->metrics == NULL) {
+        return TG_ENOMEM;
+    }
+    fleet->first_row = tg_metrics_next_side(fleet->metrics);
+    return TG_OK;
+}
+
 enum tg_rc
 tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count, const struct tg_fleet_hooks *hooks)
 {
@@ -214,7 +237,8 @@ tg_fleet_init(struct tg_fleet *fleet, struct tg_loop *loop, unsigned count, cons
     fleet->board = tg_scoreboard_new();
     fleet->tickets = tg_tickets_new();
     fleet->slots = tg_mem_zero(count * sizeof *fleet->slots);
-    if (fleet->board == NULL || fleet->tickets == NULL || fleet->slots == NULL || open_cells(fleet) != TG_OK) {
+    if (fleet->board == NULL || fleet->tickets == NULL || fleet->slots == NULL || open_cells(fleet) != TG_OK ||
+        open_metrics(fleet) != TG_OK) {
         return TG_ENOMEM;
     }
     for (unsigned i = 0; i < count; i++) {
@@ -434,6 +458,7 @@ tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status)
         slot->channel = -1;
         fleet->board->scores[i].heartbeat = 0;
         tg_cells_forget(fleet->cells, fleet->side + i);
+        tg_metrics_forget(fleet->metrics, fleet->first_row + i);
         fleet->hooks->died(fleet->hooks->arg, slot);
         for (unsigned k = 0; k < fleet->count; k++) {
             if (fleet->slots[k].borrower == slot) {
@@ -550,6 +575,9 @@ tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer *writ
     tg_handover_put(writer, "dict");
     tg_handover_put_fd(writer, fleet->cells_fd);
     tg_handover_put(writer, " %s\n", cells_name);
+    tg_handover_put(writer, "dict");
+    tg_handover_put_fd(writer, fleet->metrics_fd);
+    tg_handover_put(writer, " %s\n", metrics_name);
     for (unsigned i = 0; i < fleet->dict_count; i++) {
         tg_handover_put(writer, "dict");
         tg_handover_put_fd(writer, fleet->dicts[i].fd);

@@ -30,9 +30,11 @@ struct tg_slot {
 };
 
 struct tg_fleet_hooks {
-    void (*message)(void *arg, struct tg_slot *slot, const struct tg_channel_message *message);
+    /* `fd` came along, or is -1; it is the callee's. */
+    void (*message)(void *arg, struct tg_slot *slot, const struct tg_channel_message *message, int fd);
     void (*died)(void *arg, struct tg_slot *slot);
-    void (*in_child)(void *arg); /* in a fresh worker: close what is the master's alone */
+    void (*in_child)(void *arg);                   /* in a fresh worker: close what is the master's alone */
+    void (*born)(void *arg, struct tg_slot *slot); /* its worker runs */
     void *arg;
 };
 
@@ -42,7 +44,10 @@ struct tg_fleet {
     struct tg_tickets *tickets;
     struct tg_cells *cells;
     int cells_fd;
-    unsigned side;             /* where the places of its workers in the cells begin */
+    unsigned side; /* where the places of its workers in the cells begin */
+    struct tg_metrics *metrics;
+    int metrics_fd;
+    unsigned first_row;        /* of its workers, in the metrics */
     int bells[TG_WORKERS_MAX]; /* by slot */
     const struct tg_fleet_hooks *hooks;
     const struct tg_generation *generation; /* that new workers begin with */

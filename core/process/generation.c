@@ -196,6 +196,14 @@ take_resolvers(void *arg, struct tg_slice rest)
 }
 
 static bool
+take_canary(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    (void)snprintf(manifest->canary, sizeof manifest->canary, "%.*s", (int)rest.n, rest.p);
+    return true;
+}
+
+static bool
 take_log(void *arg, struct tg_slice rest)
 {
     struct tg_manifest *manifest = arg;
@@ -298,6 +306,7 @@ tg_generation_open(int fd, struct tg_err *err)
     tg_manifest_each(generation, "dict", take_dict, generation->manifest);
     tg_manifest_each(generation, "resolver", take_resolvers, generation->manifest);
     tg_manifest_each(generation, "log", take_log, generation->manifest);
+    tg_manifest_each(generation, "canary", take_canary, generation->manifest);
     return generation;
 
 fail:
@@ -313,7 +322,7 @@ compile_in_child(const struct tg_source *source, struct tg_slice kept, int bundl
     enum tg_rc rc = tg_privilege_drop(source->privilege, &err);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
     if (rc == TG_OK) {
-        rc = tg_compile(source->entry, source->plugin_dirs, kept, bundle, &err);
+        rc = tg_compile(source->entry, source->plugin_dirs, kept, source->pushed, bundle, &err);
     }
     if (rc != TG_OK) {
         const ssize_t ignored = write(message, err.text, strlen(err.text));

@@ -37,6 +37,7 @@ struct tg_manifest {
     size_t lua_memory;                             /* bytes of a worker's Lua state */
     char resolvers[512];                           /* "address:port,..."; empty: the system's */
     char log_level[8];
+    char canary[256]; /* words of how a reload to it is tried; empty: it is not */
 };
 
 struct tg_generation {
@@ -47,6 +48,8 @@ struct tg_generation {
     struct tg_slice bytes;     /* mapped */
     struct tg_manifest *manifest;
     double committed; /* wall clock */
+    char by[64];      /* who has asked for it */
+    char change[256]; /* what it changes, in a line */
 };
 
 /* What a child needs to compile a configuration. */
@@ -54,6 +57,7 @@ struct tg_source {
     const char *entry;
     const char *const *plugin_dirs; /* NULL at its end */
     const struct tg_privilege *privilege;
+    struct tg_slice pushed; /* files as a JSON object by name, in place of those of the disk; empty: none */
 };
 
 /* A child that compiles. */

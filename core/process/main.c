@@ -314,10 +314,12 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
 {
     static const struct option options[] = {{"control", required_argument, NULL, OPT_CONTROL},
                                             {"drain", no_argument, NULL, 'd'},
+                                            {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     const char *control = default_control();
     bool drain = false;
+    bool json = false;
     char command[512];
     int option;
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -328,6 +330,8 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
             control = optarg;
         } else if (option == 'd' && strcmp(name, "stop") == 0) {
             drain = true;
+        } else if (option == 'j' && (strcmp(name, "status") == 0 || strcmp(name, "history") == 0)) {
+            json = true;
         } else {
             return EXIT_USAGE;
         }
@@ -335,7 +339,8 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
     if (argc - optind > arguments) {
         return usage_error(name, "too many arguments");
     }
-    int n = snprintf(command, sizeof command, "%s%s", drain ? "drain" : line, arguments > 0 ? " " : "");
+    int n = snprintf(command, sizeof command, "%s%s%s", drain ? "drain" : line, arguments > 0 ? " " : "",
+                     json ? " --json" : "");
     for (int i = optind; i < argc && n >= 0 && (size_t)n < sizeof command; i++) {
         n += snprintf(command + n, sizeof command - (size_t)n, "%s%s", i > optind ? " " : "", argv[i]);
     }
@@ -345,10 +350,51 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
     return tg_control_ask(control, command);
 }
 
+/* Options of a trial go to the master as they are; it says what is wrong with them. */
 static int
 command_reload(int argc, char **argv)
 {
-    return ask("reload", "reload", 0, argc, argv);
+    static const struct option options[] = {{"control", required_argument, NULL, OPT_CONTROL},
+                                            {"canary", required_argument, NULL, 'c'},
+                                            {"watch", required_argument, NULL, 'w'},
+                                            {"by", required_argument, NULL, 'b'},
+                                            {"max-errors", required_argument, NULL, 'e'},
+                                            {"max-latency", required_argument, NULL, 'l'},
+                                            {"least", required_argument, NULL, 'n'},
+                                            {"detach", no_argument, NULL, 'd'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *control = default_control();
+    char command[512] = "reload";
+    size_t n = strlen(command);
+    int option;
+    int index = 0;
+    while ((option = getopt_long(argc, argv, "h", options, &index)) != -1) {
+        if (option == 'h') {
+            return print_help("reload");
+        }
+        if (option == '?') {
+            return EXIT_USAGE;
+        }
+        if (option == OPT_CONTROL) {
+            control = optarg;
+            continue;
+        }
+        const int more = option == 'd'
+                             ? snprintf(command + n, sizeof command - n, " --detach")
+                             : snprintf(command + n, sizeof command - n, " --%s=%s", options[index].name, optarg);
+        n += more > 0 ? (size_t)more : 0;
+        if (n >= sizeof command || strchr(command, '\n') != NULL) {
+            return usage_error("reload", "an argument is too long");
+        }
+    }
+    return optind < argc ? usage_error("reload", "too many arguments") : tg_control_ask(control, command);
+}
+
+static int
+command_canary(int argc, char **argv)
+{
+    return ask("canary", "canary", 1, argc, argv);
 }
 
 static int
@@ -361,6 +407,18 @@ static int
 command_status(int argc, char **argv)
 {
     return ask("status", "status", 0, argc, argv);
+}
+
+static int
+command_history(int argc, char **argv)
+{
+    return ask("history", "history", 0, argc, argv);
+}
+
+static int
+command_token(int argc, char **argv)
+{
+    return ask("token", "token", 0, argc, argv);
 }
 
 static int
@@ -432,17 +490,36 @@ static const struct command commands[] = {
      "Loads and validates the configuration and every plugin it uses, and starts nothing.\n"
      "Exit status: 0 valid; 1 not valid, all errors on standard error; 2 wrong usage.\n"},
     {"reload", command_reload,
-     "usage: tidegate reload [--control PATH]\n"
+     "usage: tidegate reload [--canary SHARE%] [--watch TIME] [--by client|header:NAME] [--control PATH]\n"
      "Loads the configuration anew. All workers change to it, or none does.\n"
+     "  --canary 5%         tries it on this share of the requests first, and waits for the outcome\n"
+     "  --watch 60s         for so long; then it is live, or the old one goes on as soon as the new one is worse\n"
+     "  --by header:NAME    one value of this field is always on one side; without it, one client address is\n"
+     "  --max-errors 1%     so many more of its requests may fail, or its plugins raise, than on the old one\n"
+     "  --max-latency 150%  of the old one's 95th percentile that it may reach, and 10 ms more\n"
+     "  --least N           requests; with fewer it is not made live (default 0)\n"
+     "  --detach            does not wait (see: tidegate status, tidegate canary)\n"
      "Exit status: 0 live; 1 refused, the old generation goes on; 2 wrong usage; 3 no gateway answers.\n"},
+    {"canary", command_canary,
+     "usage: tidegate canary promote|abort [--control PATH]\n"
+     "Makes the generation on trial live at once, or ends its trial.\n"
+     "Exit status: 0; 1 none is on trial; 2 wrong usage; 3 no gateway answers.\n"},
     {"rollback", command_rollback,
      "usage: tidegate rollback [ID] [--control PATH]\n"
      "Returns to the generation before, or to the one whose id begins with ID (see: tidegate status).\n"
      "Exit status: as reload.\n"},
     {"status", command_status,
-     "usage: tidegate status [--control PATH]\n"
+     "usage: tidegate status [--json] [--control PATH]\n"
      "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"history", command_history,
+     "usage: tidegate history [--json] [--control PATH]\n"
+     "Prints the generations that are kept: id, when each was committed, who asked for it, and what it changed.\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"token", command_token,
+     "usage: tidegate token [--control PATH]\n"
+     "Prints the token of the admin interface, which is made when it is first asked for.\n"
+     "Exit status: 0; 1 it cannot be made; 2 wrong usage; 3 no gateway answers.\n"},
     {"route", command_route,
      "usage: tidegate route [NAME [open|close]] [--control PATH]\n"
      "Prints the routes that have a circuit breaker or a bulkhead, or opens a breaker and closes it again.\n"

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static bool
@@ -94,4 +95,15 @@ tg_memory_pressure(size_t used, size_t max)
         return TG_PRESSURE_NONE;
     }
     return used < percent * 92 ? TG_PRESSURE_CLOSE : used < percent * 95 ? TG_PRESSURE_SHED : TG_PRESSURE_STOP;
+}
+
+unsigned
+tg_memory_connections(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 10000000) {
+        return 1000000;
+    }
+    const rlim_t share = limit.rlim_cur / 10 * 8;
+    return share > 512 ? (unsigned)share - 256 : (unsigned)(limit.rlim_cur / 2);
 }

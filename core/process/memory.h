@@ -15,4 +15,8 @@ size_t tg_memory_used(void);
 /* SECURITY 2: 85, 92 and 95 % of `max`. */
 enum tg_pressure tg_memory_pressure(size_t used, size_t max);
 
+/* Connections that a worker may have by its descriptors: 80 % of them, less what the gateway itself needs
+ * (SECURITY 1.2). A proxied exchange takes two. */
+unsigned tg_memory_connections(void);
+
 #endif

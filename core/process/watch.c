@@ -15,6 +15,7 @@ enum { SETTLE = 30 * 1000 /* microseconds: a save of several files is one change
 
 struct tg_watch {
     int fd;
+    bool any;
     struct event *readable;
     struct event *settled;
     struct tg_map *names; /* of the files that were added, without their folders */
@@ -39,7 +40,7 @@ matters(const struct tg_watch *watch, const char *name)
 {
     static const char *const ends[] = {".lua", ".json", ".yaml", ".yml"};
     bool looks_like_it = false;
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+    for (size_t i = 0; watch->any && i < sizeof ends / sizeof ends[0]; i++) {
         looks_like_it = looks_like_it || ends_with(name, ends[i]);
     }
     return (looks_like_it && name[0] != '.' && !ends_with(name, ".spec.lua")) || strcmp(name, "..data") == 0 ||
@@ -75,13 +76,14 @@ on_settled(evutil_socket_t fd, short what, void *arg)
 }
 
 struct tg_watch *
-tg_watch_new(struct tg_loop *loop, tg_watch_cb changed, void *arg, struct tg_err *err)
+tg_watch_new(struct tg_loop *loop, bool any, tg_watch_cb changed, void *arg, struct tg_err *err)
 {
     struct tg_watch *watch = tg_mem_new(struct tg_watch);
     if (watch == NULL) {
         (void)tg_err_set(err, TG_ENOMEM, "memory is short");
         return NULL;
     }
+    watch->any = any;
     watch->changed = changed;
     watch->arg = arg;
     watch->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);

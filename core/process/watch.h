@@ -11,8 +11,11 @@
 struct tg_watch;
 typedef void (*tg_watch_cb)(void *arg);
 
-/* `changed` is called once when nothing was saved for a moment (30 ms). NULL and `err`. */
-struct tg_watch *tg_watch_new(struct tg_loop *loop, tg_watch_cb changed, void *arg, struct tg_err *err);
+/*
+ * `changed` is called once when nothing was saved for a moment (30 ms). `any`: all that looks like configuration
+ * counts, not only the files that were added. NULL and `err`.
+ */
+struct tg_watch *tg_watch_new(struct tg_loop *loop, bool any, tg_watch_cb changed, void *arg, struct tg_err *err);
 void tg_watch_free(struct tg_watch *watch);
 /* In a forked process: closes the descriptor. NULL is allowed. */
 void tg_watch_forget(struct tg_watch *watch);

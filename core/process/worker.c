@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -14,6 +13,7 @@
 #include "process/channel.h"
 #include "process/memory.h"
 #include "process/tls_servers.h"
+#include "process/vitals.h"
 #include "proxy/machine.h"
 #include "vm/vm.h"
 
@@ -22,6 +22,7 @@ enum {
     ORPHAN_TIME = 60 /* seconds */,
     BUFFERS_KEPT = 64,
     TRIM_EVERY = 1000 /* milliseconds */,
+    FAREWELL = 1000 /* milliseconds before the end of a drain */,
     HEAP_EBB = 2 * 1024 * 1024,
     HEAP_LARGE = 128 * 1024,
     LUA_FULL_BEATS = 50,
@@ -62,8 +63,10 @@ struct tg_worker {
     struct event *channel;
     struct event *beat;
     struct event *signals[4];
-    bool waits;            /* accepts nothing yet: another master's workers do */
+    bool waits; /* accepts nothing yet: another master's workers do */
+    struct tg_vitals vitals;
     uint64_t drain_until;  /* milliseconds; 0: not draining */
+    bool farewell;         /* was said */
     uint64_t orphan_until; /* milliseconds; 0: the master lives */
 };
 
@@ -144,18 +147,6 @@ close_place(struct place *place)
     }
 }
 
-/* SECURITY 1.2: 80 % of the descriptors, less what the gateway itself needs. A proxied exchange takes two. */
-static unsigned
-connections_max(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > 10000000) {
-        return 1000000;
-    }
-    const rlim_t share = limit.rlim_cur / 10 * 8;
-    return share > 512 ? (unsigned)share - 256 : (unsigned)(limit.rlim_cur / 2);
-}
-
 /* The list of the manifest's listener `k` becomes that of place `i`. */
 static void
 apply_trusted(struct tg_worker *worker, struct tg_manifest *manifest, unsigned i, unsigned k)
@@ -179,7 +170,7 @@ apply_tls(struct tg_worker *worker, struct tg_tls_server *old, unsigned i, unsig
 static void
 apply_limits(struct tg_worker *worker, const struct tg_manifest *manifest)
 {
-    const unsigned most = connections_max();
+    const unsigned most = tg_memory_connections();
     tg_resolver_use(worker->proxy.peers.resolver, manifest->resolvers);
     worker->memory = manifest->memory != 0 ? manifest->memory : tg_memory_share(worker->start->workers);
     worker->proxy.connections_max =
@@ -238,28 +229,72 @@ apply_listens(struct tg_worker *worker, struct tg_manifest *manifest, const stru
 }
 
 static void
+set_log_level(const char *name)
+{
+    enum tg_log_level level;
+    if (tg_log_level_of(name, &level) == TG_OK) {
+        tg_log_set_level(level);
+    }
+}
+
+/* Asks the master: what is written to the other end of `fd` is a command to it. */
+static enum tg_rc
+on_ask(void *arg, int fd)
+{
+    const struct tg_worker *worker = arg;
+    const struct tg_channel_message message = {.type = TG_CHANNEL_ASK};
+    return tg_channel_send(worker->start->channel, &message, fd);
+}
+
+static void
 start_generation(struct tg_worker *worker, struct tg_vm *vm, const struct tg_generation *generation)
 {
     struct tg_vm *old = worker->host.current;
-    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    const bool on_trial = worker->host.trial.vm == vm;
     worker->host.current = vm;
     worker->start->score->generation = vm->serial;
-    for (unsigned i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        if (strcmp(generation->manifest->log_level, levels[i]) == 0) {
-            tg_log_set_level((enum tg_log_level)i);
+    set_log_level(generation->manifest->log_level);
+    if (on_trial) {
+        tg_vm_promote(vm);
+    } else {
+        tg_vm_start(vm);
+    }
+    tg_vm_retire(old, false);
+}
+
+/* Its listeners are those of the current generation, under the numbers that its own configuration has for them. */
+static void
+begin_trial(struct tg_worker *worker, const struct tg_worker_listen *known, const struct tg_channel_message *message)
+{
+    struct tg_host_trial *trial = &worker->host.trial;
+    if (worker->prepared == NULL || worker->prepared->serial != message->serial || trial->vm != NULL) {
+        return;
+    }
+    const struct tg_manifest *manifest = worker->prepared_generation->manifest;
+    *trial = (struct tg_host_trial){.vm = worker->prepared, .share = message->number};
+    (void)sscanf(message->text, "header %71s", trial->header);
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        for (unsigned k = 0; k < manifest->listen_count && known[i].used; k++) {
+            const struct tg_manifest_listen *listen = &manifest->listens[k];
+            if (worker->proxy.configs[i].ordinal != 0 && listen->config.port == known[i].listen.config.port &&
+                strcmp(listen->address, known[i].listen.address) == 0) {
+                trial->ordinals[i] = (uint16_t)listen->config.ordinal;
+            }
         }
     }
-    tg_vm_start(vm);
-    tg_vm_retire(old, false);
+    tg_vm_start(worker->prepared);
 }
 
 static void
 forget_prepared(struct tg_worker *worker)
 {
-    if (worker->prepared != NULL) {
+    if (worker->prepared != NULL && worker->prepared == worker->host.trial.vm) {
+        worker->host.trial = (struct tg_host_trial){0};
+        tg_vm_retire(worker->prepared, false);
+    } else {
         tg_vm_unref(worker->prepared);
-        worker->prepared = NULL;
     }
+    worker->prepared = NULL;
     tg_tls_servers_drop(worker->prepared_tls);
     tg_generation_free(worker->prepared_generation);
     worker->prepared_generation = NULL;
@@ -378,6 +413,9 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
     case TG_CHANNEL_PREPARE:
         prepare(worker, message, fd);
         return;
+    case TG_CHANNEL_CANARY:
+        begin_trial(worker, known, message);
+        break;
     case TG_CHANNEL_COMMIT:
         commit(worker, known, message->serial);
         break;
@@ -392,6 +430,9 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         for (unsigned i = 0; i < worker->host.sink_count; i++) {
             tg_sink_reopen(worker->host.sinks[i]);
         }
+        break;
+    case TG_CHANNEL_LOG:
+        set_log_level(message->text);
         break;
     case TG_CHANNEL_ACCEPT:
         worker->waits = false;
@@ -497,6 +538,10 @@ end_when_drained(struct tg_worker *worker)
         worker->host.current = NULL;
         tg_vm_retire(last, true);
     }
+    if (!worker->farewell && tg_loop_now(worker->loop) + FAREWELL >= worker->drain_until) {
+        worker->farewell = true;
+        tg_machine_farewell(&worker->proxy);
+    }
     if (overdue || (worker->host.current == NULL && worker->start->score->generations == 0)) {
         tg_loop_stop(worker->loop);
     }
@@ -506,23 +551,9 @@ static void
 on_beat(evutil_socket_t fd, short what, void *arg)
 {
     struct tg_worker *worker = arg;
-    struct tg_score *score = worker->start->score;
     (void)fd;
     (void)what;
-    score->heartbeat = tg_loop_now(worker->loop);
-    score->connections = worker->counters.connections;
-    score->requests = worker->counters.requests;
-    score->active = worker->counters.active;
-    score->failed = worker->counters.failed;
-    score->lua_bytes = worker->host.current == NULL ? 0 : tg_vm_bytes(worker->host.current);
-    for (unsigned i = 0; i < TG_LIMIT_COUNT; i++) {
-        score->limits[i] = worker->counters.limits[i];
-    }
-    uint64_t lost = tg_log_lost();
-    for (unsigned i = 0; i < worker->host.sink_count; i++) {
-        lost += tg_sink_dropped(worker->host.sinks[i]);
-    }
-    score->log_lost = lost;
+    tg_vitals_beat(&worker->vitals, &worker->host);
     watch_memory(worker);
     listen_on_places(worker);
     for (unsigned i = 0; i < worker->host.sink_count; i++) {
@@ -544,6 +575,7 @@ on_signal(evutil_socket_t number, short what, void *arg)
     if (number == SIGQUIT) {
         begin_drain(worker);
     } else if (number == SIGTERM) {
+        tg_machine_farewell(&worker->proxy);
         tg_loop_stop(worker->loop);
     }
 }
@@ -594,6 +626,8 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
     host->ready_last = &host->ready;
     host->ready_task.run = tg_vm_run_ready;
     host->release = tg_vm_unref;
+    host->ask = on_ask;
+    host->ask_arg = worker;
     tg_host = host;
     tg_abi_vm.worker = start->slot;
     tg_abi_vm.mark = (uint32_t *)(uintptr_t)start->score->mark;
@@ -613,6 +647,8 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
                      start->workers) != TG_OK) {
         return TG_ENOMEM;
     }
+    tg_vitals_open(&worker->vitals, start->score, start->metrics,
+                   tg_metrics_row(start->metrics, start->first_row + start->slot), proxy, BEAT);
     return open_events(worker);
 }
 

@@ -8,6 +8,7 @@
 
 #include "process/generation.h"
 #include "zone/cell.h"
+#include "zone/metric.h"
 #include "zone/scoreboard.h"
 
 struct tg_worker_listen {
@@ -33,6 +34,9 @@ struct tg_worker_start {
     unsigned dict_count;
     const struct tg_tickets *tickets;
     struct tg_cells *cells;
+    struct tg_metrics *metrics;
+    const struct tg_scoreboard *board;
+    unsigned first_row;     /* of the workers, in the metrics */
     const int *bells;       /* of the slots: rung when there is room in an upstream */
     unsigned side;          /* where their places in the cells begin */
     unsigned drain_timeout; /* seconds */

@@ -124,6 +124,10 @@ shake_hands(struct tg_downstream *down)
         tg_downstream_close(down, false);
         return;
     }
+    const SSL *ssl = tg_tls_of(&down->transport)->ssl;
+    down->proxy->counters->secured++;
+    down->proxy->counters->resumed += SSL_session_reused(ssl) != 0;
+    down->proxy->counters->tls13 += SSL_version(ssl) >= TLS1_3_VERSION;
     end_handshake(down);
     open_for_requests(down);
 }

@@ -18,6 +18,7 @@
 #include "proxy/client.h"
 #include "proxy/peer.h"
 #include "proxy/policy.h"
+#include "zone/metric.h"
 
 enum { TG_LISTENERS_MAX = 64 };
 
@@ -70,6 +71,10 @@ struct tg_proxy_counters {
     uint64_t requests;               /* answered */
     uint64_t active;                 /* connections open now */
     uint64_t failed;                 /* answered by the gateway with 5xx, or cut */
+    uint64_t secured;                /* handshakes of TLS that went well, */
+    uint64_t resumed;                /* of which these went on with a session, */
+    uint64_t tls13;                  /* and these have made TLS 1.3 */
+    uint64_t sessions;               /* connections of HTTP/2 */
     uint64_t limits[TG_LIMIT_COUNT]; /* how often each was reached */
 };
 
@@ -98,6 +103,9 @@ struct tg_proxy {
     enum tg_pressure pressure;
     struct tg_clients clients;
     struct tg_proxy_counters *counters;
+    struct tg_metrics *metrics;    /* NULL, as the next: exchanges are not counted */
+    struct tg_metric_row *counted; /* this worker's */
+    uint64_t slow;                 /* microseconds up to the response head from which on an exchange is remembered */
     struct tg_downstream_config configs[TG_LISTENERS_MAX];
 };
 

@@ -22,6 +22,7 @@ enum tg_exchange_state {
     TG_STATE_RESPONSE, /* response phases */
     TG_STATE_RELAY,    /* the response goes out */
     TG_STATE_TUNNEL,   /* the connection has become another protocol's */
+    TG_STATE_MESSAGES, /* the same, and a policy looks at its messages */
     TG_STATE_DRAIN,    /* what is left of the request is read away */
     TG_STATE_LOG,      /* log phase */
     TG_STATE_END,
@@ -84,7 +85,8 @@ struct tg_exchange {
     bool continued;       /* 100 was sent */
     bool sent;            /* the request went out whole */
     bool fresh;           /* the next attempt does without the pool */
-    bool to_head;         /* the method is HEAD */
+    bool to_head;         /* the method is HEAD, towards the peer */
+    bool from_head;       /* what the client sent: it gets no body */
     bool local;           /* the response is our own */
     bool grpc;            /* the request is one of gRPC */
     bool duplex;          /* the request's body goes on while the response comes */
@@ -125,6 +127,9 @@ struct tg_exchange {
     struct tg_deadline log_deadline;   /* of the log phase, when the connection is another's */
     unsigned tunnel_timeout;           /* milliseconds */
     struct tg_slice upgrade;           /* what the connection becomes when the peer agrees; in the request's head */
+    struct tg_messages *messages;      /* in the state MESSAGES */
+    uint32_t message_max;              /* bytes of a message of WebSocket that a policy looks at; 0: it looks at none */
+    bool messages_deflate;             /* they may be compressed */
     struct tg_slice unsent;            /* rest of a 103, which goes before the response */
     struct sockaddr_in6 client;        /* who the request is for, as far as can be believed */
     char input[TG_EXCHANGE_INPUT];

@@ -169,7 +169,7 @@ tg_forward_connect(struct tg_exchange *x)
     if (!x->entered) {
         x->entered = true;
         x->abi.attempt++;
-        const uint64_t now = tg_loop_micros(x->proxy->loop);
+        const uint64_t now = tg_loop_clock();
         if (x->attempt_start == 0) {
             x->attempt_start = now;
         }
@@ -491,6 +491,11 @@ tg_forward_await(struct tg_exchange *x)
     }
     if (rc != TG_OK) {
         return lost_connection(x, rc);
+    }
+    if (x->to_head && !tg_stream_is_bodyless(x)) { /* a policy has asked for the head alone: its length is of no body */
+        x->response.framing = TG_FRAMING_LENGTH;
+        x->response.content_length = 0;
+        x->response.has_length = true;
     }
     x->duplex = !x->sent && is_duplex(x);
     if (!x->sent && !x->duplex) {

@@ -58,17 +58,27 @@ parse_timeout(const struct tg_field *field)
     return 0;
 }
 
+/* A policy has made a call of another request, as grpc-web does. */
+static bool
+is_made_call(const struct tg_exchange *x)
+{
+    return tg_slice_is(x->abi.method, "POST", 4) && is_grpc(&x->request);
+}
+
 void
 tg_grpc_apply_limits(struct tg_exchange *x)
 {
     unsigned from = 0;
+    if (x->abi.idle_timeout < TG_GRPC_IDLE && (x->grpc || is_made_call(x))) {
+        x->abi.idle_timeout = TG_GRPC_IDLE;
+    }
+    if (!x->grpc) {
+        return;
+    }
     const struct tg_field *field = tg_message_find(&x->request, "grpc-timeout", 12, &from);
     const uint64_t timeout = field != NULL ? parse_timeout(field) : 0;
     if (timeout != 0 && (x->abi.total_timeout == 0 || timeout < x->abi.total_timeout)) {
         x->abi.total_timeout = (uint32_t)timeout;
-    }
-    if (x->abi.idle_timeout < TG_GRPC_IDLE) {
-        x->abi.idle_timeout = TG_GRPC_IDLE;
     }
     x->abi.body_limit = UINT64_MAX; /* of a stream of messages */
 }
@@ -103,7 +113,8 @@ unsigned
 tg_grpc_outcome(const struct tg_exchange *x)
 {
     unsigned from = 0;
-    const struct tg_field *field = x->grpc ? tg_message_find(&x->response, "grpc-status", 11, &from) : NULL;
+    const struct tg_field *field =
+        is_grpc(&x->response) ? tg_message_find(&x->response, "grpc-status", 11, &from) : NULL;
     unsigned code = 0;
     if (field == NULL || field->value_len == 0 || field->value_len > 2) {
         return x->response.status;

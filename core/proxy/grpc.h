@@ -15,8 +15,9 @@ enum { TG_GRPC_IDLE = 300000 /* milliseconds */ };
 /* Whether the request is one of gRPC: its Content-Type says so, but for gRPC-Web. */
 bool tg_grpc_is_request(const struct tg_message *request);
 
-/* The time that the client gives (grpc-timeout), if that is shorter, is that of the whole request; the body has no
- * limit. */
+/* The limits of what goes upstream as a call: between two messages there may be TG_GRPC_IDLE. When it came as one, the
+ * time that the client gives (grpc-timeout), if that is shorter, is that of the whole request, and the body has no
+ * limit. Nothing is done for other requests. */
 void tg_grpc_apply_limits(struct tg_exchange *exchange);
 
 /* What an answer's head says of a call: its status, or TG_GRPC_CODES and the code of one that ends with its head. */

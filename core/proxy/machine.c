@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "proxy/forward.h"
+#include "proxy/messages.h"
 #include "proxy/reply.h"
 #include "proxy/request.h"
 #include "proxy/session.h"
@@ -92,9 +93,10 @@ static const struct state {
     [TG_STATE_BALANCE] = {"balance", tg_forward_balance, response_expired, TO(CONNECT) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_AWAIT] = {"await", tg_forward_await, await_expired, TO(CONNECT) | TO(BALANCE) | TO(RESPONSE) | TO(LOG)},
     [TG_STATE_RESPONSE] = {"response", tg_reply_phases, response_expired,
-                           TO(RESPONSE) | TO(RELAY) | TO(TUNNEL) | TO(LOG)},
+                           TO(RESPONSE) | TO(RELAY) | TO(TUNNEL) | TO(MESSAGES) | TO(LOG)},
     [TG_STATE_RELAY] = {"relay", tg_reply_relay, relay_expired, TO(RESPONSE) | TO(DRAIN) | TO(LOG)},
     [TG_STATE_TUNNEL] = {"tunnel", tg_tunnel_step, tunnel_expired, TO(LOG)},
+    [TG_STATE_MESSAGES] = {"messages", tg_messages_step, tg_messages_expired, TO(LOG)},
     [TG_STATE_DRAIN] = {"drain", tg_reply_drain, drain_expired, TO(LOG)},
     [TG_STATE_LOG] = {"log", tg_reply_log, NULL, TO(END)},
     [TG_STATE_END] = {"end", tg_reply_end, NULL, 0},
@@ -130,6 +132,13 @@ void
 tg_machine_body_done(struct tg_exchange *x, enum tg_abi_side side, enum tg_rc rc)
 {
     tg_stream_end(x, side, rc);
+    tg_machine_drive(x);
+}
+
+void
+tg_machine_message_done(struct tg_exchange *x, enum tg_abi_side side, enum tg_rc rc)
+{
+    tg_messages_done(x, side, rc);
     tg_machine_drive(x);
 }
 
@@ -187,6 +196,20 @@ const struct tg_downstream_hooks tg_machine_hooks = {.drive = on_downstream,
                                                      .session_expired = tg_session_expired,
                                                      .session_drain = tg_session_drain,
                                                      .session_free = tg_session_free};
+
+void
+tg_machine_farewell(struct tg_proxy *proxy)
+{
+    struct tg_downstream *next = NULL;
+    for (struct tg_downstream *down = proxy->connections; down != NULL; down = next) {
+        struct tg_exchange *x = down->exchange;
+        next = down->next;
+        if (x != NULL && x->state == TG_STATE_MESSAGES) {
+            (void)tg_messages_close(x, TG_WS_GOING_AWAY, TG_SLICE("the gateway ends"));
+            tg_machine_drive(x);
+        }
+    }
+}
 
 void
 tg_machine_shed(struct tg_proxy *proxy)

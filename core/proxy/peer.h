@@ -63,6 +63,8 @@ struct tg_peers {
     tg_peer_own_cb own;
     void *own_arg;
     struct tg_news news;
+    uint64_t opened; /* connections, for requests */
+    uint64_t reused; /* requests that went out on one that was there */
 };
 
 /* TG_ENOMEM when memory is short. */

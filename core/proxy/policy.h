@@ -15,6 +15,8 @@ struct tg_exchange;
 struct tg_policy {
     /* Binds the exchange to the current generation, which lives until `end`. Sets abi.wants and abi.route. */
     void (*begin)(struct tg_exchange *exchange);
+    /* The head and the client are known now: it may be bound to a generation on trial in its place. */
+    void (*settle)(struct tg_exchange *exchange);
     /*
      * TG_OK: the phases are through. TG_AGAIN: they wait; tg_machine_policy_done, or tg_machine_body_done, will be
      * called, not from inside.

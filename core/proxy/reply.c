@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 #include "http/h1_write.h"
+#include "proxy/count.h"
 #include "proxy/grpc.h"
+#include "proxy/messages.h"
 #include "proxy/mux.h"
 #include "proxy/request.h"
 #include "proxy/session.h"
@@ -62,11 +64,30 @@ drop_upstream(struct tg_exchange *x)
     x->response_buffer = NULL;
 }
 
+/* A policy has made another method of HEAD: what comes by it is not for the client, who is told of its length alone. */
+static enum tg_rc
+drop_body(struct tg_exchange *x)
+{
+    if (x->response_buffer != NULL && tg_stream_source(x) != TG_OK) {
+        return TG_ENOMEM;
+    }
+    struct tg_flow *flow = &x->flow[TG_SIDE_RESPONSE];
+    drop_upstream(x);
+    x->response.has_length = x->response.has_length && !flow->writes;
+    flow->writes = false;
+    x->answer.whole = true;
+    x->answer.n = 0;
+    return TG_OK;
+}
+
 /* A body that a policy has made, or will, is framed as such; the upstream's goes nowhere. */
 static enum tg_rc
 settle_body(struct tg_exchange *x)
 {
     const struct tg_flow *flow = &x->flow[TG_SIDE_RESPONSE];
+    if (x->from_head && !x->to_head && !x->answer.whole && x->upstream.peer != NULL) {
+        return drop_body(x);
+    }
     if (!flow->writes && !x->answer.whole) {
         return TG_OK;
     }
@@ -193,6 +214,14 @@ begin_reply(struct tg_exchange *x)
         tg_exchange_fail(x, 502, "the upstream did not switch protocols");
         return TG_STEP_NEXT;
     }
+    if (x->response.status == 101 && x->message_max > 0) {
+        const enum tg_rc rc = tg_messages_prepare(x);
+        if (rc != TG_OK) {
+            x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE;
+            tg_exchange_fail(x, rc == TG_ENOMEM ? 503 : 502, "the upstream chose an extension that was not offered");
+            return TG_STEP_NEXT;
+        }
+    }
     if ((x->grpc && x->local && tg_grpc_translate_error(x) != TG_OK) || settle_body(x) != TG_OK) {
         tg_exchange_abort(x, TG_ENOMEM);
         return TG_STEP_NEXT;
@@ -209,7 +238,7 @@ begin_reply(struct tg_exchange *x)
     back->chunked = frame.framing == TG_FRAMING_CHUNKED && !x->down->is_stream;
     if (x->response.status == 101) {
         tg_tunnel_begin(x, head);
-        tg_exchange_go(x, TG_STATE_TUNNEL);
+        tg_exchange_go(x, x->messages != NULL ? TG_STATE_MESSAGES : TG_STATE_TUNNEL);
         return TG_STEP_NEXT;
     }
     start_relay(x, head);
@@ -471,8 +500,10 @@ tg_reply_log(struct tg_exchange *x)
 {
     if (!x->entered) {
         x->entered = true;
+        tg_messages_end(x);
         tg_upstream_release(&x->upstream, false);
-        x->abi.duration = (double)(tg_loop_micros(x->proxy->loop) - x->start) / 1e6;
+        x->abi.duration = (double)(tg_loop_clock() - x->start) / 1e6;
+        tg_count_exchange(x);
         if (x->abi.watch[TG_WATCH_ROUTE].cell != NULL) {
             judge_route(x);
         }

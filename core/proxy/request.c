@@ -96,7 +96,7 @@ show_request(struct tg_exchange *x, const struct tg_target *target)
     abi->query_present = target->query_present;
     abi->host = target->host;
     abi->authority = target->authority;
-    x->to_head = tg_slice_is(abi->method, "HEAD", 4);
+    x->to_head = x->from_head = tg_slice_is(abi->method, "HEAD", 4);
 }
 
 /* The request is parsed: what it is for, and from whom. */
@@ -115,6 +115,7 @@ accept_request(struct tg_exchange *x)
     if (config->trusted != NULL) {
         believe(x, config);
     }
+    x->proxy->policy->settle(x);
     show_request(x, &target);
     if (tls != NULL && !tg_tls_server_serves(tls, target.host)) {
         tg_exchange_refuse(x, 421, "this connection is for another host"); /* RFC 9110, section 15.5.20 */
@@ -501,9 +502,7 @@ act_on_verdict(struct tg_exchange *x)
         tg_exchange_go(x, TG_STATE_RESPONSE);
         break;
     case TG_VERDICT_PROXY:
-        if (x->grpc) {
-            tg_grpc_apply_limits(x);
-        }
+        tg_grpc_apply_limits(x);
         if (x->flow[TG_SIDE_REQUEST].reads && !x->flow[TG_SIDE_REQUEST].writes && !x->buffered.replaced) {
             tg_log(TG_LOG_ERROR, "a policy has read the request's body away and set no other");
             tg_exchange_fail(x, 500, "a policy failed");

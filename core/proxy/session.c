@@ -390,6 +390,7 @@ tg_session_begin(struct tg_downstream *connection, struct tg_slice bytes)
     *session = (struct tg_session){.connection = connection, .h2 = h2, .flush = {.run = on_flush}};
     connection->session = session;
     connection->mode = TG_DOWNSTREAM_SESSION;
+    connection->proxy->counters->sessions++;
     if (connection->proxy->draining) {
         tg_session_drain(connection);
     }

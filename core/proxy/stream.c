@@ -27,6 +27,13 @@ is_over(const struct tg_exchange *x, enum tg_abi_side side)
 bool
 tg_stream_is_bodyless(const struct tg_exchange *x)
 {
+    return x->from_head || x->response.status == 204 || x->response.status == 304;
+}
+
+/* The peer's response: a policy may have changed the method. */
+static bool
+comes_without_body(const struct tg_exchange *x)
+{
     return x->to_head || x->response.status == 204 || x->response.status == 304;
 }
 
@@ -148,7 +155,7 @@ read_response(struct tg_exchange *x, struct tg_slice *data)
     if (x->state != TG_STATE_RESPONSE || x->upstream.link == NULL) {
         return is_flowing(x, TG_SIDE_RESPONSE) ? pull_flowing(x, TG_SIDE_RESPONSE, data) : TG_EINVAL;
     }
-    if (tg_stream_is_bodyless(x)) {
+    if (comes_without_body(x)) {
         return TG_OK;
     }
     enum tg_rc rc = tg_stream_source(x);
@@ -226,7 +233,7 @@ whole_response(struct tg_exchange *x, size_t max)
     if (x->state != TG_STATE_RESPONSE || x->upstream.link == NULL || flow->reads) {
         return TG_EINVAL;
     }
-    if (tg_stream_is_bodyless(x)) {
+    if (comes_without_body(x)) {
         return TG_OK;
     }
     if (x->response.framing == TG_FRAMING_LENGTH && x->response.content_length > max) {

@@ -411,8 +411,10 @@ tg_upstream_open(struct tg_upstream *upstream, struct tg_peer *peer, bool fresh)
     upstream->reused = upstream->link != NULL;
     if (upstream->reused) {
         upstream->state = TG_UPSTREAM_OPEN;
+        upstream->peers->reused++;
         return TG_OK;
     }
+    upstream->peers->opened++;
     enum tg_rc rc = tg_peer_resolve(upstream->peers, peer, &upstream->wait);
     if (rc == TG_AGAIN) {
         if (peer->http2 && peer->connecting == NULL) {

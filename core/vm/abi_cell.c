@@ -25,10 +25,15 @@ tg_abi_cell(const char *key, size_t n)
 void
 tg_abi_cell_keep(struct tg_abi_cell *cell, int keep)
 {
+    const struct tg_vm *current = tg_host->current;
+    const struct tg_vm *vm = tg_host->running == NULL ? current : tg_host->running->vm;
+    if (vm == NULL || (vm == tg_host->trial.vm && current != NULL && cell->mark == current->mark)) {
+        return; /* what the current generation keeps, one on trial neither takes nor drops */
+    }
     if (keep == 0) {
         tg_cell_drop(cell);
-    } else if (tg_host->current != NULL) {
-        tg_cell_keep(cell, tg_host->current->mark, now());
+    } else {
+        tg_cell_keep(cell, vm->mark, now());
     }
 }
 
@@ -128,16 +133,22 @@ on_news(void *arg)
     }
 }
 
-void
+int
 tg_abi_cell_listen(void)
 {
     const struct tg_coroutine *co = tg_host->running;
+    if (co != NULL && co->vm == tg_host->trial.vm) {
+        co->vm->listener = co->index;
+        co->vm->listener_serial = co->serial;
+        return TG_AGAIN;
+    }
     if (co != NULL) {
         tg_host->listener = co->index;
         tg_host->listener_serial = co->serial;
         news()->heard = on_news;
         news()->arg = tg_host;
     }
+    return TG_OK;
 }
 
 int

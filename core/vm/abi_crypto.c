@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/password.h"
 #include "base/seal.h"
+#include "http/trace_context.h"
 #include "vm/coroutine.h"
 
 enum {
@@ -22,7 +23,8 @@ enum {
     RANDOM_MAX = 1024 * 1024,
     PASSWORD_THREADS = 2,
     PASSWORDS_WAITING = 64, /* for some seconds */
-    UUID_COUNTER = 1 << 26
+    UUID_COUNTER = 1 << 26,
+    ID_MAX = 128
 };
 
 /* ------------------------------------------------------------------ where results lie */
@@ -59,20 +61,19 @@ tg_abi_forget(void)
 
 /* ------------------------------------------------------------------ random bytes */
 
-/* The kernel's, fetched 256 at a time: a system call for each identifier would show. */
+/* The kernel's, fetched 256 at a time: a system call for each identifier would show. At most 24. */
 static void
 random_bytes(unsigned char *out, size_t n)
 {
     static unsigned char pool[256];
     static size_t used = sizeof pool;
-    for (size_t i = 0; i < n; i++) {
-        if (used == sizeof pool) {
-            TG_ASSERT(getrandom(pool, sizeof pool, 0) == (ssize_t)sizeof pool);
-            used = 0;
-        }
-        out[i] = pool[used];
-        pool[used++] = 0;
+    if (n > sizeof pool - used) {
+        TG_ASSERT(getrandom(pool, sizeof pool, 0) == (ssize_t)sizeof pool);
+        used = 0;
     }
+    memcpy(out, pool + used, n);
+    memset(pool + used, 0, n);
+    used += n;
 }
 
 static int
@@ -140,6 +141,79 @@ tg_abi_random_id(void)
     char *text = take_room(sizeof bytes * 2);
     (void)tg_hex_encode(text, bytes, sizeof bytes);
     return put_out(text, sizeof bytes * 2);
+}
+
+/* RFC 9562 where it is a UUID; vm.out. */
+static void
+make_id(int version)
+{
+    if (version == 7) {
+        (void)tg_abi_uuid7();
+    } else if (version == 4) {
+        (void)tg_abi_uuid();
+    } else {
+        (void)tg_abi_random_id();
+    }
+}
+
+int
+tg_abi_id(struct tg_abi_exchange *x, int version)
+{
+    if (x->id.n > 0) {
+        return put_out(x->id.p, x->id.n);
+    }
+    make_id(version);
+    return tg_abi_set_id(x, tg_abi_vm.out.p, tg_abi_vm.out.n);
+}
+
+int
+tg_abi_correlate(struct tg_abi_exchange *x, const char *name, size_t name_len, int keep, int version)
+{
+    if (keep && tg_abi_field_get(x, TG_SIDE_REQUEST, name, name_len) == TG_OK && tg_abi_vm.out.n <= ID_MAX &&
+        tg_is_token(tg_abi_vm.out.p, tg_abi_vm.out.n)) {
+        return tg_abi_set_id(x, tg_abi_vm.out.p, tg_abi_vm.out.n);
+    }
+    const int rc = tg_abi_id(x, version);
+    return rc != TG_OK ? rc : tg_abi_field_set(x, TG_SIDE_REQUEST, name, name_len, x->id.p, x->id.n);
+}
+
+int
+tg_abi_trace_join(struct tg_abi_exchange *x)
+{
+    if (tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK) {
+        const struct tg_slice text = tg_abi_vm.out;
+        const int flags = tg_abi_trace_read(text.p, text.n);
+        if (flags >= 0) {
+            return flags;
+        }
+    }
+    (void)tg_abi_trace_make();
+    const int rc = tg_abi_field_set(x, TG_SIDE_REQUEST, "traceparent", 11, tg_abi_vm.out.p, tg_abi_vm.out.n);
+    const int gone = tg_abi_field_remove(x, TG_SIDE_REQUEST, "tracestate", 10);
+    return rc != TG_OK ? rc : gone == TG_OK || gone == TG_ENONE ? TG_AGAIN + 255 : gone;
+}
+
+int
+tg_abi_trace_make(void)
+{
+    unsigned char bytes[24];
+    random_bytes(bytes, sizeof bytes);
+    char *text = take_room(TG_TRACEPARENT_LEN);
+    tg_traceparent_write(text, bytes);
+    tg_abi_vm.number = tg_traceparent_share(text);
+    return put_out(text, TG_TRACEPARENT_LEN);
+}
+
+int
+tg_abi_trace_read(const char *p, size_t n)
+{
+    uint8_t flags;
+    const enum tg_rc rc = tg_traceparent_parse(p, n, &flags);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    tg_abi_vm.number = tg_traceparent_share(p);
+    return flags;
 }
 
 /* Not from the pool above: it may become a key, and a pool is a copy that a fork would share. */

@@ -266,6 +266,14 @@ tg_abi_sink_dropped(uint32_t sink)
     return sink < tg_host->sink_count ? (double)tg_sink_dropped(tg_host->sinks[sink]) : 0;
 }
 
+void
+tg_abi_sink_rotate(uint32_t sink, double size, uint32_t keep)
+{
+    if (sink < tg_host->sink_count && size >= 0 && size < 0x1p53) {
+        tg_sink_rotate(tg_host->sinks[sink], (uint64_t)size, keep);
+    }
+}
+
 int
 tg_abi_strip_field(const char *name, size_t name_len)
 {
@@ -303,6 +311,12 @@ tg_abi_heap_is_full(void)
 {
     const struct tg_coroutine *co = tg_host == NULL ? NULL : tg_host->running; /* NULL: a configuration is validated */
     return co != NULL && tg_heap_is_full(&co->vm->heap) ? 1 : 0;
+}
+
+double
+tg_abi_clock(void)
+{
+    return (double)tg_loop_clock() / 1e6;
 }
 
 double

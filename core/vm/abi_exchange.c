@@ -13,11 +13,31 @@ exchange_of(struct tg_abi_exchange *x)
     return (struct tg_exchange *)x;
 }
 
+/* A head that came as a field section has no text to be parsed again: its fields are kept before the first edit. */
+static struct tg_message *
+keep_original(struct tg_exchange *x)
+{
+    struct tg_message *message = tg_arena_alloc(&x->arena, sizeof *message);
+    struct tg_field *fields = tg_arena_alloc(&x->arena, (x->request.count + 1) * sizeof *fields);
+    if (message == NULL || fields == NULL) {
+        return &x->request;
+    }
+    *message = x->request;
+    memcpy(fields, x->request.fields, x->request.count * sizeof *fields);
+    message->fields = fields;
+    message->capacity = x->request.count + 1;
+    x->original = message;
+    return message;
+}
+
 /* What the client sent is parsed again when somebody asks: a copy for each request would be for nothing. */
 static struct tg_message *
 original_of(struct tg_exchange *x)
 {
     const struct tg_h1_fault *fault = NULL;
+    if (x->original == NULL && x->request.version_major == 2) {
+        return keep_original(x);
+    }
     if (x->original == NULL) {
         struct tg_message *message = tg_arena_alloc(&x->arena, sizeof *message);
         if (message == NULL) {
@@ -45,6 +65,17 @@ message_of(struct tg_abi_exchange *x, int side)
         return &exchange_of(x)->trailers;
     }
     return side == TG_SIDE_REQUEST ? &exchange_of(x)->request : &exchange_of(x)->response;
+}
+
+/* The message, which is about to change. */
+static struct tg_message *
+edited(struct tg_abi_exchange *abi, int side)
+{
+    struct tg_exchange *x = exchange_of(abi);
+    if (side == TG_SIDE_REQUEST && x->request.version_major == 2) {
+        (void)original_of(x);
+    }
+    return message_of(abi, side);
 }
 
 static void
@@ -137,20 +168,20 @@ int
 tg_abi_field_set(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
                  size_t value_len)
 {
-    return tg_message_set(message_of(x, side), tg_slice_of(name, name_len), tg_slice_of(value, value_len));
+    return tg_message_set(edited(x, side), tg_slice_of(name, name_len), tg_slice_of(value, value_len));
 }
 
 int
 tg_abi_field_add(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
                  size_t value_len)
 {
-    return tg_message_add(message_of(x, side), tg_slice_of(name, name_len), tg_slice_of(value, value_len));
+    return tg_message_add(edited(x, side), tg_slice_of(name, name_len), tg_slice_of(value, value_len));
 }
 
 int
 tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_t name_len)
 {
-    return tg_message_remove(message_of(x, side), name, name_len);
+    return tg_message_remove(edited(x, side), name, name_len);
 }
 
 int
@@ -176,6 +207,12 @@ copy_into(struct tg_abi_exchange *x, struct tg_slice *slot, const char *p, size_
 }
 
 int
+tg_abi_set_id(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    return tg_is_token(p, n) ? copy_into(x, &x->id, p, n) : TG_EINVAL;
+}
+
+int
 tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n)
 {
     if (!tg_is_token(p, n) || tg_slice_is(tg_slice_of(p, n), "CONNECT", 7)) {
@@ -183,7 +220,7 @@ tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n)
     }
     const int rc = copy_into(x, &x->method, p, n);
     if (rc == TG_OK) {
-        exchange_of(x)->request.method = x->method;
+        edited(x, TG_SIDE_REQUEST)->method = x->method;
         x->method_id = (uint16_t)tg_method_id(x->method);
         exchange_of(x)->to_head = tg_slice_is(x->method, "HEAD", 4);
     }

@@ -24,16 +24,18 @@ struct tg_vm {
     struct tg_coroutine *pool;
     unsigned pooled;
     unsigned refs;
-    uint64_t serial; /* of the generation */
-    uint64_t mark;   /* of it, in cells */
-    int main_ref;    /* the function that coroutines run */
-    int error_ref;   /* what judges an error value */
-    uint8_t wants;   /* TG_WANT_LOG: of exchanges that never reach a route */
-    bool wants_stop; /* there is something to be done at the generation's end, */
-    bool has_stop;   /* and yet to be done, for it was current once; */
-    bool shutdown;   /* its end is the worker's, too */
-    uint8_t closing; /* steps done */
-    uint64_t redis;  /* bits of the clients of host->redis that it holds */
+    uint64_t serial;   /* of the generation */
+    uint64_t mark;     /* of it, in cells */
+    int main_ref;      /* the function that coroutines run */
+    int error_ref;     /* what judges an error value */
+    uint8_t wants;     /* TG_WANT_LOG: of exchanges that never reach a route */
+    bool wants_stop;   /* there is something to be done at the generation's end, */
+    bool has_stop;     /* and yet to be done, for it was current once; */
+    bool shutdown;     /* its end is the worker's, too */
+    uint8_t closing;   /* steps done */
+    uint32_t listener; /* on trial: the coroutine that is to hear of cells once it is the current one */
+    uint32_t listener_serial;
+    uint64_t redis; /* bits of the clients of host->redis that it holds */
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
     struct tg_task collect_task;

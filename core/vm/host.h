@@ -33,6 +33,14 @@ struct tg_host_redis {
     unsigned refs; /* generations */
 };
 
+/* A generation on trial. */
+struct tg_host_trial {
+    struct tg_vm *vm;                    /* NULL: there is none */
+    unsigned share;                      /* of 10,000 */
+    char header[72];                     /* whose value decides; empty: the client's address does */
+    uint16_t ordinals[TG_LISTENERS_MAX]; /* of the listeners in its configuration, by place; 0: it does not know it */
+};
+
 struct tg_host {
     struct tg_proxy *proxy; /* NULL in a process that only validates */
     struct tg_score *score;
@@ -41,6 +49,7 @@ struct tg_host {
     size_t lua_memory;      /* bytes at which a Lua state is collected; what is made next may have twice that */
     struct tg_vm *current;  /* what new exchanges begin on */
     struct tg_vm *building; /* whose set-up runs */
+    struct tg_host_trial trial;
     struct tg_host_dict dicts[TG_HOST_DICTS];
     unsigned dict_count;
     struct tg_host_redis redis[TG_HOST_REDIS];
@@ -52,7 +61,9 @@ struct tg_host {
     struct tg_coroutine *ready; /* to be resumed */
     struct tg_coroutine **ready_last;
     struct tg_task ready_task;
-    void (*release)(struct tg_vm *vm); /* a coroutine that held it has ended */
+    void (*release)(struct tg_vm *vm);    /* a coroutine that held it has ended */
+    enum tg_rc (*ask)(void *arg, int fd); /* the master hears on `fd` from now on; it stays the caller's */
+    void *ask_arg;
     struct tg_coroutine *running;
     uint32_t mark[2];  /* where score is not shared */
     uint32_t listener; /* the coroutine that hears of cells, by index and serial */

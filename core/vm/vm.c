@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/map.h"
 #include "proxy/machine.h"
 #include "vm/embedded.h"
 #include "vm/load.h"
@@ -212,6 +213,18 @@ tg_vm_start(struct tg_vm *vm)
     }
 }
 
+void
+tg_vm_promote(struct tg_vm *vm)
+{
+    struct tg_host *host = vm->host;
+    host->trial = (struct tg_host_trial){0};
+    host->current = vm;
+    struct tg_coroutine *co = tg_coroutine_find(vm->listener, vm->listener_serial);
+    if (co != NULL) {
+        tg_coroutine_ready(co);
+    }
+}
+
 /*
  * Asks the runtime about the error value on top of a failed coroutine's stack: a response that was thrown answers the
  * exchange; everything else is logged with its traceback.
@@ -274,6 +287,8 @@ resume_ready(struct tg_coroutine *co)
     }
     if (entry == TG_ENTRY_REQUEST_BODY || entry == TG_ENTRY_RESPONSE_BODY) {
         tg_machine_body_done(x, entry == TG_ENTRY_REQUEST_BODY ? TG_SIDE_REQUEST : TG_SIDE_RESPONSE, rc);
+    } else if (entry == TG_ENTRY_REQUEST_MESSAGE || entry == TG_ENTRY_RESPONSE_MESSAGE) {
+        tg_machine_message_done(x, entry == TG_ENTRY_REQUEST_MESSAGE ? TG_SIDE_REQUEST : TG_SIDE_RESPONSE, rc);
     } else {
         tg_machine_policy_done(x, rc);
     }
@@ -302,17 +317,53 @@ tg_vm_run_ready(struct tg_task *task)
     }
 }
 
-static void
-begin(struct tg_exchange *x)
+/* One client, or one value of the header, is always on the same side. */
+static bool
+is_on_trial(const struct tg_host_trial *trial, const struct tg_exchange *x)
 {
-    struct tg_vm *vm = tg_host->current;
-    if (x->generation != NULL) {
-        return;
+    uint64_t hash;
+    if (trial->ordinals[x->down->listener] == 0) {
+        return false;
     }
+    if (trial->header[0] == '\0') {
+        hash = tg_hash(trial->vm->serial, (const char *)&x->client.sin6_addr, sizeof x->client.sin6_addr);
+    } else {
+        unsigned from = 0;
+        const struct tg_field *field = tg_message_find(&x->request, trial->header, strlen(trial->header), &from);
+        if (field == NULL) {
+            return false;
+        }
+        hash = tg_hash(trial->vm->serial, field->value, field->value_len);
+    }
+    return hash % 10000 < trial->share;
+}
+
+static void
+bind_to(struct tg_exchange *x, struct tg_vm *vm, unsigned listener)
+{
     tg_vm_ref(vm);
     x->generation = vm;
     x->abi.wants = vm->wants;
-    x->abi.listener = (uint16_t)tg_downstream_config(x->down)->ordinal;
+    x->abi.generation = vm->serial;
+    x->abi.listener = (uint16_t)listener;
+}
+
+static void
+begin(struct tg_exchange *x)
+{
+    if (x->generation == NULL) {
+        bind_to(x, tg_host->current, tg_downstream_config(x->down)->ordinal);
+    }
+}
+
+static void
+settle(struct tg_exchange *x)
+{
+    const struct tg_host_trial *trial = &tg_host->trial;
+    if (trial->vm != NULL && is_on_trial(trial, x)) {
+        tg_vm_unref(x->generation);
+        bind_to(x, trial->vm, trial->ordinals[x->down->listener]);
+    }
 }
 
 /* An allowed X_Consumer_ID is read as X-Consumer-ID by CGI-like upstreams. */
@@ -408,4 +459,4 @@ end(struct tg_exchange *x)
 }
 
 const struct tg_policy tg_vm_policy = {
-    .begin = begin, .enter = enter, .body_ready = body_ready, .cancel = cancel, .end = end};
+    .begin = begin, .settle = settle, .enter = enter, .body_ready = body_ready, .cancel = cancel, .end = end};

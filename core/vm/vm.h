@@ -18,6 +18,8 @@ struct tg_vm *tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t s
                         struct tg_err *err);
 void tg_vm_ref(struct tg_vm *vm);
 void tg_vm_unref(struct tg_vm *vm);
+/* A generation on trial has become the current one: it is started already. */
+void tg_vm_promote(struct tg_vm *vm);
 /* It is no longer the current one: its services end now, `stop` hooks run when nothing happens on it any more. */
 void tg_vm_retire(struct tg_vm *vm, bool shutdown);
 /* The generation is current from now on: its `start` hooks run. */

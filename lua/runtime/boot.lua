@@ -1,5 +1,6 @@
 --- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
 local abi = require "abi"
+local admin = require "admin.service"
 local budget = require "runtime.budget"
 local json = require "tidegate.json"
 local consumers = require "tidegate.consumers"
@@ -83,6 +84,8 @@ local function prepare_uses(cfg, source, report)
   return report:count() == 0 and uses or nil
 end
 
+serve.admin = admin
+
 local function build(source, entry, report)
   config.library = { tg = library, t = schema.t }
   local cfg = config.load(entry, source, report)
@@ -90,7 +93,7 @@ local function build(source, entry, report)
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
   redis.define(cfg.redis_list)
-  consumers.define(cfg.consumers)
+  consumers.define(cfg.consumers, cfg.consumer_store)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end
   local server = serve.build(cfg, uses, report)
@@ -123,15 +126,37 @@ end
 -- Paths are relative to the folder of the configuration; what was read goes into the bundle under the same name.
 function FileSource:read(path)
   local full = path:sub(1, 1) == "/" and path or self.folder .. path
-  local text, err = read_file(full)
+  local pushed = self.pushed and self.pushed[path]
+  local text, err = pushed, nil
+  if not text then text, err = read_file(full) end
   if not text then return nil, err end
   self.files["file:" .. path] = text
-  self.paths[full] = true
+  if not pushed then self.paths[full] = true end
   return text
+end
+
+-- Of files that were pushed, no others are meant than those that came along.
+local function glob_pushed(self, pattern)
+  local lua_pattern = "^" .. pattern:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%*", "[^/]*"):gsub("%?", "[^/]") .. "$"
+  local found = {}
+  for path in pairs(self.pushed) do
+    if path:find(lua_pattern) then found[#found + 1] = path end
+  end
+  table.sort(found)
+  self.files["glob:" .. pattern] = table.concat(found, "\n")
+  return found
+end
+
+-- The same for a file that is watched also without --watch.
+function FileSource:follow(path)
+  local text, err = self:read(path)
+  if text then self.live[path:sub(1, 1) == "/" and path or self.folder .. path] = true end
+  return text, err
 end
 
 function FileSource:glob(pattern)
   local full = pattern:sub(1, 1) == "/" and pattern or self.folder .. pattern
+  if self.pushed then return glob_pushed(self, pattern) end
   local found = self.core.glob(full)
   for i, path in ipairs(found) do
     if path:sub(1, #self.folder) == self.folder and pattern:sub(1, 1) ~= "/" then found[i] = path:sub(#self.folder + 1) end
@@ -159,6 +184,12 @@ end
 function FileSource.json(_, text) return json.decode(text) end
 
 function FileSource:plugin(name)
+  local pushed = self.pushed and self.pushed["plugins/" .. name .. ".lua"]
+  if pushed then
+    self.files["plugin:" .. name] = pushed
+    self.files["path:" .. name] = "plugins/" .. name .. ".lua"
+    return pushed, "@plugins/" .. name .. ".lua"
+  end
   for _, dir in ipairs(self.core.plugin_dirs) do
     local path = dir .. "/" .. name .. ".lua"
     local text = read_file(path)
@@ -189,8 +220,21 @@ end
 
 local underscores = { drop = 0, allow = 1, reject = 2 } -- enum tg_underscores
 
+-- As the master reads them from its control socket, too.
+local function canary_words(canary)
+  return ("--canary=%g%% --watch=%g --by=%s --max-errors=%g%% --max-latency=%g%% --least=%d"):format(canary.share * 100, canary.watch,
+    canary.header and "header:" .. canary.header or "client", canary.max_errors * 100, canary.max_latency * 100, canary.least)
+end
+
+local function add_paths(lines, word, paths)
+  local sorted = {}
+  for path in pairs(paths) do sorted[#sorted + 1] = path end
+  table.sort(sorted)
+  for _, path in ipairs(sorted) do lines[#lines + 1] = word .. " " .. path end
+end
+
 -- What the master reads: a word and its values a line.
-local function manifest(cfg, uses, paths)
+local function manifest(cfg, uses, source)
   local lines = { "log " .. cfg.log.level, ("limits %d %d %d"):format(cfg.limits.memory or 0, cfg.limits.connections or 0, cfg.limits.lua_memory) }
   if #cfg.resolver.servers > 0 then lines[#lines + 1] = "resolver " .. table.concat(cfg.resolver.servers, ",") end
   for i, listen in ipairs(cfg.listen) do
@@ -216,16 +260,15 @@ local function manifest(cfg, uses, paths)
     for _, line in ipairs(listen.tls and listen_tls.lines(listen, i) or {}) do lines[#lines + 1] = line end
     for _, network in ipairs(listen.trusted_proxies) do lines[#lines + 1] = ("trust %d %s"):format(i, network) end
   end
+  if cfg.canary then lines[#lines + 1] = "canary " .. canary_words(cfg.canary) end
   local dicts = {}
   for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end
   table.sort(dicts)
   for _, name in ipairs(dicts) do lines[#lines + 1] = ("dict %s %d"):format(name, cfg.dict[name].size) end
   for _, route in ipairs(cfg.route) do lines[#lines + 1] = ("route %d %s"):format(route.index, route.name) end
   for _, use in ipairs(uses) do lines[#lines + 1] = ("use %d %s"):format(use.index, use.label) end
-  local sorted = {}
-  for path in pairs(paths) do sorted[#sorted + 1] = path end
-  table.sort(sorted)
-  for _, path in ipairs(sorted) do lines[#lines + 1] = "file " .. path end
+  add_paths(lines, "file", source.paths)
+  add_paths(lines, "live", source.live)
   return table.concat(lines, "\n") .. "\n"
 end
 
@@ -250,7 +293,7 @@ local function add_fingerprint(entries, source, names)
 end
 
 local function bundle(core, source, entry, cfg, uses)
-  local entries, names, unhashed = { { "entry", entry }, { "manifest", manifest(cfg, uses, source.paths) } }, {}, {}
+  local entries, names, unhashed = { { "entry", entry }, { "manifest", manifest(cfg, uses, source) } }, {}, {}
   for i, listen in ipairs(cfg.listen) do
     if listen.tls then listen_tls.entries(listen, i, source.files, unhashed) end
   end
@@ -279,12 +322,29 @@ local function bundle(core, source, entry, cfg, uses)
   return entries
 end
 
+-- The files that came in place of those of the disk, by name | nil, what is wrong with them.
+local function pushed_files(core, entry)
+  if not core.pushed then return nil end
+  local files, err = json.decode_object(core.pushed)
+  if type(files) ~= "table" then return nil, "what was pushed is no JSON object of files: " .. tostring(err) end
+  for name, text in pairs(files) do
+    if type(name) ~= "string" or type(text) ~= "string" or name:sub(1, 1) == "/" or ("/" .. name .. "/"):find("/../", 1, true) then
+      return nil, ("pushed file %s: found no text, or a name that leads elsewhere\nexpected  texts by names such as %s or plugins/mine.lua")
+        :format(tostring(name), entry)
+    end
+  end
+  if not files[entry] then return nil, ("found no %s among the files that were pushed"):format(entry) end
+  return files
+end
+
 --- compile(core) -> list of { name, data } | nil, all that is wrong with the configuration
 function boot.compile(core)
   abi.validating = true
   local folder, entry = core.entry:match "^(.*/)([^/]+)$"
   folder, entry = folder or "", entry or core.entry
-  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, kept = core.kept }, FileSource)
+  local pushed, problem = pushed_files(core, entry)
+  if problem then return nil, problem end
+  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, live = {}, kept = core.kept, pushed = pushed }, FileSource)
   local report = report_of.new()
   local cfg, uses = load(source, entry, report)
   if not cfg then return nil, report:text() end
@@ -301,6 +361,8 @@ function BundleSource:read(path)
   if not text then return nil, path .. " is not in the bundle" end
   return text
 end
+
+BundleSource.follow = BundleSource.read
 
 function BundleSource:glob(pattern)
   local found = {}
@@ -338,6 +400,7 @@ function boot.start(core)
   local cfg, uses, server = load(source, core.files.entry, report)
   if not cfg then error(report:text(), 0) end
   core.files = nil
+  if cfg.admin then admin.start(cfg, uses) end
   return serve.start(server, cfg, uses, core.id)
 end
 

@@ -59,7 +59,8 @@ function cells.start()
   started = true
   keep()
   task.start(abi.TASK_SERVICE, function()
-    C.tg_abi_cell_listen()
+    while C.tg_abi_cell_listen() ~= 0 do task.wait() end -- on trial: the current generation hears of them
+    keep()
     while true do
       local index = C.tg_abi_cell_next()
       while index >= 0 do

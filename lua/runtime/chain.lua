@@ -2,11 +2,14 @@
 -- The functions are generated, one straight line a chain, so that the JIT compiles a request as a whole.
 local abi = require "abi"
 local exchange = require "runtime.exchange"
+local messages = require "runtime.messages"
+local plugin_times = require "runtime.plugin_times"
 local response = require "tidegate.response"
+local trace = require "tidegate.trace"
 
 local CONSUMER = exchange.CONSUMER
 local chain = {}
-local GROUP = 12 -- uses in one function: each takes five upvalues, and a function has sixty
+local GROUP = 9 -- uses in one function: each takes five upvalues, what runs them up to a dozen, and a function has sixty
 
 local function is_authenticated(ctx)
   return ctx[CONSUMER] ~= false
@@ -18,29 +21,48 @@ local function check(result, use, phase)
 end
 
 -- One step as text. u[i] holds the use: f (the function), conf, state, when, use.
-local function step(i, use, phase, lines)
+local function step(i, use, phase, lines, measured)
   local guard = {}
   if use.when then guard[#guard + 1] = ("w%d(ctx)"):format(i) end
   if phase == "authenticate" then guard[#guard + 1] = "not is_authenticated(ctx)" end
   local open = #guard > 0 and "if " .. table.concat(guard, " and ") .. " then" or "do"
-  local call = ("f%d(ctx, c%d, s%d)"):format(i, i, i)
-  if use.on_error == "skip" or phase == "log" then
-    call = ("guarded(u%d, f%d, ctx, c%d, s%d)"):format(i, i, i, i)
+  local arguments = phase == "websocket" and "ctx, message" or "ctx"
+  local guards = use.on_error == "skip" or phase == "log"
+  local call = ("f%d(%s, c%d, s%d)"):format(i, arguments, i, i)
+  if measured then
+    call = ("measured(u%d, %q, %s, f%d, %s, c%d, s%d)"):format(i, phase, guards and "guarded" or "direct", i, arguments, i, i)
+  elseif guards then
+    call = ("guarded(u%d, f%d, %s, c%d, s%d)"):format(i, i, arguments, i, i)
   end
-  lines[#lines + 1] = ("  %s mark[0] = %d local r = %s if r ~= nil then return check(r, u%d, %q) end end"):format(
-    open, use.index, call, i, phase)
+  -- Where nothing is traced, nothing is asked.
+  local before, after = "", ""
+  if trace.on and phase ~= "websocket" then before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t) end" end
+  local judge = phase == "websocket" and ("if r ~= nil and take(message, r, u%d) then return end"):format(i)
+    or ("if r ~= nil then return check(r, u%d, %q) end"):format(i, phase)
+  lines[#lines + 1] = ("  %s mark[0] = %d %s local r = %s %s %s end"):format(open, use.index, before, call, after, judge)
 end
 
 -- An error in a log phase, or of a use with on_error = "skip", ends that use alone.
-local function guarded(use, f, ctx, conf, state)
-  local ok, result = pcall(f, ctx, conf, state)
+local function guarded(use, f, ...)
+  local ok, result = pcall(f, ...)
   if ok then return result end
   if response.is(result) then return result end
   chain.report(use, result)
   return nil
 end
 
-local function compile(uses, phase, first)
+local function direct(_, f, ...) return f(...) end
+
+-- One that is measured, of many that are not.
+local function measured(use, phase, run, f, ...)
+  local started = plugin_times.clock()
+  local result = run(use, f, ...)
+  plugin_times.add(use, phase, plugin_times.clock() - started)
+  return result
+end
+
+-- `other` is the same chain as it measures, and takes every so many turns; nil: this is that one.
+local function compile(uses, phase, first, other)
   local names, lines, values = {}, {}, {}
   local last = math.min(first + GROUP - 1, #uses)
   for i = first, last do
@@ -48,27 +70,33 @@ local function compile(uses, phase, first)
     local k = i - first + 1
     names[#names + 1] = ("local f%d, c%d, s%d, w%d, u%d = v[%d].f, v[%d].conf, v[%d].state, v[%d].when, v[%d].use"):format(
       k, k, k, k, k, k, k, k, k, k)
-    step(k, use, phase, lines)
+    step(k, use, phase, lines, not other)
     values[k] = { f = use.plugin[phase], conf = use.conf, state = use.state, when = use.when, use = use }
   end
-  local rest = last < #uses and compile(uses, phase, last + 1) or nil
-  if rest then lines[#lines + 1] = "  return rest(ctx)" end
-  local text = "local v, mark, check, guarded, is_authenticated, rest = ...\n" .. table.concat(names, "\n")
-    .. "\nreturn function(ctx)\n" .. table.concat(lines, "\n") .. "\nend\n"
+  local rest = last < #uses and compile(uses, phase, last + 1, other and direct) or nil
+  if rest then lines[#lines + 1] = "  return rest(ctx, message)" end
+  if other and other ~= direct then
+    table.insert(lines, 1, ("  turn = turn - 1 if turn < 0 then turn = %d return other(ctx, message) end"):format(plugin_times.EVERY - 1))
+  end
+  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave = ...\nlocal turn = 0\n"
+    .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n") .. "\nend\n"
   local f = assert(loadstring(text, "=chain of " .. phase))
-  return f(values, abi.validating and {} or abi.vm.mark, check, guarded, is_authenticated, rest)
+  return f(values, abi.validating and {} or abi.vm.mark, rest, other,
+    check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave)
 end
 
---- build(uses, phase, reverse) -> function(ctx) -> response|nil, or nil when no use has the phase
+--- build(uses, phase, reverse) -> function(ctx) -> response|nil (of `websocket`: function(ctx, message)), or nil when no use has the phase
 function chain.build(uses, phase, reverse)
   local having = {}
   for _, use in ipairs(uses) do
     if use.plugin[phase] then
       if reverse then table.insert(having, 1, use) else having[#having + 1] = use end
+      plugin_times.prepare(use, phase)
     end
   end
   if #having == 0 then return nil end
-  return compile(having, phase, 1)
+  if phase == "around" then return compile(having, phase, 1, direct) end -- its time is that of all that it wraps
+  return compile(having, phase, 1, compile(having, phase, 1))
 end
 
 return chain

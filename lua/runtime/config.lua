@@ -1,8 +1,10 @@
 --- config: evaluates a configuration, in Lua or JSON, and judges every word of it.
 local abi = require "abi"
+local admin_config = require "runtime.admin_config"
 local address = require "runtime.address"
 local budget = require "runtime.budget"
 local consumer_config = require "runtime.consumer_config"
+local consumers_config = require "runtime.consumers_config"
 local listen_tls = require "runtime.listen_tls"
 local ordered = require "runtime.ordered"
 local redis_config = require "runtime.redis_config"
@@ -44,6 +46,7 @@ local specs = {
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = upstream_config.spec,
   consumer = consumer_config.spec,
+  consumers = consumers_config.spec,
   route = {
     host = t.optional(t.list(t.string(), { min = 1 })), path = t.list(t.string { match = "^/", len = 4096 }, { min = 1 }),
     methods = t.optional(t.list(t.string { match = "^%u[%u%-]*$", len = 32 }, { min = 1 })),
@@ -55,6 +58,7 @@ local specs = {
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(auth_type),
     breaker = t.optional(t.any { raw = true }), bulkhead = t.optional(t.any { raw = true }),
     upgrade = t.list(t.string { match = "^[%w!#$%%&'*+.^_`|~/-]+$", len = 63 }, {}), tunnel_timeout = duration "5m",
+    max_message = t.size { default = "1MiB", min = 1, max = 2 ^ 28 }, message_deflate = t.boolean(false),
     encoded_slashes = t.enum { "reject", "keep", default = "reject" }, invalid_utf8 = t.enum { "reject", "keep", default = "reject" },
   },
   defaults = {
@@ -65,7 +69,14 @@ local specs = {
   http = { allow = t.list(t.string(), { default = {}, max = 1000 }) },
   limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }),
     lua_memory = t.size { default = "256MiB", min = 16777216, max = 2 ^ 40 } },
-  log = { level = t.enum { "debug", "info", "warn", "error", default = "info" } },
+  admin = admin_config.spec,
+  canary = { share = t.number { default = 0.05, min = 0.0001, max = 1 }, watch = t.duration { default = "60s", min = 1, max = 86400 },
+    header = t.optional(t.string { match = "^[%w_%-]+$", len = 63 }), max_errors = t.number { default = 0.01, min = 0.0001, max = 1 },
+    max_latency = t.number { default = 1.5, min = 1, max = 1000 }, least = t.integer { default = 0, min = 0, max = 1e9 } },
+  log = {
+    level = t.enum { "debug", "info", "warn", "error", default = "info" },
+    rate = t.integer { default = 100, min = 0, max = 1000000 },
+  },
 }
 
 -- ---------------------------------------------------------------- evaluation
@@ -74,8 +85,10 @@ local Collector = {}
 Collector.__index = Collector
 
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
-local words = { "listen", "dict", "redis", "upstream", "consumer", "route", "use", "defaults", "limits", "resolver", "http", "log" }
-local later = { admin = true, metrics = true, tracing = true }
+local words = {
+  "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin", "canary", "log",
+}
+local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
 
 local function is_name(name)
@@ -437,6 +450,17 @@ function readers.listen(cfg, item, report)
   cfg.listen[listen.index] = listen
 end
 
+-- A listener like others, but for what answers there.
+function readers.admin(cfg, item, report)
+  local admin = read_record("admin", item, report)
+  if not admin then return end
+  if cfg.admin then return report:problem(item.at, { "admin" }, "there is one already at " .. cfg.admin.at) end
+  cfg.admin = admin
+  local count = #cfg.listen
+  readers.listen(cfg, { value = admin_config.listener(admin), at = item.at }, report)
+  if #cfg.listen > count then admin_config.read(admin, cfg.listen[#cfg.listen], item.at, report) end
+end
+
 function readers.dict(cfg, item, report)
   if item.index > MAX_DICTS then
     report:problem(item.at, { ('dict "%s"'):format(item.name) }, ("there are more than %d"):format(MAX_DICTS))
@@ -450,6 +474,8 @@ function readers.redis(cfg, item, report) redis_config.read(cfg, item, read_reco
 function readers.upstream(cfg, item, report) upstream_config.read(cfg, item, read_record("upstream", item, report), report) end
 
 function readers.consumer(cfg, item, report) consumer_config.read(cfg, item, read_record("consumer", item, report), report) end
+
+function readers.consumers(cfg, item, report) consumers_config.read(cfg, item, read_record("consumers", item, report), report) end
 
 function readers.use(cfg, item, report)
   for _, use in ipairs(read_uses(item.value, item.at, {}, report)) do cfg.use[#cfg.use + 1] = use end
@@ -483,6 +509,10 @@ function readers.http(cfg, item, report)
   end
 end
 
+function readers.canary(cfg, item, report)
+  cfg.canary = cfg.canary or {}
+  read_once(cfg, "canary", item, report)
+end
 function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
@@ -593,7 +623,9 @@ function readers.route(cfg, item, report)
 end
 
 -- The order in which words are judged: what others refer to comes first.
-local order = { "log", "limits", "resolver", "http", "defaults", "listen", "dict", "redis", "upstream", "consumer", "use", "route" }
+local order = {
+  "log", "canary", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers", "use", "route",
+}
 
 local function refuse_duplicates(items, word, report)
   local first = {}
@@ -617,18 +649,17 @@ function config.load(entry, source, report)
   report_open(collector)
   local cfg = {
     listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
-    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info" },
+    defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info", rate = 100 },
     limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end
   if not collector:has("dict", "cache") then collector:add("dict", "cache", { size = "16MiB" }, entry) end
-  if not collector:has("dict", "metrics") then collector:add("dict", "metrics", { size = "4MiB" }, entry) end
   for _, word in ipairs(order) do
     refuse_duplicates(collector.items[word], word, report)
     for _, item in ipairs(collector.items[word]) do readers[word](cfg, item, report) end
   end
-  if #cfg.listen == 0 and report:count() == 0 then
+  if #cfg.listen == (cfg.admin and 1 or 0) and report:count() == 0 then
     report:problem(entry, nil, "found     no listener\nexpected  at least one: listen { port = 8080 }")
   end
   return report:count() == 0 and cfg or nil

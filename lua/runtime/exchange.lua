@@ -5,6 +5,7 @@ local abi = require "abi"
 local body = require "runtime.body"
 local cidr = require "tidegate.cidr"
 local query_string = require "tidegate.query"
+local trace = require "tidegate.trace"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local slice = abi.slice
@@ -14,7 +15,7 @@ local exchange = {}
 
 -- Slots: 1 the exchange, 2 its serial; of a message 3 the side; the rest as named below.
 local HEADERS, PARAMS, CLIENT, ORIGINAL, QUERY, COOKIES = 4, 5, 6, 7, 8, 9 -- of a message
-local ROUTE, CONSUMER, UPSTREAM, REQ, RES, VARS, ID, PEERS, CREDENTIAL, CTX_PARAMS, LEVEL = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 -- of ctx
+local ROUTE, CONSUMER, UPSTREAM, REQ, RES, VARS, PEERS, CREDENTIAL, CTX_PARAMS, LEVEL = 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 -- of ctx
 
 -- The names of the known methods: to make a string of a method's bytes for each request would show.
 local methods = {}
@@ -314,13 +315,16 @@ local ctx_get = {
     return vars
   end,
   id = function(self)
-    local id = self[ID]
-    if not id then
-      live(self)
-      C.tg_abi_random_id()
-      id = to_string(vm.out.p, vm.out.n)
-      self[ID] = id
-    end
+    local x = live(self)
+    if x.id.n == 0 then C.tg_abi_id(x, 0) end
+    return to_string(x.id.p, x.id.n)
+  end,
+  trace_id = function(self)
+    local id = trace.ids(live(self))
+    return id
+  end,
+  span_id = function(self)
+    local _, id = trace.ids(live(self))
     return id
   end,
   peers = function(self) return self[PEERS] or nil end,
@@ -387,8 +391,7 @@ function Ctx.__newindex(self, key, value)
     if not up then error('there is no upstream "' .. tostring(value) .. '"', 2) end
     self[UPSTREAM] = up
   elseif key == "id" then
-    if type(value) ~= "string" or C.tg_abi_valid_name(value, #value) ~= 0 then error("ctx.id must be a token", 2) end
-    self[ID] = value
+    if type(value) ~= "string" or C.tg_abi_set_id(live(self), value, #value) ~= 0 then error("ctx.id must be a token", 2) end
   elseif key == "vars" or ctx_get[key] or ctx_methods[key] then
     error("ctx." .. tostring(key) .. " cannot be assigned", 2)
   else
@@ -398,7 +401,7 @@ end
 
 function exchange.new(x, route, params)
   return setmetatable({
-    x, x.serial, route or false, false, route and route.upstream or false, false, false, false, false, false, false,
+    x, x.serial, route or false, false, route and route.upstream or false, false, false, false, false, false,
     params or false, false,
   }, Ctx)
 end

@@ -5,11 +5,11 @@ local schema = require "runtime.schema"
 
 local plugin = {}
 
-plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "response", "log" }
+plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "response", "websocket", "log" }
 
 local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
-  around = "function",
+  around = "function", admin = "function",
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end

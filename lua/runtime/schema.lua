@@ -248,6 +248,17 @@ define("regex", "a regular expression", function(self, value)
   return regex
 end)
 
+local FILE_MAX = 16 * 1024 * 1024
+
+-- Its bytes: they go with the configuration to every worker, and a change of the file is one of the configuration.
+define("file", 'the path of a file, from the folder of the configuration: "api.pb"', function(_, value)
+  if type(value) ~= "string" or value == "" or value:find "%z" or not secret.source then return nil end
+  local bytes, err = secret.source:read(value)
+  if not bytes then return nil, "the path of a file that can be read: " .. err:match "[^:]*$":gsub("^ ", "") end
+  if #bytes > FILE_MAX then return nil, "a file of at most 16 MiB" end
+  return bytes
+end)
+
 local function reference(kind)
   define(kind, "the name of a" .. (kind == "upstream" and "n " or " ") .. kind, function(_, value, where)
     if type(value) ~= "string" then return nil end
@@ -510,13 +521,28 @@ local function show_default(value)
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
 end
 
---- describe(spec) -> list of { name, type, default, required, doc }: required ones first, then by name
+-- Behind a record, those of its own fields, as `record.field`.
+local function with_members(spec, list)
+  local all = {}
+  for _, field in ipairs(list) do
+    all[#all + 1] = field
+    local fields = spec[field.name].fields
+    for _, member in ipairs(fields and schema.describe(fields) or {}) do
+      member.name = field.name .. "." .. member.name
+      all[#all + 1] = member
+    end
+  end
+  return all
+end
+
+--- describe(spec) -> list of { name, type, default, required, doc }: required ones first, then by name; those of records behind them
 function schema.describe(spec)
   local list = {}
   for name, kind in pairs(spec) do
     list[#list + 1] = {
       name = name, type = kind.inner and kind.name .. " of " .. kind.inner.name or kind.name, doc = kind.doc or "",
-      expected = kind.expected, required = kind.default == nil and not kind.is_optional,
+      expected = kind.values and 'one of "' .. table.concat(kind.values, '", "') .. '"' or kind.expected,
+      required = kind.default == nil and not kind.is_optional,
       default = kind.default ~= nil and (kind.hides and "***" or show_default(kind.default)) or nil,
     }
   end
@@ -524,7 +550,7 @@ function schema.describe(spec)
     if a.required ~= b.required then return a.required end
     return a.name < b.name
   end)
-  return list
+  return with_members(spec, list)
 end
 
 return schema

@@ -11,21 +11,27 @@ local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
+local gateway_metrics = require "runtime.gateway_metrics"
 local guard = require "runtime.guard"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
+local log_sinks = require "runtime.log_sinks"
+local messages = require "runtime.messages"
+local plugin_times = require "runtime.plugin_times"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
 local task = require "tidegate.task"
+local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band, bor = coroutine.yield, bit.band, bit.bor
 local CONSUMER, CREDENTIAL, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.CREDENTIAL, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
 
-local serve = {}
+local serve = { admin = nil } -- admin: what answers on the listener for operators; given by boot
+local ADMIN_TIME = 30 -- seconds until a response of it begins
 local live = {} -- slot -> ctx of an exchange between its phases
 local deferred = {} -- slot -> { serial, entries of tg.defer }
 local generation_id, all_uses, routes, routers
@@ -63,10 +69,11 @@ local function phases(uses, auth)
     response = chain.build(uses, "response", true),
     balance = chain.build(uses, "balance"),
     log = chain.build(uses, "log"),
+    to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true),
   }
   local level = levels(uses)
   p.level = level.around and level or nil
-  p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level) ~= nil
+  p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
   return p
 end
 
@@ -80,7 +87,7 @@ end
 local function milliseconds(seconds) return math.floor(seconds * 1000) end
 
 -- What every request reads of its route stands in slots, side by side: as fields they would be a cache miss each.
-local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD, COUNTED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
 -- What of abi.path_doubts the route refuses.
 local function refused_doubts(conf)
@@ -101,9 +108,10 @@ local function build_route(conf, shared, global)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
-    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false,
+    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0,
     name = conf.name, upstream = up, phases = p, rewrite = own_rewrite,
     optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
+    max_message = conf.max_message, message_deflate = conf.message_deflate and 1 or 0,
     public = freeze { name = conf.name, path = conf.path, to = conf.to },
   }
   if conf.handler then
@@ -143,13 +151,22 @@ local function strip(uses)
   for _, name in ipairs(authenticates and consumers.identity_headers or {}) do strip_field(name) end
 end
 
+-- What answers on the listener for operators: no plugin of the configuration has a say there.
+local function build_admin(conf)
+  local p = phases({})
+  local route = { 0, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED,
+    name = "admin", phases = p, public = freeze { name = "admin" }, handler = serve.admin.handle, handler_conf = conf, handler_mark = 0 }
+  return { only = route, is_admin = true }, route
+end
+
 --- build(cfg, uses, report) -> server
 function serve.build(cfg, uses, report)
   local shared = phases(cfg.use)
   local server = { routes = {}, routers = {}, shared = shared, rewrite = chain.build(cfg.use, "rewrite") }
   for _, conf in ipairs(cfg.route) do server.routes[conf.index] = build_route(conf, shared, cfg.use) end
   for i, listen in ipairs(cfg.listen) do
-    server.routers[i] = router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
+    if listen.admin then server.routers[i], server.routes[0] = build_admin(listen.admin) end
+    server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
   end
   strip(uses)
   return server
@@ -226,6 +243,7 @@ end
 local function not_found(x, status, allow)
   local shared = serve.shared
   x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
+  if trace.on then trace.want(x) end
   x.total_timeout = 60000
   if status == 405 then
     apply(x, response.problem(405, "the method is not allowed here", nil, { Allow = allow }))
@@ -262,6 +280,7 @@ local function choose_peer(x, route, ctx)
   local ok, err = up:prepare(x, ctx, wanted_peer(x, route, ctx, up))
   if not ok then return refused(err) end
   if up.sticky then x.wants = bor(x.wants, abi.WANT_RESPONSE) end
+  if trace.on then trace.attempt(x, up, up.by_index[tonumber(x.peer)]) end
   x.verdict = abi.VERDICT_PROXY
 end
 
@@ -280,7 +299,9 @@ local function run_handler(ctx, route)
     local ok, err = route[GUARD]:enter(exchange.live(ctx))
     if not ok then return refused(err) end
   end
+  local frame = trace.on and trace.enter("handler", "handler")
   local r = route.handler(ctx, route.handler_conf, route.handler_state)
+  if frame then trace.leave(frame) end
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
   return r
 end
@@ -395,7 +416,10 @@ end
 -- The first of the route's protocols that the client asks for.
 local function allow_upgrade(x, route)
   for _, name in ipairs(route[UPGRADE]) do
-    if C.tg_abi_allow_upgrade(x, name, #name, route.tunnel_timeout) == 0 then return end
+    if C.tg_abi_allow_upgrade(x, name, #name, route.tunnel_timeout) == 0 then
+      if route.phases.to_client and name:lower() == "websocket" then C.tg_abi_message_watch(x, route.max_message, route.message_deflate) end
+      return
+    end
   end
 end
 
@@ -407,12 +431,14 @@ end
 local function begin_route(x, route)
   x.route = route[INDEX]
   vm.mark[1] = route[INDEX]
+  x.counted = route[COUNTED]
   x.wants = route[WANTS]
   x.total_timeout = route[TIMEOUT]
   x.idle_timeout = 60000 -- of a body that we make; an upstream has its own
   x.body_limit = route[BODY_LIMIT]
   if route[STRIP] then strip_path(x, route[STRIP]) end
   if route[UPGRADE] then allow_upgrade(x, route) end
+  if trace.on then trace.want(x) end
 end
 
 -- rewrite phases run before there is a route; an exchange that ends in one has none.
@@ -427,12 +453,12 @@ end
 
 local function on_request(x)
   local early
-  if serve.rewrite then
+  local table_of_routes = routers[x.listener]
+  if serve.rewrite and not (table_of_routes and table_of_routes.is_admin) then
     local r
     early, r = rewrite(x)
     if r then return end
   end
-  local table_of_routes = routers[x.listener]
   if not table_of_routes then return not_found(x, 404) end
   probe.x = x
   local route, params, allow = table_of_routes.only, nil, nil
@@ -463,6 +489,7 @@ local function ctx_of(x)
 end
 
 local function on_balance(x)
+  if trace.on then trace.failed(x) end
   local route = routes[x.route]
   local ctx = route[HAS_CTX] and ctx_of(x) or nil
   local up = ctx and ctx[UPSTREAM] or route.upstream
@@ -470,6 +497,7 @@ local function on_balance(x)
 end
 
 local function on_response(x)
+  if trace.on then trace.answered(x) end
   local route = routes[x.route]
   local p = route and route.phases or serve.shared
   local ctx = p.response and ctx_of(x) or live[x.slot]
@@ -490,6 +518,14 @@ local function on_log(x)
     if list.serial == x.serial then task.run_deferred(list) end
   end
   live[x.slot] = nil
+end
+
+-- A message of a WebSocket that some plugin looks at; `run` is the chain of its direction.
+local function on_message(x, side, run)
+  local message = messages.new(x, side)
+  if not message then return end
+  run(ctx_of(x), message)
+  messages.over(message)
 end
 
 -- What tg.defer keeps until the exchange is over.
@@ -525,6 +561,8 @@ local function on_task(id)
     guard.start()
     redis.start()
     limit.start()
+    log_sinks.start()
+    consumers.start()
     return run_hooks "start"
   end
   if id == 1 or id == 2 then
@@ -535,6 +573,7 @@ local function on_task(id)
   task.run(id)
 end
 
+local ENTRY_REQUEST_MESSAGE, ENTRY_RESPONSE_MESSAGE = tonumber(abi.ENTRY_REQUEST_MESSAGE), tonumber(abi.ENTRY_RESPONSE_MESSAGE)
 local ENTRY_REQUEST, ENTRY_RESPONSE, ENTRY_LOG, ENTRY_TASK, ENTRY_REQUEST_BODY, ENTRY_RESPONSE_BODY =
   tonumber(abi.ENTRY_REQUEST), tonumber(abi.ENTRY_RESPONSE), tonumber(abi.ENTRY_LOG), tonumber(abi.ENTRY_TASK),
   tonumber(abi.ENTRY_REQUEST_BODY), tonumber(abi.ENTRY_RESPONSE_BODY)
@@ -555,6 +594,10 @@ local function main()
       body.flow(vm.exchange, abi.RESPONSE)
     elseif entry == ENTRY_REQUEST_BODY then
       body.flow(vm.exchange, abi.REQUEST)
+    elseif entry == ENTRY_REQUEST_MESSAGE then
+      on_message(vm.exchange, abi.REQUEST, routes[vm.exchange.route].phases.to_upstream)
+    elseif entry == ENTRY_RESPONSE_MESSAGE then
+      on_message(vm.exchange, abi.RESPONSE, routes[vm.exchange.route].phases.to_client)
     else
       on_balance(vm.exchange)
     end
@@ -565,13 +608,20 @@ end
 
 local function describe(mark)
   local use = all_uses[mark]
-  local route = vm.exchange ~= nil and names[vm.exchange.route]
-  return (" [plugin %s, route %s, generation %s]"):format(use and use.label or "-", route or "-", generation_id)
+  local x = vm.exchange
+  local route = x ~= nil and names[x.route]
+  local about = (" [plugin %s, route %s, generation %s"):format(use and use.label or "-", route or "-", generation_id)
+  if x == nil or C.tg_abi_id(x, 0) ~= 0 then return about .. "]" end
+  about = ("%s, request %s"):format(about, to_string(vm.out.p, vm.out.n))
+  local id = trace.ids(x)
+  return id and ("%s, trace %s]"):format(about, id) or about .. "]"
 end
 
 function chain.report(use, err)
+  C.tg_abi_metric_raised()
+  plugin_times.errors:inc(1, { plugin = use.label })
   vm.mark[0] = use.index
-  log.error(tostring(err))
+  log.raised(3, tostring(err) .. describe(use.index), err)
 end
 
 -- The error value of a coroutine that raised: a response, an `err` with its status, or something to be logged.
@@ -582,8 +632,11 @@ local function judge(value, traceback, entry, mark)
     apply(x, value)
     return true
   end
-  local text = tostring(value) .. describe(mark) .. "\n" .. traceback
-  C.tg_abi_log(3, text, #text)
+  log.raised(3, tostring(value) .. describe(mark) .. "\n" .. traceback, value)
+  if not failure.is(value) then
+    C.tg_abi_metric_raised()
+    plugin_times.errors:inc(1, { plugin = all_uses[mark] and all_uses[mark].label or "-" })
+  end
   if answers and failure.is(value) and value.status >= 400 then
     apply(x, response.problem(value.status, value.status < 500 and value.message or nil))
     return true
@@ -619,8 +672,13 @@ function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
+  log.rate = cfg.log.rate
   consumers.exchange_of = exchange.live
   exchange.next = next_level
+  for index, route in pairs(routes) do
+    if index > 0 then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
+  end
+  gateway_metrics.start(cfg, id)
   budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, log.warn
   http.allowed = allow_hosts(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange

@@ -1,53 +1,54 @@
---- upstream_metrics: what is known of upstreams and their peers, for metrics: written by one worker, every few seconds.
+--- upstream_metrics: what is known of upstreams and their peers, for metrics: read where all workers keep it, when somebody asks.
 local abi = require "abi"
 local metrics = require "tidegate.metrics"
 local peers = require "runtime.peers"
-local task = require "tidegate.task"
 
 local vm = abi.vm
 local upstream_metrics = {}
-local EVERY = 2 -- seconds
 
-local function gauge(name, help, labels) return metrics.gauge(name, { help = help, labels = labels }) end
+local OF_UPSTREAM = {
+  { "tidegate_upstream_breaker_state", "gauge", "0 closed, 1 open, 2 and 3 half-open.", function(cell) return bit.band(cell.breaker, 3) end },
+  { "tidegate_upstream_requests_in_flight", "gauge", "Requests in flight.", function(cell) return cell.in_flight end },
+  { "tidegate_upstream_requests_waiting", "gauge", "Requests that wait for room.", function(cell) return cell.waiting end },
+  { "tidegate_upstream_retries_total", "counter", "Attempts that were retries.", function(cell) return cell.retries end },
+}
 
-local function write(all, by_upstream, by_peer)
-  for _, up in pairs(all) do
-    local cell = up.cell
-    by_upstream.breaker:set(bit.band(cell.breaker, 3), { upstream = up.name })
-    by_upstream.in_flight:set(tonumber(cell.in_flight), { upstream = up.name })
-    by_upstream.waiting:set(tonumber(cell.waiting), { upstream = up.name })
-    by_upstream.retries:set(tonumber(cell.retries), { upstream = up.name })
-    for _, peer in ipairs(up.list) do
-      local labels = { upstream = up.name, peer = peer.name }
-      by_peer.up:set(peers.out_until(peer, vm.monotonic) == 0 and 1 or 0, labels)
-      by_peer.requests:set(tonumber(peer.cell.requests), labels)
-      by_peer.failures:set(tonumber(peer.cell.failures), labels)
-      by_peer.latency:set(tonumber(peer.cell.latency), labels)
-    end
-  end
+local OF_PEER = {
+  { "tidegate_upstream_peer_up", "gauge", "Whether it gets requests.", function(_, peer)
+    return peers.out_until(peer, vm.monotonic) == 0 and 1 or 0
+  end },
+  { "tidegate_upstream_peer_requests_total", "counter", "Attempts.", function(cell) return cell.requests end },
+  { "tidegate_upstream_peer_failures_total", "counter", "Attempts that have failed.", function(cell) return cell.failures end },
+  { "tidegate_upstream_peer_requests_in_flight", "gauge", "Attempts in flight.", function(cell) return cell.in_flight end },
+  { "tidegate_upstream_peer_latency_seconds", "gauge", "Moving average up to the response head.", function(cell) return cell.latency end },
+}
+
+local function sorted(all)
+  local list = {}
+  for _, up in pairs(all) do list[#list + 1] = up end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
 end
 
 --- start(all): the generation is current.
 function upstream_metrics.start(all)
   if next(all) == nil then return end
-  local of_upstream, of_peer = { "upstream" }, { "upstream", "peer" }
-  local by_upstream = {
-    breaker = gauge("tidegate_upstream_breaker_state", "0 closed, 1 open, 2 and 3 half-open", of_upstream),
-    in_flight = gauge("tidegate_upstream_requests_in_flight", "requests in flight, in all workers", of_upstream),
-    waiting = gauge("tidegate_upstream_requests_waiting", "requests that wait for room", of_upstream),
-    retries = gauge("tidegate_upstream_retries", "retries so far", of_upstream),
-  }
-  local by_peer = {
-    up = gauge("tidegate_upstream_peer_up", "whether it gets requests", of_peer),
-    requests = gauge("tidegate_upstream_peer_requests", "attempts so far", of_peer),
-    failures = gauge("tidegate_upstream_peer_failures", "attempts that have failed so far", of_peer),
-    latency = gauge("tidegate_upstream_peer_latency_seconds", "moving average up to the response head", of_peer),
-  }
-  if vm.worker ~= 0 then return end
-  task.start(abi.TASK_SERVICE, function()
-    while true do
-      write(all, by_upstream, by_peer)
-      task.sleep(EVERY)
+  metrics.collect(function(writer)
+    local list = sorted(all)
+    for _, family in ipairs(OF_UPSTREAM) do
+      writer:family(family[1], family[2], family[3])
+      for _, up in ipairs(list) do
+        writer:sample(family[1], metrics.labels { { "upstream", up.name } }, tonumber(family[4](up.cell)))
+      end
+    end
+    for _, family in ipairs(OF_PEER) do
+      writer:family(family[1], family[2], family[3])
+      for _, up in ipairs(list) do
+        for _, peer in ipairs(up.list) do
+          local labels = metrics.labels { { "upstream", up.name }, { "peer", peer.name } }
+          writer:sample(family[1], labels, tonumber(family[4](peer.cell, peer)))
+        end
+      end
     end
   end)
 end

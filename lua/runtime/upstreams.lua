@@ -43,7 +43,7 @@ local function new_peer(target, conf)
   local peer = {
     target = target, address = target.host, port = target.port, weight = target.weight, priority = target.priority, zone = target.zone,
     index = intern(target, conf), default_port = target.scheme == "https" and 443 or 80,
-    name = name, host = (target.own or target.path) and "localhost" or name,
+    name = name, host = (target.own or target.path) and "localhost" or name, host_name = name,
   }
   public[peer.index] = { address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority, zone = peer.zone, name = name }
   return peer
@@ -138,7 +138,8 @@ local function define(conf)
   up.connect_timeout, up.first_byte_timeout = milliseconds(conf.connect_timeout), milliseconds(conf.first_byte_timeout)
   up.idle_timeout, up.try_timeout = milliseconds(conf.idle_timeout), try and milliseconds(try) or 0
   up.keeps_body = conf.retry and conf.retry.attempts > 1 and conf.retry.body > 0
-  up.defaults = { timeout = conf.timeout, connect_timeout = conf.connect_timeout, retry = conf.retry or nil, times = histogram.new() }
+  up.defaults = { timeout = conf.timeout, connect_timeout = conf.connect_timeout, retry = conf.retry or nil, times = histogram.new(),
+    scheme = conf.targets[1].scheme }
   if not abi.validating then
     up.peer_rules, up.rules = peer_rules(conf), upstream_rules(conf)
     if conf.breaker and conf.breaker.scope == "upstream" then

@@ -30,14 +30,21 @@ local function remember(self, key, text)
   self.entries[key] = text
 end
 
-local function read(self, key)
+-- What other workers have changed is forgotten here. A purge leaves old entries where nobody looks for them any more.
+local function look(self)
   local now_version = version(self)
   if self.version ~= now_version then
     self.entries, self.count, self.version = {}, 0, now_version
+    self.prefix = ("%s\1%d\1"):format(self.name, store():get(self.name .. "\1purges") or 0)
   end
+  return self.prefix
+end
+
+local function read(self, key)
+  local prefix = look(self)
   local text = self.entries[key]
   if not text then
-    text = store():get(self.name .. "\1" .. key)
+    text = store():get(prefix .. key)
     if not text then return nil end
     remember(self, key, text)
   end
@@ -47,7 +54,7 @@ end
 local function write(self, key, value, ttl)
   local text = json.encode { t = vm.now + ttl, v = value }
   remember(self, key, text)
-  store():set(self.name .. "\1" .. key, text, ttl + self.stale)
+  store():set(look(self) .. key, text, ttl + self.stale)
 end
 
 local function usable(self, entry)
@@ -55,9 +62,9 @@ local function usable(self, entry)
 end
 
 local function load(self, key, loader)
-  local value, err = loader(key)
+  local value, err, ttl = loader(key)
   if value ~= nil then
-    write(self, key, value, self.ttl)
+    write(self, key, value, ttl or self.ttl)
   elseif err == nil and self.negative > 0 then
     write(self, key, nil, self.negative)
   end
@@ -109,7 +116,8 @@ local function refresh(self, key, loader)
   pcall(task.background, "cache " .. self.name, load_once, self, key, loader)
 end
 
---- get(key, loader?) -> value | nil, err. loader(key) -> value | nil (there is none) | nil, err. A stale value is better than an err.
+--- get(key, loader?) -> value | nil, err. loader(key) -> value | value, nil, its own ttl | nil (there is none) | nil, err. A stale value is
+-- better than an err.
 function Cache:get(key, loader)
   loader = loader or self.loader
   local entry = read(self, key)
@@ -134,8 +142,14 @@ end
 
 --- delete(key): all workers see it at once.
 function Cache:delete(key)
-  store():delete(self.name .. "\1" .. key)
+  store():delete(look(self) .. key)
   store():incr(self.name .. "\1version")
+end
+
+--- purge(name): the cache of this name begins empty, in all workers.
+function cache.purge(name)
+  store():incr(name .. "\1purges")
+  store():incr(name .. "\1version")
 end
 
 --- open(name, { ttl, stale = 0, negative = 0 }, loader?) -> cache; seconds. `negative`: how long is remembered that there is none.
@@ -144,7 +158,7 @@ function cache.open(name, options, loader)
   if type(options) ~= "table" or type(options.ttl) ~= "number" then error("a cache needs a ttl in seconds: { ttl = 60 }", 2) end
   return setmetatable({
     name = name, ttl = options.ttl, stale = options.stale or 0, negative = options.negative or 0, loader = loader, entries = {}, count = 0,
-    version = 0, flights = {},
+    version = -1, prefix = nil, flights = {},
   }, Cache)
 end
 

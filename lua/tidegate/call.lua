@@ -7,6 +7,7 @@ local query = require "tidegate.query"
 local secret = require "tidegate.secret"
 local stream = require "tidegate.stream"
 local task = require "tidegate.task"
+local trace = require "tidegate.trace"
 local url = require "tidegate.url"
 
 local C, vm, to_string, slice = abi.C, abi.vm, abi.string, abi.slice
@@ -194,11 +195,12 @@ local function add_fields(lines, options, ctx)
 end
 
 -- The parts of a head, each checked; the core sends them as they are.
-local function build_head(self, host)
+local function build_head(self, host, span)
   local method, options, body = self.method, self.options, self.body
   local ctx = call.exchange and call.exchange()
   if self.bare then
-    return "GET " .. self.path .. " HTTP/1.1\r\nHost: " .. host .. (ctx and "\r\nX-Request-Id: " .. ctx.id .. "\r\n\r\n" or "\r\n\r\n")
+    local about = ctx and "\r\nX-Request-Id: " .. ctx.id .. trace.lines(span) .. "\r\n\r\n" or "\r\n\r\n"
+    return "GET " .. self.path .. " HTTP/1.1\r\nHost: " .. host .. about
   end
   local lines = { method .. " " .. self.path .. " HTTP/1.1", "Host: " .. host }
   local seen = options and add_fields(lines, options, ctx) or {}
@@ -209,7 +211,8 @@ local function build_head(self, host)
   elseif body ~= "" or method == "POST" or method == "PUT" or method == "PATCH" then
     lines[#lines + 1] = "Content-Length: " .. #body
   end
-  return table.concat(lines, "\r\n") .. "\r\n\r\n"
+  local about = ctx and not seen.traceparent and trace.lines(span) or ""
+  return table.concat(lines, "\r\n") .. about .. "\r\n\r\n"
 end
 
 local function add_query(path, values)
@@ -314,6 +317,20 @@ local function flags_of(self, options, again)
     + (options.fresh and abi.CALL_FRESH or 0) + (options.connects and abi.CALL_CONNECTS or 0)
 end
 
+-- The span of an attempt; nil when the running exchange is not recorded.
+local function span_of(self, host, again)
+  local span = trace.client(self.method)
+  if not span then return nil end
+  local name, port = host:match "^(.-):?(%d*)$"
+  span:set("http.request.method", self.method)
+  span:set("server.address", name)
+  span:set("server.port", tonumber(port))
+  span:set("url.full", (self.defaults.scheme or "http") .. "://" .. host .. self.path:match "^[^?]*")
+  if type(self.peer) == "table" then span:set("tidegate.upstream", self.peer.name) end
+  if again then span:set("http.request.resend_count", self.n > 0 and self.n or 1) end
+  return span
+end
+
 local function begin_attempt(self, again)
   local index, host, options, body = self.peer, self.host, self.options, self.body
   if type(index) == "table" then
@@ -322,15 +339,29 @@ local function begin_attempt(self, again)
     index, host, err = index:next_target(self.tried, again)
     if not index then return nil, err end
   end
-  local head = build_head(self, host)
+  local span = trace.on and span_of(self, host, again) or nil
+  local head = build_head(self, host, span)
   local sent = type(body) == "function" and "" or body
   local most = options and options.max_body or MAX_BODY
   local connect = options and options.connect_timeout or self.defaults.connect_timeout
   local flags = flags_of(self, options, again)
   local handle = C.tg_abi_call_start(index, head, #head, sent, #sent, milliseconds(connect), milliseconds(time_for(self)), most, flags)
   if handle == nil then return nil, failure.new("memory", "the call could not be started") end
+  if span then
+    self.spans = self.spans or {}
+    self.spans[self.handle and "second" or "handle"] = span
+  end
   return options and options.stream and abi.held_call(handle) or handle
 end
+
+local function end_span(self, which, status, err)
+  local span = self.spans and self.spans[which]
+  if not span then return end
+  self.spans[which] = nil
+  trace.done(span, status, err)
+end
+
+local CANCELLED = { code = "cancelled" }
 
 local function finish(self, value, err)
   self.done, self.value, self.err = true, value, err
@@ -439,12 +470,15 @@ local function look(self, which)
   local handle = self[which]
   if not handle or handle.state == abi.CALL_RUNS then return false end
   self[which] = nil
+  local status = self.spans and handle.state >= 0 and tonumber(handle.status) or nil
   local value, err = take(self, handle)
+  if self.spans then end_span(self, which, status, err) end
   local other = which == "handle" and "second" or "handle"
   if not value and err and self[other] then return false end -- the other one may still succeed
   if self[other] then
     C.tg_abi_call_free(self[other])
     self[other] = nil
+    end_span(self, other, nil, CANCELLED)
   end
   if wants_retry(self, value, err) then
     self.due = vm.monotonic + random() * RETRY_PAUSE * 2 ^ self.n
@@ -482,6 +516,8 @@ end
 function Call:cancel()
   if self.handle then C.tg_abi_call_free(self.handle) end
   if self.second then C.tg_abi_call_free(self.second) end
+  end_span(self, "handle", nil, CANCELLED)
+  end_span(self, "second", nil, CANCELLED)
   self.handle, self.second, self.due, self.done = nil, nil, nil, true
 end
 

@@ -12,8 +12,11 @@ local entries_of = setmetatable({}, { __mode = "k" }) -- consumer -> kind -> lis
 -- The exchange of a message's fields; given by the runtime, which makes them.
 consumers.exchange_of = nil
 
--- Called once a generation, before plugins are loaded.
-function consumers.define(declared)
+local store -- of those that are in Redis; nil: there are none
+
+-- Called once a generation, before plugins are loaded. `stored`: where others are looked up.
+function consumers.define(declared, stored)
+  store = stored and require("tidegate.consumer_store").new(stored)
   for _, consumer in ipairs(declared) do
     local object = {
       id = consumer.id, username = consumer.username, custom_id = consumer.custom_id, groups = consumer.groups, plan = consumer.plan,
@@ -26,10 +29,25 @@ function consumers.define(declared)
   end
 end
 
+-- Called in each worker when its generation is current.
+function consumers.start()
+  if store then store:start() end
+end
+
+--- all() -> list of those that the configuration declares
+function consumers.all() return list end
+
 --- find(id) -> consumer | nil
 function consumers.find(id)
   local consumer = by_id[id]
+  if not consumer and store and vm.exchange ~= nil then return store:consumer(id) end
   return consumer and not consumer.disabled and consumer or nil
+end
+
+--- lookup(kind, name) -> consumer, credential { id, expires, fields } | nil: of those that are in Redis. Raises (503) while nobody can say.
+function consumers.lookup(kind, name)
+  if not store then return nil end
+  return store:find(kind, name)
 end
 
 --- has_group(consumer, set) -> whether one of its groups is in the set { [group] = true }
@@ -83,7 +101,7 @@ end
 -- a table { [kind] = text or secret, or sha256 = hex; id =, expires =, disabled = }.
 function consumers.credentials(kind)
   local map = abi.map()
-  local self = setmetatable({ map = map, found = {}, hashed = false }, Credentials)
+  local self = setmetatable({ map = map, kind = kind, found = {}, hashed = false }, Credentials)
   for consumer, entry in consumers.each(kind) do
     local value, problem, hashed = key_of(kind, entry)
     if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
@@ -115,14 +133,15 @@ function Credentials.__index:find(value)
     local digest = SHA256 .. self.digest(value)
     i = C.tg_abi_map_find(self.map, digest, #digest)
   end
-  if i == 0 or value:sub(1, #SHA256) == SHA256 then return nil end
+  if value:sub(1, #SHA256) == SHA256 then return nil end
+  if i == 0 then return consumers.lookup(self.kind, self.digest(value)) end
   return valid(self, i)
 end
 
 --- credentials:find_in(headers, name) -> consumer, credential | nil when unknown | false when there is no such field.
 -- The same as find(headers[name]), but the credential never becomes a string of Lua.
 function Credentials.__index:find_in(headers, name)
-  if self.hashed then
+  if self.hashed or store then
     local value = headers[name]
     if not value then return false end
     return self:find(value)

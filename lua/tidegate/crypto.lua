@@ -53,6 +53,23 @@ function crypto.hmac(name, key, s)
   return out()
 end
 
+--- hkdf(digest, secret, n, info, salt = "") -> n bytes (RFC 5869): keys of one secret that have nothing to do with each other. `info` says
+-- what for. The secret must be hard to guess: of passwords password_hash makes something.
+function crypto.hkdf(name, secret, n, info, salt)
+  need_string(info, "hkdf")
+  local size = digests[name] and name ~= "md5" and #crypto.hmac(name, "", "")
+  if not size then error("hkdf needs the name of a digest, found " .. tostring(name), 2) end
+  need_string(secret, "hkdf")
+  if type(n) ~= "number" or n % 1 ~= 0 or n < 1 or n > 255 * size then error("hkdf makes 1 to 255 digests, found " .. tostring(n), 2) end
+  local key = crypto.hmac(name, salt or "", secret)
+  local block, parts = "", {}
+  for i = 1, math.ceil(n / size) do
+    block = crypto.hmac(name, key, block .. info .. string.char(i))
+    parts[i] = block
+  end
+  return table.concat(parts):sub(1, n)
+end
+
 --- equal(a, b) -> whether they are the same, in a time that tells no more than their lengths
 function crypto.equal(a, b)
   need_string(a, "equal")

@@ -78,7 +78,9 @@ function http.add_verbs(object, send)
   end
 end
 
-local DEFAULTS = { timeout = 30, connect_timeout = 2 } -- seconds
+local DEFAULTS = { -- by scheme; seconds
+  http = { timeout = 30, connect_timeout = 2, scheme = "http" }, https = { timeout = 30, connect_timeout = 2, scheme = "https" },
+}
 local POOL = { idle = 16, idle_timeout = 60, requests = 10000 }
 local url_peers = {} -- "host:port", and "/" with how TLS is spoken -> peer index
 
@@ -112,7 +114,7 @@ local function call_once(method, target, options, form)
   if peer == abi.ELIMIT then return nil, failure.new("busy", "too many hosts: " .. target) end
   if peer < 0 then return nil, failure.new("connect", "not a host and port: " .. target) end
   local name = host:find(":", 1, true) and "[" .. host .. "]" or host
-  local result, err = http.send(method, path, number == usual and name or name .. ":" .. number, peer, options, DEFAULTS, form)
+  local result, err = http.send(method, path, number == usual and name or name .. ":" .. number, peer, options, DEFAULTS[scheme], form)
   if err and err.code == "denied" then
     err.message = target .. ": private addresses are closed to plugins; `http { allow = { ... } }` names those that are open"
   end

@@ -6,6 +6,7 @@ local secret = require "tidegate.secret"
 local task = require "tidegate.task"
 local time = require "tidegate.time"
 local timer = require "tidegate.timer"
+local trace = require "tidegate.trace"
 
 local C = abi.C
 local json = require "tidegate.json"
@@ -39,6 +40,7 @@ local tg = {
   metrics = require "tidegate.metrics",
   now = time.now,
   time = { http_date = time.http_date, iso = time.iso, parse = time.parse },
+  correlation = require "tidegate.correlation",
   dict = require("tidegate.dict").open,
   url = require "tidegate.url",
   secret = secret.open,
@@ -47,6 +49,13 @@ local tg = {
   consumers = require "tidegate.consumers",
   http_signature = require "tidegate.http_signature",
   jwt = require "tidegate.jwt",
+  protobuf = require "tidegate.protobuf",
+  claims = require "tidegate.claims",
+  openid = require "tidegate.openid",
+  session = require "tidegate.session",
+  cookie = require "tidegate.cookie",
+  span = trace.span,
+  trace = { context = trace.context, tracer = require("tidegate.tracer").new, otlp = require "tidegate.otlp", zipkin = require "tidegate.zipkin" },
 }
 
 --- uuid.v4() -> a random UUID; uuid.v7() -> one that begins with the time, greater than all before it in this worker (RFC 9562)

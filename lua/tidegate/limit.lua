@@ -171,6 +171,22 @@ for algorithm in pairs(kinds) do limit.public[algorithm] = limit[algorithm] end
 
 -- ---------------------------------------------------------------- for the runtime
 
+--- names() -> those of all limits that have one, in their order
+function limit.names()
+  local names, seen = {}, {}
+  for _, limiter in ipairs(limit.all) do
+    for name in pairs(limiter.places) do
+      if type(name) == "string" and not seen[name] then names[#names + 1] = name end
+      seen[name] = true
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+--- status(name): see tidegate.limit_status
+limit.status = status.of
+
 --- flush(): what was decided since the last time, into the metrics
 function limit.flush() status.flush(limit.all) end
 

@@ -1,83 +1,180 @@
 --- metrics: counters, gauges and histograms of plugins, counted by all workers together; text() is what Prometheus reads.
--- Each series is a key of the dict "metrics"; a numbered list of them is kept beside, since a dict is not gone through.
-local dict = require "tidegate.dict"
+-- A series is a place in shared memory. Each worker counts in a row of its own, without a lock; who reads adds the rows up. A gauge that is set
+-- has one value for all.
+local abi = require "abi"
 local number = require "tidegate.number"
 
+local C, vm, to_string = abi.C, abi.vm, abi.string
+
 local metrics = {}
-local SERIES_MAX, VALUE_MAX = 1000, 128 -- series of a metric: more go to the label value "other"; bytes of a label's value
+local SERIES_MAX, HISTOGRAMS_MAX, VALUE_MAX = 1000, 100, 128 -- series of a metric: more go to the label value "other"; bytes of a label's value
 local BUCKETS = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10 } -- seconds
+local SPARE = "\2" -- begins the key of what counts the series of a metric
 
 local Metric = { __name = "metric" }
 Metric.__index = Metric
+local Bound = { __name = "metric" }
+Bound.__index = Bound
 
 local known = {} -- name -> metric, of this generation
-local shared
-local function store()
-  shared = shared or dict.open "metrics"
-  return shared
-end
+local collectors = {}
+local values -- this worker's row
 
 local function escape(value)
-  return (tostring(value):sub(1, VALUE_MAX):gsub("[\\\"\n]", { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }))
+  return (tostring(value):sub(1, VALUE_MAX):gsub("[\\\"\n]", { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n" }):gsub("[%z\1\2]", "?"))
 end
 
 -- The text of the labels: '{route="a"}', "" for none. Wrong names raise at the plugin's line.
-local function labels_of(self, values)
+local function labels_of(self, given, level)
   local names = self.labels
-  if #names == 0 and values == nil then return "" end
-  for name in pairs(values or {}) do
-    if not self.known_labels[name] then error(("the metric %s has no label %q"):format(self.name, tostring(name)), 4) end
+  if #names == 0 and given == nil then return "" end
+  for name in pairs(given or {}) do
+    if not self.known_labels[name] then error(("the metric %s has no label %q"):format(self.name, tostring(name)), level) end
   end
   local parts = {}
-  for i, name in ipairs(names) do parts[i] = ('%s="%s"'):format(name, escape(values and values[name] or "")) end
+  for i, name in ipairs(names) do parts[i] = ('%s="%s"'):format(name, escape(given and given[name] or "")) end
   return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or ""
 end
 
--- Makes the series known to all, once; the labels of those that are too many become "other".
-local function series_of(self, labels)
-  local key = self.keys[labels]
-  if key then return key end
-  if self.count >= SERIES_MAX then
-    self.other = self.other or labels:gsub('"[^"]*"', '"other"')
-    labels = self.other
-    if self.keys[labels] then return self.keys[labels] end
+-- ---------------------------------------------------------------- places
+
+local function place_of(key)
+  local place = C.tg_abi_metric_series(key, #key)
+  return place >= 0 and place or nil
+end
+
+-- The places of a series: its own, or those of its buckets, their sum and their count.
+local function make_places(self, labels)
+  local key = self.name .. "\1" .. labels
+  local place = place_of(key)
+  if not place or self.kind ~= "histogram" then return place end
+  local places = { count = place, sum = place_of(key .. "\1sum") }
+  for i = 1, #self.buckets do places[i] = place_of(key .. "\1" .. i) end
+  return places.sum and #places == #self.buckets and places or nil
+end
+
+-- Whether there is room for one series more, which is then taken.
+local function take_room(self, labels)
+  local key = self.name .. "\1" .. labels
+  if C.tg_abi_metric_known(key, #key) ~= 0 then return true end
+  local counter = place_of(SPARE .. self.name)
+  if not counter then return false end
+  local most = self.kind == "histogram" and HISTOGRAMS_MAX or SERIES_MAX
+  if C.tg_abi_metric_shared_get(counter) >= most then return false end
+  C.tg_abi_metric_shared_add(counter, 1)
+  return true
+end
+
+-- The places of what is too many. Nothing is kept of its labels: they may be without number.
+local function places_of_others(self, labels)
+  values = values or C.tg_abi_metric_rows() > 0 and C.tg_abi_metric_values()
+  if self.others == nil then self.others = make_places(self, (labels:gsub('"[^"]*"', '"other"'))) or false end
+  if self ~= metrics.overflows then metrics.overflows:inc(1, { metric = self.name }) end
+  return self.others
+end
+
+local function series_of(self, given, level)
+  local first = self.first
+  local value = first and given and given[first] -- of a metric that has one label
+  local places = value and self.by_value[value]
+  if places ~= nil then return places end
+  local labels = labels_of(self, given, level + 1)
+  places = self.by_labels[labels]
+  if places == nil then
+    if not take_room(self, labels) then return places_of_others(self, labels) end
+    places = make_places(self, labels) or false
+    self.by_labels[labels] = places
+    values = values or places and C.tg_abi_metric_values()
   end
-  key = self.name .. "\1" .. labels
-  if store():add("s\1" .. key, true) then
-    store():set(("i\1%s\1%d"):format(self.name, store():incr("n\1" .. self.name)), labels)
+  if value then self.by_value[value] = places end
+  return places
+end
+
+-- ---------------------------------------------------------------- counting
+
+local function check_number(value, least, message, level)
+  if type(value) ~= "number" or value ~= value or value < least then error(message, level + 1) end
+end
+
+local function increase(kind, place, by)
+  if not place then return end
+  if kind == "gauge" then C.tg_abi_metric_shared_add(place, by) else values[place] = values[place] + by end
+end
+
+local function observe(buckets, places, value)
+  if not places then return end
+  local i, n = 1, #buckets
+  while i <= n and value > buckets[i] do i = i + 1 end
+  if i <= n then
+    local place = places[i]
+    values[place] = values[place] + 1
   end
-  self.keys[labels], self.count = key, self.count + 1
-  return key
+  values[places.sum] = values[places.sum] + value
+  values[places.count] = values[places.count] + 1
+end
+
+local function check_inc(self, by, level)
+  if self.kind == "histogram" then error("a histogram has no inc: observe(value)", level + 1) end
+  check_number(by, self.kind == "counter" and 0 or -math.huge, "inc needs a number, of a counter at least 0", level + 1)
 end
 
 --- counter:inc(by = 1, { label = value }?), gauge:inc(...)
-function Metric:inc(by, values)
-  if self.kind == "histogram" then error("a histogram has no inc: observe(value)", 2) end
+function Metric:inc(by, given)
   by = by or 1
-  if type(by) ~= "number" or by ~= by or (self.kind == "counter" and by < 0) then error("inc needs a number, of a counter at least 0", 2) end
-  store():incr(series_of(self, labels_of(self, values)), by)
+  check_inc(self, by, 2)
+  increase(self.kind, series_of(self, given, 2), by)
 end
 
 --- gauge:set(value, { label = value }?)
-function Metric:set(value, values)
+function Metric:set(value, given)
   if self.kind ~= "gauge" then error("only a gauge is set", 2) end
-  if type(value) ~= "number" or value ~= value then error("set needs a number", 2) end
-  store():set(series_of(self, labels_of(self, values)), value)
+  check_number(value, -math.huge, "set needs a number", 2)
+  local place = series_of(self, given, 2)
+  if place then C.tg_abi_metric_shared_set(place, value) end
 end
 
 --- histogram:observe(value, { label = value }?)
-function Metric:observe(value, values)
+function Metric:observe(value, given)
   if self.kind ~= "histogram" then error("only a histogram observes", 2) end
-  if type(value) ~= "number" or value ~= value then error("observe needs a number", 2) end
-  local key, d = series_of(self, labels_of(self, values)), store()
-  for i, bound in ipairs(self.buckets) do
-    if value <= bound then
-      d:incr(key .. "\1" .. i)
-      break
-    end
+  check_number(value, -math.huge, "observe needs a number", 2)
+  observe(self.buckets, series_of(self, given, 2), value)
+end
+
+--- metric:with({ label = value }) -> the one series, with inc(by), set(value) or observe(value): for what is counted often
+function Metric:with(given)
+  return setmetatable({ metric = self, given = given }, Bound)
+end
+
+-- Its places, looked up once.
+local function places_of(self)
+  local places = self.places
+  if places == nil then
+    places = series_of(self.metric, self.given, 3)
+    self.places = places
   end
-  d:incr(key .. "\1sum", value)
-  d:incr(key .. "\1count")
+  return places
+end
+
+function Bound:inc(by)
+  by = by or 1
+  check_inc(self.metric, by, 2)
+  increase(self.metric.kind, places_of(self), by)
+end
+
+function Bound:set(value) return self.metric:set(value, self.given) end
+
+function Bound:observe(value)
+  if self.metric.kind ~= "histogram" then error("only a histogram observes", 2) end
+  check_number(value, -math.huge, "observe needs a number", 2)
+  observe(self.metric.buckets, places_of(self), value)
+end
+
+--- value() -> what all workers have counted in it, of a counter or a gauge
+function Bound:value()
+  local place, kind = places_of(self), self.metric.kind
+  if kind == "histogram" then error("a histogram has no value", 2) end
+  if not place then return 0 end
+  return kind == "gauge" and C.tg_abi_metric_shared_get(place) or C.tg_abi_metric_series_sum(place)
 end
 
 local function open(kind, name, options)
@@ -94,8 +191,8 @@ local function open(kind, name, options)
     return before
   end
   local self = setmetatable({
-    kind = kind, name = name, help = tostring(options.help or ""), labels = labels, known_labels = set, keys = {}, count = 0,
-    buckets = kind == "histogram" and (options.buckets or BUCKETS) or nil,
+    kind = kind, name = name, help = tostring(options.help or ""), labels = labels, known_labels = set, by_labels = {}, by_value = {},
+    first = #labels == 1 and labels[1] or nil, buckets = kind == "histogram" and (options.buckets or BUCKETS) or nil,
   }, Metric)
   known[name] = self
   return self
@@ -108,43 +205,128 @@ function metrics.gauge(name, options) return open("gauge", name, options) end
 --- histogram(name, { help?, labels?, buckets? }?) -> metric with observe; buckets are upper bounds, in ascending order
 function metrics.histogram(name, options) return open("histogram", name, options) end
 
+metrics.overflows = metrics.counter("tidegate_metric_series_refused_total",
+  { help = "Series that were too many and are counted as other.", labels = { "metric" } })
+
+-- ---------------------------------------------------------------- writing
+
+-- What is written: families in turn, as one text a piece. `open` is the OpenMetrics format.
+local Writer = {}
+Writer.__index = Writer
+
+--- family(name, kind, help): samples of it follow
+function Writer:family(name, kind, help)
+  local title = self.open and kind == "counter" and name:gsub("_total$", "") or name
+  help = help ~= "" and help or name:gsub("_", " ")
+  self:put(("# HELP %s %s\n# TYPE %s %s\n"):format(title, help:gsub("\\", "\\\\"):gsub("\n", "\\n"), title, kind))
+end
+
+function Writer:put(text)
+  local parts = self.parts
+  parts[#parts + 1] = text
+  self.bytes = self.bytes + #text
+  if self.bytes >= self.piece then self:flush() end
+end
+
+function Writer:flush()
+  if self.bytes == 0 then return end
+  local text = table.concat(self.parts)
+  self.parts, self.bytes = {}, 0
+  self.send(text)
+end
+
+--- sample(name, labels, value); labels is a text: '{a="b"}' or ""
+function Writer:sample(name, labels, value)
+  self:put(name .. labels .. " " .. number.text(value) .. "\n")
+end
+
 local function with_le(labels, bound)
   return labels == "" and ('{le="%s"}'):format(bound) or labels:sub(1, -2) .. (',le="%s"}'):format(bound)
 end
 
-local function write_histogram(out, self, labels, key)
-  local d, sum = store(), 0
-  for i, bound in ipairs(self.buckets) do
-    sum = sum + (d:get(key .. "\1" .. i) or 0)
-    out[#out + 1] = ("%s_bucket%s %d\n"):format(self.name, with_le(labels, number.text(bound)), sum)
+--- histogram(name, labels, bounds, counts, sum): counts[i] of those up to bounds[i], and one more for the rest
+function Writer:histogram(name, labels, bounds, counts, sum)
+  local total = 0
+  for i, bound in ipairs(bounds) do
+    total = total + counts[i]
+    self:sample(name .. "_bucket", with_le(labels, number.text(bound)), total)
   end
-  local count = d:get(key .. "\1count") or 0
-  out[#out + 1] = ("%s_bucket%s %d\n"):format(self.name, with_le(labels, "+Inf"), count)
-  out[#out + 1] = ("%s_sum%s %s\n%s_count%s %d\n"):format(self.name, labels, number.text(d:get(key .. "\1sum") or 0), self.name, labels, count)
+  total = total + counts[#bounds + 1]
+  self:sample(name .. "_bucket", with_le(labels, "+Inf"), total)
+  self:sample(name .. "_sum", labels, sum)
+  self:sample(name .. "_count", labels, total)
+end
+
+--- labels { { name, value } ... } -> their text
+function metrics.labels(list)
+  local parts = {}
+  for i, pair in ipairs(list) do parts[i] = ('%s="%s"'):format(pair[1], escape(pair[2])) end
+  return #parts > 0 and "{" .. table.concat(parts, ",") .. "}" or ""
+end
+
+local scan = { seen = 0, of = {} } -- name -> list of { labels, place }: what was found so far, since places are for ever
+
+-- Sorts new series by their metric.
+local function look()
+  while C.tg_abi_metric_series_key(scan.seen) == 0 do
+    local name, labels = to_string(vm.out.p, vm.out.n):match "^([^\1\2]+)\1([^\1]*)$"
+    if name then
+      local list = scan.of[name] or {}
+      list[#list + 1] = { labels, scan.seen }
+      scan.of[name] = list
+    end
+    scan.seen = scan.seen + 1
+  end
+end
+
+local function write_histogram(writer, self, labels, count)
+  local places, counts, sum = self.by_labels[labels] or make_places(self, labels), {}, 0
+  if not places then return end
+  for i = 1, #self.buckets do
+    counts[i] = C.tg_abi_metric_series_sum(places[i])
+    sum = sum + counts[i]
+  end
+  counts[#counts + 1] = C.tg_abi_metric_series_sum(count) - sum
+  writer:histogram(self.name, labels, self.buckets, counts, C.tg_abi_metric_series_sum(places.sum))
+end
+
+local function write_metric(writer, self, list)
+  writer:family(self.name, self.kind, self.help)
+  for _, entry in ipairs(list or {}) do
+    local labels, place = entry[1], entry[2]
+    if self.kind == "histogram" then
+      write_histogram(writer, self, labels, place)
+    else
+      local value = self.kind == "gauge" and C.tg_abi_metric_shared_get(place) or C.tg_abi_metric_series_sum(place)
+      writer:sample(self.name, labels, value)
+    end
+  end
+end
+
+--- collect(function(writer)): writes families of its own each time that somebody reads
+function metrics.collect(write)
+  collectors[#collectors + 1] = write
+end
+
+--- write(send, open_metrics, piece): sends all, in texts of about so many bytes
+function metrics.write(send, open_metrics, piece)
+  if C.tg_abi_metric_rows() == 0 then return end
+  local writer = setmetatable({ parts = {}, bytes = 0, send = send, open = open_metrics, piece = piece or math.huge }, Writer)
+  for _, write in ipairs(collectors) do write(writer) end
+  look()
+  local names = {}
+  for name in pairs(known) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do write_metric(writer, known[name], scan.of[name]) end
+  if open_metrics then writer:put "# EOF\n" end
+  writer:flush()
 end
 
 --- text() -> all metrics of this generation in the text format of Prometheus, version 0.0.4
 function metrics.text()
-  local out, names, d = {}, {}, store()
-  for name in pairs(known) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local self = known[name]
-    if self.help ~= "" then out[#out + 1] = ("# HELP %s %s\n"):format(name, self.help:gsub("\\", "\\\\"):gsub("\n", "\\n")) end
-    out[#out + 1] = ("# TYPE %s %s\n"):format(name, self.kind)
-    for i = 1, d:get("n\1" .. name) or 0 do
-      local labels = d:get(("i\1%s\1%d"):format(name, i))
-      if labels then
-        local key = name .. "\1" .. labels
-        if self.kind == "histogram" then
-          write_histogram(out, self, labels, key)
-        else
-          out[#out + 1] = ("%s%s %s\n"):format(name, labels, number.text(d:get(key) or 0))
-        end
-      end
-    end
-  end
-  return table.concat(out)
+  local parts = {}
+  metrics.write(function(text) parts[#parts + 1] = text end)
+  return table.concat(parts)
 end
 
 return metrics

@@ -6,6 +6,7 @@ local known = require "tidegate.redis_command"
 local number = require "tidegate.number"
 local reply = require "tidegate.redis_reply"
 local task = require "tidegate.task"
+local trace = require "tidegate.trace"
 
 local C, vm, room = abi.C, abi.vm, abi.redis
 local misuse, select, type = failure.misuse, select, type
@@ -282,6 +283,23 @@ local function execute_slow(self, spec, ...)
   return execute_words(self, words)
 end
 
+-- ---------------------------------------------------------------- spans
+
+local function ended(span, value, err, ...)
+  trace.done(span, nil, value == nil and err or nil)
+  return value, err, ...
+end
+
+-- Runs f(...) in a span of the running exchange, when that is recorded.
+local function traced(self, name, f, ...)
+  local span = trace.client(name)
+  if not span then return f(...) end
+  span:set("db.system.name", "redis")
+  span:set("db.operation.name", name)
+  span:set("tidegate.redis", self.client.name)
+  return ended(span, f(...))
+end
+
 -- ---------------------------------------------------------------- db
 
 -- What is not a field of db is the name of a command, so all fields are there from the begin.
@@ -291,7 +309,9 @@ local function method_of(name)
   local spec = spec_of(name)
   return function(self, ...)
     if getmetatable(self) ~= Redis then misuse(("call it with a colon: db:%s(...)"):format(name)) end
-    return (spec.slow and execute_slow or execute)(self, spec, ...)
+    local run = spec.slow and execute_slow or execute
+    if trace.on then return traced(self, spec.name, run, self, spec, ...) end
+    return run(self, spec, ...)
   end
 end
 
@@ -309,7 +329,9 @@ end
 -- db:call("CMD", ...): the same for names that Lua has no form for.
 function methods:call(name, ...)
   local spec = spec_of(name)
-  return (spec.slow and execute_slow or execute)(self, spec, ...)
+  local run = spec.slow and execute_slow or execute
+  if trace.on then return traced(self, spec.name, run, self, spec, ...) end
+  return run(self, spec, ...)
 end
 
 --- db:with { timeout = 0.01, replica = true } -> db with another timeout, in seconds; and whose commands go to replicas of a cluster's or a
@@ -416,15 +438,19 @@ local function run_portion(self, commands, first, last, results)
   return results
 end
 
---- db:pipeline(function(p) p:get "a" p:incr "b" end) -> list of replies in their order | nil, err when one has no answer. A reply is
--- tg.null for null, and an err for what the server refuses. They are sent together; others may come in between.
-function methods:pipeline(f)
-  local commands, results = gathered_by(f), {}
+local function run_pipeline(self, commands)
+  local results = {}
   for first = 1, #commands, PIPED do
     local ok, err = run_portion(self, commands, first, math.min(first + PIPED - 1, #commands), results)
     if not ok then return nil, err end
   end
   return results
+end
+
+--- db:pipeline(function(p) p:get "a" p:incr "b" end) -> list of replies in their order | nil, err when one has no answer. A reply is
+-- tg.null for null, and an err for what the server refuses. They are sent together; others may come in between.
+function methods:pipeline(f)
+  return traced(self, "PIPELINE", run_pipeline, self, gathered_by(f))
 end
 
 -- The slot that all of these keys are in; nil: there is no key.
@@ -483,6 +509,20 @@ local function run_transaction(self, commands, node, till)
   return nil, err
 end
 
+local function repeat_transaction(self, commands, slot)
+  local client, till = self.client, vm.monotonic + self.timeout / 1000
+  for n = 1, REDIRECTS do
+    local node = slot and C.tg_abi_redis_node_of(client.id, slot) or -1
+    local results, err, refusal, from = run_transaction(self, commands, node >= 0 and node or -1, till)
+    if results or not refusal or not client.cluster or n == REDIRECTS then return results, err end
+    local place = refusal:match "^MOVED %d+ (%S+)"
+    local to = place and redirected_to(client, place, from)
+    if not to or vm.monotonic >= till then return nil, err end
+    C.tg_abi_redis_assign(client.id, slot, slot, to)
+    client.doubt()
+  end
+end
+
 --- db:transaction(function(p) p:incr "a" p:expire("a", 60) end) -> list of replies | nil, err: all of them and nothing in between (MULTI,
 -- EXEC), or none when one is malformed. In a cluster their keys share a slot. Between them nothing can be read: that is what scripts do.
 function methods:transaction(f)
@@ -498,18 +538,7 @@ function methods:transaction(f)
   end
   -- One that breaks off in the middle costs the connection.
   if size > TRANSACTION_SIZE then return nil, failure.new("too_large", "redis: a transaction of more than 15 MiB", 500) end
-  local client, till = self.client, vm.monotonic + self.timeout / 1000
-  local slot = common_slot(client, keys, "transaction")
-  for n = 1, REDIRECTS do
-    local node = slot and C.tg_abi_redis_node_of(client.id, slot) or -1
-    local results, err, refusal, from = run_transaction(self, commands, node >= 0 and node or -1, till)
-    if results or not refusal or not client.cluster or n == REDIRECTS then return results, err end
-    local place = refusal:match "^MOVED %d+ (%S+)"
-    local to = place and redirected_to(client, place, from)
-    if not to or vm.monotonic >= till then return nil, err end
-    C.tg_abi_redis_assign(client.id, slot, slot, to)
-    client.doubt()
-  end
+  return traced(self, "MULTI", repeat_transaction, self, commands, common_slot(self.client, keys, "transaction"))
 end
 
 -- ---------------------------------------------------------------- scripts
@@ -525,6 +554,13 @@ local function words_of_script(digest, keys, args)
   return words
 end
 
+local function run_script(self, words, source, ends)
+  local value, err = execute_words(self, words, ends)
+  if not err or err.kind ~= "NOSCRIPT" then return value, err end
+  words[1], words.spec = source, EVAL
+  return execute_words(self, words, ends)
+end
+
 --- db:script(source) -> f(keys, args, ends?) -> value | nil, err. Sent as its digest; a server that does not know it gets the source. In a
 -- cluster the keys must share a slot. All of it takes no longer than the timeout, nor beyond `ends`, a moment of tg.now.monotonic().
 function methods:script(source)
@@ -534,11 +570,7 @@ function methods:script(source)
     keys, args, ends = keys or none, args or none, ends or vm.monotonic + self.timeout / 1000
     if type(keys) ~= "table" or type(args) ~= "table" then misuse "a script takes two lists: f({ key, ... }, { argument, ... })" end
     if #keys > 1 then common_slot(self.client, keys, "script") end
-    local words = words_of_script(digest, keys, args)
-    local value, err = execute_words(self, words, ends)
-    if not err or err.kind ~= "NOSCRIPT" then return value, err end
-    words[1], words.spec = source, EVAL
-    return execute_words(self, words, ends)
+    return traced(self, "EVALSHA", run_script, self, words_of_script(digest, keys, args), source, ends)
   end
 end
 

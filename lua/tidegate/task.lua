@@ -1,6 +1,7 @@
 --- task: work beside the running coroutine: tg.spawn, sleep, within, defer, background; and what waiting is made of.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local trace = require "tidegate.trace"
 
 local C, vm = abi.C, abi.vm
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
@@ -142,6 +143,7 @@ function task.run(id)
   if not self then return end
   self.coroutine, self.serial = vm.coroutine, vm.coroutine_serial
   running_tasks[vm.coroutine] = self
+  if self.scope then trace.adopt(self.scope) end
   finish(self, pcall(self.f, unpack(self.args, 1, self.args.n)))
 end
 
@@ -151,6 +153,7 @@ function task.start(kind, f, ...)
   if last_id < 16 then last_id = 16 end -- below are the runtime's own
   local self = setmetatable({ f = f, args = { n = select("#", ...), ... }, id = last_id }, Task)
   waiting[last_id] = self
+  if trace.on and kind == abi.TASK_CHILD then self.scope = trace.scope() end
   local rc = C.tg_abi_spawn(last_id, kind)
   if rc ~= 0 then
     waiting[last_id] = nil

@@ -193,7 +193,7 @@ end
 -- The configuration of a spec in the words of gateway.json; origins become upstreams.
 local function to_config(given, port)
   local config = { api = 1, listen = { { address = "127.0.0.1", port = port } }, upstream = {}, route = {}, consumer = given.consumer,
-    dict = given.dict, use = to_uses(given.global), log = { level = "info" } }
+    dict = given.dict, http = given.http, use = to_uses(given.global), log = { level = "info" } }
   local function upstream_of(origin)
     if type(origin) == "string" then return origin end
     local name = "origin-" .. origin.port
@@ -229,13 +229,15 @@ local function wait_for(gateway)
   error("the gateway does not start:\n" .. gateway:logs(), 3)
 end
 
---- test.gateway{ use=, to= } or { route=, upstream=, consumer=, dict=, redis=, global= } -> gateway, stopped after the case
+--- test.gateway{ use=, to= } or { route=, upstream=, consumer=, dict=, redis=, http=, global= } -> gateway, stopped after the case. `files`: bytes by
+-- the names that the configuration has for them.
 local function new_gateway(given)
   local folder, port = core.folder(), core.free_port()
   local gateway = setmetatable({ folder = folder, port = port }, Gateway)
   gateway.to_config = function(config) return to_config(config, port) end
   local plugins = tool.plugin_folder or core.plugin_dirs[1]
   write_file(folder .. "/gateway.json", json.encode(gateway.to_config(given)))
+  for name, bytes in pairs(given.files or {}) do write_file(folder .. "/" .. name, bytes) end
   local pid = core.spawn(folder .. "/log", "/proc/self/exe", "run", "--workers", "1", "--plugins", plugins, "--config",
     folder .. "/gateway.json", "--control", folder .. "/control.sock")
   running[#running + 1] = { pid = pid, gateway = gateway }

@@ -41,7 +41,8 @@ def lua_functions(lines):
 
 def check(root):
     errors = []
-    files = [p for pattern in ("core/**/*.[ch]", "lua/**/*.lua", "plugins/*.lua", "tests/**/*.c") for p in root.glob(pattern)]
+    files = [p for pattern in ("core/**/*.[ch]", "lua/**/*.lua", "plugins/*.lua", "tests/**/*.c") for p in root.glob(pattern)
+             if "node_modules" not in p.parts]
     for path in sorted(files):
         lines = path.read_text().splitlines()
         if len(lines) > FILE_MAX:

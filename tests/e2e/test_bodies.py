@@ -3,6 +3,7 @@ import hashlib
 import pathlib
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -238,3 +239,28 @@ def test_a_body_plugin_of_the_release_build_is_as_right():
         for _ in range(20):
             assert gw.request("/hash/big").text == expected
             assert gw.request("/up/echo", "POST", BODY * 20).text == (BODY * 20).upper()
+
+
+@pytest.mark.parametrize("use", ["pass", "upper", "whole", "look"])
+def test_a_client_that_asks_for_the_head_gets_no_body_whatever_the_upstream_is_asked_for(use):
+    """Its bytes would be the beginning of the next answer."""
+    change = "function(ctx) ctx.req.method = 'GET' end"
+    uses = change if use == "pass" else f'{change}, "{use}"'
+    with Gateway(CONFIG + routes(changed=uses), plugins=PLUGINS) as gateway:
+        for path in ("json", "big"):
+            if path == "big" and use in ("whole", "look"):
+                continue
+            request = f"HEAD /changed/{path} HTTP/1.1\r\nHost: x\r\n\r\nGET /changed/lines HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            received = gateway.raw(request.encode()) if use != "look" else gateway.raw(request.replace("lines", "json").encode())
+            head, _, rest = received.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200") and rest.startswith(b"HTTP/1.1 200"), received[:1000]
+            assert rest.partition(b"\r\n\r\n")[2], received[:1000]
+        out = subprocess.run(["curl", "-sI", "--http2-prior-knowledge", f"http://127.0.0.1:{gateway.port}/changed/json"], capture_output=True, timeout=10)
+        assert out.returncode == 0 and out.stdout.startswith(b"HTTP/2 200")
+
+
+def test_a_client_gets_an_empty_body_when_the_upstream_is_asked_for_the_head_alone():
+    with Gateway(CONFIG + routes(changed="function(ctx) ctx.req.method = 'HEAD' end"), plugins=PLUGINS) as gateway:
+        for _ in range(2):
+            received = gateway.raw(b"GET /changed/json HTTP/1.1\r\nHost: x\r\n\r\nGET /changed/json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert received.count(b"HTTP/1.1 200") == 2 and received.count(b"Content-Length: 0\r\n") == 2, received

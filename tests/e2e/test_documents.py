@@ -4,6 +4,8 @@ import re
 import subprocess
 
 from gateway import BINARY, ROOT, Gateway, free_port
+from protos import compile_protos
+from test_grpc_transcode import FILES
 
 
 def blocks(readme):
@@ -46,12 +48,13 @@ def test_the_ten_line_plugin_of_the_readme_works():
 def test_the_example_of_each_plugin_is_valid(tmp_path):
     names = [path.stem for path in pathlib.Path(ROOT / "plugins").glob("*.lua") if not path.name.endswith(".spec.lua")]
     assert len(names) >= 5
+    compile_protos(tmp_path, FILES)
     for name in names:
         text = (ROOT / f"plugins/{name}.lua").read_text()
         example = re.search(r"example = \[\[\n(.*?)\]\]", text, re.S).group(1)
         example = example.replace("/var/log/tidegate/access.log", str(tmp_path / "access.log"))
         file = tmp_path / f"{name}.lua"
-        upstreams = "".join(f'upstream "{upstream}" {{ targets = {{ "http://127.0.0.1:1" }} }}\n' for upstream in ("orders", "users"))
+        upstreams = "".join(f'upstream "{upstream}" {{ targets = {{ "http://127.0.0.1:1" }} }}\n' for upstream in ("orders", "users", "collector"))
         file.write_text("listen { port = 1 }\n" + upstreams + example)
         out = subprocess.run([BINARY, "check", "--plugins", str(ROOT / "plugins"), str(file)], capture_output=True, text=True, timeout=20)
         assert out.returncode == 0, f"{name}: {out.stderr}"

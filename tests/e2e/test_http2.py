@@ -193,6 +193,24 @@ def test_a_malformed_path(ca, path):
         assert answer["end"] == h2.errors.ErrorCodes.PROTOCOL_ERROR or answer["headers"][":status"] == "400", answer
 
 
+def test_the_request_as_the_client_sent_it(ca):
+    """Asked for before it was changed, and after."""
+    more = """route "original" { path = "/original", use = { function(ctx)
+  if ctx.req.query.first then ctx.vars.before = ctx.req.original.headers["x-one"] end
+  ctx.req.headers["x-one"], ctx.req.headers["x-two"], ctx.req.method = "changed", nil, "PUT"
+end }, handler = function(ctx)
+  local original, names = ctx.req.original, {}
+  for name in original.headers() do names[#names + 1] = name end
+  return tg.respond(200, { original.method, original.path, original.headers["x-one"], original.headers["x-two"], ctx.req.headers["x-one"],
+    ctx.vars.before or "", #names })
+end }"""
+    with gateway(ca, more=more) as gw:
+        for path, before in (("/original", ""), ("/original?first=1", "1")):
+            for version in ("--http2", "--http1.1"):
+                seen = json.loads(curl(gw, ca, path, version, "-H", "X-One: 1", "-H", "X-Two: 2"))
+                assert seen[:6] == ["GET", "/original", "1", "2", "changed", before] and seen[6] >= 4
+
+
 @pytest.mark.parametrize("sent, told", [(b"abc", "4"), (b"abcde", "4"), (b"", "1")])
 def test_a_body_of_another_length_than_was_told(ca, sent, told):
     with gateway(ca) as gw, Client(gw) as client:

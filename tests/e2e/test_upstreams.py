@@ -522,7 +522,7 @@ def test_a_breaker_is_opened_and_closed_by_hand_and_metrics_tell():
         assert gw.command("upstream", "app", "close").returncode == 0
         assert {gw.request().status for _ in range(10)} == {200}
         labels = f'{{upstream="app",peer="{a.address}"}}'
-        until(lambda: f"tidegate_upstream_peer_requests{labels} 10".encode() in gw.request("/metrics").text)
+        until(lambda: f"tidegate_upstream_peer_requests_total{labels} 10".encode() in gw.request("/metrics").text)
         text = gw.request("/metrics").text.decode()
         assert f"tidegate_upstream_peer_up{labels} 1" in text and 'tidegate_upstream_breaker_state{upstream="app"} 0' in text
 

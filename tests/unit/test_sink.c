@@ -242,7 +242,7 @@ a_sink_that_cannot_have_memory_is_not_opened(void **state)
         assert_true(sink != NULL || strstr(err.text, path) != NULL);
         tg_sink_close(sink);
     }
-    assert_int_equal(failed, 4); /* the sink, its path and two buffers */
+    assert_int_equal(failed, 5); /* the sink, its path, two buffers and the outlet */
     tg_sink_close(NULL);
 }
 

@@ -39,6 +39,20 @@ describe("crypto digests", function()
     expect(c.hex(c.hmac("sha1", "key", "The quick brown fox jumps over the lazy dog"))):equals "de7c9b85b8b78aa6bc8a7a36f70a90701c9db4d9"
   end)
 
+  it("derive the keys of RFC 5869", function()
+    local salt, info = c.unhex "000102030405060708090a0b0c", c.unhex "f0f1f2f3f4f5f6f7f8f9"
+    expect(c.hex(c.hkdf("sha256", ("\11"):rep(22), 42, info, salt))):equals(
+      "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865")
+    expect(c.hex(c.hkdf("sha256", ("\11"):rep(22), 42, ""))):equals(
+      "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8")
+    expect(c.hex(c.hkdf("sha1", ("\12"):rep(22), 42, ""))):equals(
+      "2c91117204d745f3500d636a62f64f0ab3bae548aa53d423b0d1f27ebba6f5e5673a081d70cce7acfc48")
+    expect(#c.hkdf("sha512", "secret", 255 * 64, "")):equals(255 * 64)
+    raises_here(function() c.hkdf("sha512", "secret", 255 * 64 + 1, "") end, "1 to 255 digests")
+    raises_here(function() c.hkdf("sha3", "secret", 32, "") end, "name of a digest")
+    raises_here(function() c.hkdf("sha256", "secret", 32) end, "hkdf needs a string")
+  end)
+
   it("take strings only, and say so at the plugin's line", function()
     for _, name in ipairs {
       "md5", "sha1", "sha256", "sha384", "sha512", "hash32", "hex", "unhex", "base64", "unbase64", "base64url", "unbase64url",

@@ -72,6 +72,18 @@ describe("schema", function()
   end)
 end)
 
+describe("schema.describe", function()
+  it("tells required fields first, and those of records behind them", function()
+    local inner = { key = t.string { doc = "A key." }, kind = t.enum { "a", "b", default = "b" } }
+    local list = require("runtime.schema").describe { where = t.optional(t.record(inner)), name = t.string(), age = t.integer(3) }
+    local names = {}
+    for i, field in ipairs(list) do names[i] = field.name end
+    expect(names):equals { "name", "age", "where", "where.key", "where.kind" }
+    expect(list[4].required):is_true()
+    expect(list[5].expected .. " " .. list[5].default):equals 'one of "a", "b" "b"'
+  end)
+end)
+
 describe("template", function()
   local ctx = { req = { method = "GET", client = { ip = "1.2.3.4" }, headers = { ["X-A"] = "a" } }, vars = { n = 5 } }
 

@@ -88,6 +88,23 @@ describe("t", function()
     for _, bad in ipairs { "${x", "${nobody}", 5, {}, true } do expect((apply(t.template(), bad))):is_nil() end
   end)
 
+  it("takes the bytes of a file that can be read", function()
+    local secret = require "tidegate.secret"
+    secret.source = { read = function(_, path)
+      if path == "large.pb" then return ("x"):rep(16 * 1024 * 1024) .. "x" end
+      if path ~= "api.pb" then return nil, path .. ": No such file or directory" end
+      return "a\0b"
+    end }
+    expect(apply(t.file(), "api.pb")):equals "a\0b"
+    local wrong = { ["other.pb"] = "No such file", ["large.pb"] = "at most 16 MiB", [""] = "the path of a file", [5] = "the path of a file" }
+    for path, what in pairs(wrong) do
+      local value, text = apply(t.file(), path)
+      expect(value):equals(nil)
+      expect(text:find(what, 1, true) ~= nil):equals(true)
+    end
+    secret.source = nil
+  end)
+
   it("refuses types that are written wrongly, at the line of the plugin", function()
     for _, case in ipairs {
       { function() t.list() end, "t.list needs a type" }, { function() t.list "x" end, "t.list needs a type" },

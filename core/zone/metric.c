@@ -1,0 +1,328 @@
+#include "zone/metric.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/map.h"
+#include "base/mem.h"
+
+enum {
+    MAGIC = 0x7463e201, /* changes with any struct below, and with those of abi_metric.h */
+    ROUTE_NAME = 128,
+    FIRST_ROUTE = 2 /* those before are none, and all that are too many */
+};
+
+_Static_assert(TG_METRIC_REQUESTS == TG_METRIC_METHODS * TG_METRIC_CLASSES, "a count for each");
+
+/* A name for each place. A place is given once and for all: what was counted there stays what it was. */
+struct memory {
+    uint32_t magic;
+    uint32_t sides;
+    uint32_t route_count;
+    uint32_t series_count;
+    double watched;
+    pthread_mutex_t naming;
+    uint64_t route_hashes[TG_METRIC_ROUTES];
+    uint64_t series_hashes[TG_METRIC_SERIES];
+    char routes[TG_METRIC_ROUTES][ROUTE_NAME];
+    char series[TG_METRIC_SERIES][TG_METRIC_KEY];
+    double shared[TG_METRIC_SERIES];
+    struct tg_metric_row rows[TG_METRIC_ROWS];
+};
+
+struct tg_metrics {
+    struct memory *memory;
+};
+
+const uint64_t tg_metric_bounds[TG_METRIC_BUCKETS - 1] = {
+    500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000};
+
+/* ------------------------------------------------------------------ memory */
+
+int
+tg_metrics_create(struct tg_err *err)
+{
+    pthread_mutexattr_t attr;
+    struct memory *memory = MAP_FAILED;
+    const int fd = memfd_create("tidegate-metrics", MFD_CLOEXEC);
+    if (fd >= 0 && ftruncate(fd, (off_t)sizeof *memory) == 0) {
+        memory = mmap(NULL, sizeof *memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    }
+    if (memory == MAP_FAILED) {
+        (void)tg_err_errno(err, "shared memory for metrics");
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    (void)pthread_mutexattr_init(&attr);
+    (void)pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    (void)pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    (void)pthread_mutex_init(&memory->naming, &attr);
+    (void)pthread_mutexattr_destroy(&attr);
+    memory->route_count = FIRST_ROUTE;
+    memory->magic = MAGIC;
+    (void)munmap(memory, sizeof *memory);
+    return fd;
+}
+
+struct tg_metrics *
+tg_metrics_open(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || st.st_size != (off_t)sizeof(struct memory)) {
+        return NULL;
+    }
+    struct tg_metrics *metrics = tg_mem_new(struct tg_metrics);
+    if (metrics == NULL) {
+        return NULL;
+    }
+    metrics->memory = mmap(NULL, sizeof *metrics->memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (metrics->memory == MAP_FAILED) {
+        tg_mem_free(metrics);
+        return NULL;
+    }
+    if (metrics->memory->magic != MAGIC) {
+        tg_metrics_close(metrics);
+        return NULL;
+    }
+    return metrics;
+}
+
+void
+tg_metrics_close(struct tg_metrics *metrics)
+{
+    if (metrics != NULL) {
+        (void)munmap(metrics->memory, sizeof *metrics->memory);
+        tg_mem_free(metrics);
+    }
+}
+
+unsigned
+tg_metrics_next_side(struct tg_metrics *metrics)
+{
+    return __atomic_fetch_add(&metrics->memory->sides, 1, __ATOMIC_RELAXED) % 2 * (TG_METRIC_ROWS / 2);
+}
+
+struct tg_metric_row *
+tg_metrics_row(struct tg_metrics *metrics, unsigned row)
+{
+    TG_ASSERT(row < TG_METRIC_ROWS);
+    return &metrics->memory->rows[row];
+}
+
+void
+tg_metrics_forget(struct tg_metrics *metrics, unsigned row)
+{
+    uint64_t *numbers = tg_metrics_row(metrics, row)->numbers;
+    for (unsigned i = TG_COUNT_ACTIVE; i <= TG_COUNT_PRESSURE; i++) {
+        __atomic_store_n(&numbers[i], 0, __ATOMIC_RELAXED);
+    }
+}
+
+/* ------------------------------------------------------------------ names */
+
+/* One whose owner died has left nothing half done: the count comes last. */
+static bool
+lock(struct memory *memory)
+{
+    const int error = pthread_mutex_lock(&memory->naming);
+    if (error == EOWNERDEAD) {
+        (void)pthread_mutex_consistent(&memory->naming);
+    }
+    return error == 0 || error == EOWNERDEAD;
+}
+
+struct names {
+    uint64_t *hashes;
+    char *texts;
+    size_t size; /* of a text, with its NUL */
+    uint32_t *count;
+    uint32_t first;
+    uint32_t max;
+};
+
+/* Its place, or how many there are. */
+static uint32_t
+find(const struct names *names, struct tg_slice name, uint64_t hash)
+{
+    const uint32_t count = __atomic_load_n(names->count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = names->first; i < count; i++) {
+        const char *text = names->texts + i * names->size;
+        if (names->hashes[i] == hash && strlen(text) == name.n && memcmp(text, name.p, name.n) == 0) {
+            return i;
+        }
+    }
+    return count;
+}
+
+static uint32_t
+place_of(struct memory *memory, const struct names *names, struct tg_slice name)
+{
+    if (name.n == 0 || name.n >= names->size || memchr(name.p, '\0', name.n) != NULL || !lock(memory)) {
+        return names->max;
+    }
+    const uint64_t hash = tg_hash(0, name.p, name.n);
+    const uint32_t i = find(names, name, hash);
+    if (i == *names->count && i < names->max) {
+        names->hashes[i] = hash;
+        memcpy(names->texts + i * names->size, name.p, name.n);
+        __atomic_store_n(names->count, i + 1, __ATOMIC_RELEASE);
+    }
+    (void)pthread_mutex_unlock(&memory->naming);
+    return i;
+}
+
+uint32_t
+tg_metrics_route(struct tg_metrics *metrics, struct tg_slice name)
+{
+    struct memory *memory = metrics->memory;
+    const struct names names = {memory->route_hashes, memory->routes[0], ROUTE_NAME,
+                                &memory->route_count, FIRST_ROUTE,       TG_METRIC_ROUTES};
+    return place_of(memory, &names, name);
+}
+
+static struct names
+series_names(struct memory *memory)
+{
+    return (struct names){memory->series_hashes, memory->series[0], TG_METRIC_KEY, &memory->series_count, 0,
+                          TG_METRIC_SERIES};
+}
+
+uint32_t
+tg_metrics_series(struct tg_metrics *metrics, struct tg_slice key)
+{
+    const struct names names = series_names(metrics->memory);
+    return place_of(metrics->memory, &names, key);
+}
+
+bool
+tg_metrics_knows(const struct tg_metrics *metrics, struct tg_slice key)
+{
+    const struct names names = series_names(metrics->memory);
+    return find(&names, key, tg_hash(0, key.p, key.n)) != *names.count;
+}
+
+struct tg_slice
+tg_metrics_route_name(const struct tg_metrics *metrics, uint32_t route)
+{
+    const struct memory *memory = metrics->memory;
+    if (route < FIRST_ROUTE) {
+        return route == 0 ? TG_SLICE("none") : TG_SLICE("other");
+    }
+    if (route >= __atomic_load_n(&memory->route_count, __ATOMIC_ACQUIRE)) {
+        return (struct tg_slice){0};
+    }
+    return tg_slice_of(memory->routes[route], strlen(memory->routes[route]));
+}
+
+struct tg_slice
+tg_metrics_series_key(const struct tg_metrics *metrics, uint32_t series)
+{
+    const struct memory *memory = metrics->memory;
+    if (series >= __atomic_load_n(&memory->series_count, __ATOMIC_ACQUIRE)) {
+        return (struct tg_slice){0};
+    }
+    return tg_slice_of(memory->series[series], strlen(memory->series[series]));
+}
+
+/* ------------------------------------------------------------------ sums */
+
+/* Structs that hold nothing but counts are added as what they are. */
+static void
+add(uint64_t *sum, const uint64_t *counts, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        sum[i] += __atomic_load_n(&counts[i], __ATOMIC_RELAXED);
+    }
+}
+
+void
+tg_metrics_route_sum(const struct tg_metrics *metrics, uint32_t route, struct tg_abi_route_count *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    for (unsigned i = 0; i < TG_METRIC_ROWS && route < TG_METRIC_ROUTES; i++) {
+        const struct tg_metric_row *row = &metrics->memory->rows[i];
+        if (row->used != 0) {
+            add((uint64_t *)sum, (const uint64_t *)&row->routes[route], sizeof *sum / sizeof(uint64_t));
+        }
+    }
+}
+
+void
+tg_metrics_generation_sum(const struct tg_metrics *metrics, uint64_t serial, struct tg_abi_generation_count *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    for (unsigned i = 0; i < TG_METRIC_ROWS; i++) {
+        const struct tg_metric_row *row = &metrics->memory->rows[i];
+        const struct tg_abi_generation_count *count = &row->generations[serial % TG_METRIC_GENERATIONS];
+        if (row->used != 0 && count->serial == serial) {
+            add((uint64_t *)sum, (const uint64_t *)count, sizeof *sum / sizeof(uint64_t));
+        }
+    }
+    sum->serial = serial;
+}
+
+double
+tg_metrics_series_sum(const struct tg_metrics *metrics, uint32_t series)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < TG_METRIC_ROWS && series < TG_METRIC_SERIES; i++) {
+        const struct tg_metric_row *row = &metrics->memory->rows[i];
+        sum += row->used != 0 ? row->series[series] : 0;
+    }
+    return sum;
+}
+
+double *
+tg_metrics_shared(struct tg_metrics *metrics, uint32_t series)
+{
+    TG_ASSERT(series < TG_METRIC_SERIES);
+    return &metrics->memory->shared[series];
+}
+
+/* ------------------------------------------------------------------ the last exchanges */
+
+double
+tg_metrics_watched(const struct tg_metrics *metrics)
+{
+    return metrics->memory->watched;
+}
+
+void
+tg_metrics_watch(struct tg_metrics *metrics, double until)
+{
+    metrics->memory->watched = until;
+}
+
+void
+tg_metric_remember(struct tg_abi_trail *list, uint64_t *next, const struct tg_abi_trail *trail)
+{
+    struct tg_abi_trail *place = &list[*next % TG_METRIC_TRAILS];
+    __atomic_store_n(&place->number, *next * 2 + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    memcpy((char *)place + sizeof place->number, (const char *)trail + sizeof trail->number,
+           sizeof *trail - sizeof trail->number);
+    __atomic_store_n(&place->number, *next * 2 + 2, __ATOMIC_RELEASE);
+    __atomic_store_n(next, *next + 1, __ATOMIC_RELEASE);
+}
+
+enum tg_rc
+tg_metric_recall(const struct tg_abi_trail *list, uint64_t number, struct tg_abi_trail *out)
+{
+    const struct tg_abi_trail *place = &list[number % TG_METRIC_TRAILS];
+    if (__atomic_load_n(&place->number, __ATOMIC_ACQUIRE) != number * 2 + 2) {
+        return TG_ENONE;
+    }
+    memcpy(out, place, sizeof *out);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&place->number, __ATOMIC_RELAXED) != number * 2 + 2) {
+        return TG_ENONE;
+    }
+    out->number = number;
+    return TG_OK;
+}

@@ -1,0 +1,295 @@
+--- api: what the admin interface answers: a list of operations, of which its OpenAPI document is made.
+local abi = require "abi"
+local ask = require "admin.ask"
+local cache = require "tidegate.cache"
+local diff = require "admin.diff"
+local failure = require "tidegate.failure"
+local json = require "tidegate.json"
+local limit = require "tidegate.limit"
+local metrics = require "tidegate.metrics"
+local number = require "tidegate.number"
+local plugin_times = require "runtime.plugin_times"
+local response = require "tidegate.response"
+local statistics = require "admin.statistics"
+local tail = require "admin.tail"
+local task = require "tidegate.task"
+
+local C = abi.C
+local api = { operations = {}, cfg = nil, uses = nil }
+local PIECE = 32 * 1024 -- bytes of metrics that are written before others have their turn
+
+local function answer(value, err)
+  if value == nil and err then
+    return response.problem(failure.is(err) and err.status or 500, tostring(failure.is(err) and err.message or err))
+  end
+  return response.respond(200, value, { ["Cache-Control"] = "no-store" })
+end
+
+local function missing(what, name) return response.problem(404, ("there is no %s %q"):format(what, name)) end
+
+-- operation(method, path, summary, run, { change?, body?, kind? }): run(call) -> response; call has who, params, body, query, ctx.
+local function operation(method, path, summary, run, more)
+  local list = api.operations
+  local op = { method = method, path = path, summary = summary, run = run }
+  for key, value in pairs(more or {}) do op[key] = value end
+  list[#list + 1] = op
+end
+
+-- ---------------------------------------------------------------- reading
+
+operation("GET", "/status", "Totals, workers and generations.", function(call)
+  local status, err = ask.json(call.who, "status --json")
+  if not status then return answer(nil, err) end
+  status.totals = statistics.totals()
+  return answer(status)
+end)
+
+operation("GET", "/metrics", "All metrics, in the text format of Prometheus, or OpenMetrics when it is asked for.", function(call)
+  local accept = call.ctx.req.headers["Accept"] or ""
+  local open = accept:find("application/openmetrics-text", 1, true) ~= nil
+  local kind = open and "application/openmetrics-text; version=1.0.0; charset=utf-8" or "text/plain; version=0.0.4; charset=utf-8"
+  return response.respond(200, function(write)
+    metrics.write(function(text)
+      write(text)
+      task.sleep(0)
+    end, open, PIECE)
+  end, { ["Content-Type"] = kind })
+end, { kind = "text/plain" })
+
+-- What the configuration froze cannot be marked as an array.
+local function copy(list)
+  return list and json.array { unpack(list) } or nil
+end
+
+local function route_of(conf, counts)
+  local uses = {}
+  for i, use in ipairs(conf.use) do uses[i] = use.label end
+  return {
+    name = conf.name, path = copy(conf.path), host = copy(conf.host), methods = copy(conf.methods),
+    to = conf.to, handler = conf.handler and conf.handler.label or nil, use = json.array(uses), at = conf.at, counts = counts[conf.name],
+  }
+end
+
+operation("GET", "/routes", "All routes, with what was counted of them.", function()
+  local list, counts = {}, statistics.counts()
+  for i, conf in ipairs(api.cfg.route) do list[i] = route_of(conf, counts) end
+  return answer { routes = json.array(list), none = counts.none, bounds = statistics.bounds() }
+end)
+
+operation("GET", "/routes/{name}", "One route.", function(call)
+  for _, conf in ipairs(api.cfg.route) do
+    if conf.name == call.params.name then return answer(route_of(conf, statistics.counts())) end
+  end
+  return missing("route", call.params.name)
+end)
+
+operation("GET", "/upstreams", "All upstreams and their peers.", function() return answer { upstreams = statistics.upstreams() } end)
+
+operation("GET", "/upstreams/{name}", "One upstream.", function(call)
+  local up = statistics.upstreams(call.params.name)
+  return up and answer(up) or missing("upstream", call.params.name)
+end)
+
+operation("GET", "/failures", "The last exchanges that failed or were slow, newest first.", function()
+  local list = {}
+  statistics.trails(true, nil, function(trail) list[#list + 1] = trail end)
+  table.sort(list, function(a, b) return a.at > b.at end)
+  return answer { failures = json.array(list) }
+end)
+
+operation("GET", "/tail", "Exchanges as they end: server-sent events. `route`, `status` (\"5\" or \"404\") and `path` (a part of it) filter.",
+  function(call) return tail.respond(call.query) end, { kind = "text/event-stream" })
+
+operation("GET", "/consumers", "Those that the configuration declares, without their credentials.", function()
+  return answer { consumers = statistics.consumers() }
+end)
+
+operation("GET", "/limits", "What each rate limit has decided, and the keys that were refused most.", function()
+  local list = {}
+  for _, name in ipairs(limit.names()) do
+    local status = limit.status(name)
+    list[#list + 1] = { name = name, allowed = status.allowed, denied = status.denied, fallen = status.fallen, top = json.array(status.top) }
+  end
+  return answer { limits = json.array(list) }
+end)
+
+operation("GET", "/plugins", "How long plugins take: calls and seconds since the start, of a sample, and errors that they have raised.", function()
+  local list = plugin_times.all()
+  for _, entry in ipairs(list) do entry.errors = plugin_times.errors:with({ plugin = entry.plugin }):value() end
+  return answer { plugins = json.array(list) }
+end)
+
+operation("GET", "/memory", "Memory of the Lua state that answers, and of all workers.", function()
+  return answer { lua_bytes = collectgarbage "count" * 1024, coding_bytes = C.tg_abi_coding_memory(), all = statistics.totals().lua_bytes }
+end)
+
+-- ---------------------------------------------------------------- generations
+
+operation("GET", "/generations", "The generations that are kept, newest first.", function(call)
+  local list, err = ask.json(call.who, "history --json")
+  return answer(list and { generations = json.array(list) }, err)
+end)
+
+operation("GET", "/generations/{id}", "The texts that a generation was made of, by name. Secrets are not among them.", function(call)
+  local files, err = ask.json(call.who, "sources " .. call.params.id)
+  return answer(files and { id = call.params.id, files = files }, err)
+end)
+
+operation("GET", "/generations/{id}/diff/{other}", "What `other` changes of generation `id`, as text.", function(call)
+  local before, err = ask.json(call.who, "sources " .. call.params.id)
+  if not before then return answer(nil, err) end
+  local after, other_err = ask.json(call.who, "sources " .. call.params.other)
+  if not after then return answer(nil, other_err) end
+  return response.respond(200, diff.files(before, after), { ["Content-Type"] = "text/plain; charset=utf-8" })
+end, { kind = "text/plain" })
+
+local function command(call, line, payload)
+  local text, err = ask.text(call.who, line, payload)
+  return answer(text and { message = (text:gsub("%s+$", "")) }, err)
+end
+
+local function state_of(call, verbs, what)
+  local verb = verbs[call.body.state]
+  if verb then return verb end
+  local known = {}
+  for name in pairs(verbs) do known[#known + 1] = name end
+  table.sort(known)
+  return nil, response.problem(400, ("state of %s is one of %s"):format(what, table.concat(known, ", ")))
+end
+
+local TRIAL = { "canary", "watch", "by", "max_errors", "max_latency", "least" }
+
+-- What is said of a trial, as words of the control socket | nil, response. Who asks by HTTP does not wait for its end.
+local function trial_words(body)
+  local words = {}
+  for _, name in ipairs(TRIAL) do
+    local value = body[name]
+    if value ~= nil then
+      if not tostring(value):find "^[%w_.:%%-]+$" then return nil, response.problem(400, name .. " has a value that no option has") end
+      words[#words + 1] = ("--%s=%s"):format(name:gsub("_", "-"), tostring(value))
+    end
+  end
+  if #words > 0 then words[#words + 1] = "--detach" end
+  return table.concat(words, " ")
+end
+
+local trial_fields = { canary = "string", watch = "string", by = "string", max_errors = "string", max_latency = "string", least = "integer" }
+
+operation("POST", "/reload", "Loads the configuration anew: all workers change to it, or none does; `canary` tries it first.", function(call)
+  local words, refusal = trial_words(call.body)
+  if refusal then return refusal end
+  return command(call, "reload" .. (words ~= "" and " " .. words or ""))
+end, { change = true, body = trial_fields })
+
+operation("PUT", "/generations", "Makes a generation of `files`, texts by name; `canary` tries it first.", function(call)
+  if type(call.body.files) ~= "table" then return response.problem(400, "files is an object of texts by name") end
+  local words, refusal = trial_words(call.body)
+  if refusal then return refusal end
+  return command(call, "push" .. (words ~= "" and " " .. words or ""), json.encode(call.body.files))
+end, { change = true, body = { files = "object", canary = "string" } })
+
+operation("PUT", "/canary", "Ends the trial of a generation: `promoted` or `aborted`.", function(call)
+  local verb, refusal = state_of(call, { promoted = "promote", aborted = "abort" }, "a trial")
+  if refusal then return refusal end
+  return command(call, "canary " .. verb)
+end, { change = true, body = { state = "string" } })
+
+operation("POST", "/rollback", "Returns to the generation before, or to the one whose id begins with `id`.", function(call)
+  local id = call.body.id
+  if id ~= nil and (type(id) ~= "string" or not id:find "^%x+$") then return response.problem(400, "id is the id of a generation, or its begin") end
+  return command(call, "rollback " .. (id or ""))
+end, { change = true, body = { id = "string" } })
+
+-- ---------------------------------------------------------------- changes
+
+local PEER_VERBS, BREAKER_VERBS = { up = "up", down = "down", drain = "drain" }, { open = "open", closed = "close" }
+
+local function is_word(text) return text:find "^[^%s%c]+$" ~= nil end
+
+operation("PUT", "/upstreams/{name}/peers/{peer}", "Takes a peer out for all workers, or in again: `up`, `down`, `drain`.", function(call)
+  local verb, refusal = state_of(call, PEER_VERBS, "a peer")
+  if refusal then return refusal end
+  if not is_word(call.params.name) or not is_word(call.params.peer) then return missing("peer", call.params.peer) end
+  return command(call, ("upstream %s %s %s"):format(call.params.name, verb, call.params.peer))
+end, { change = true, body = { state = "string" } })
+
+for _, kind in ipairs { "upstream", "route" } do
+  operation("PUT", ("/%ss/{name}/breaker"):format(kind), "Opens the circuit breaker for good, or closes it.", function(call)
+    local verb, refusal = state_of(call, BREAKER_VERBS, "a breaker")
+    if refusal then return refusal end
+    if not is_word(call.params.name) then return missing(kind, call.params.name) end
+    return command(call, ("%s %s %s"):format(kind, call.params.name, verb))
+  end, { change = true, body = { state = "string" } })
+end
+
+operation("PUT", "/log", "From which level on the error log is written, until the next generation.", function(call)
+  local level = call.body.level
+  if type(level) ~= "string" or not level:find "^%l+$" then return response.problem(400, "level is one of debug, info, warn, error") end
+  return command(call, "log " .. level)
+end, { change = true, body = { level = "string" } })
+
+operation("DELETE", "/caches/{name}", "Forgets all that a cache of tg.cache holds, in all workers.", function(call)
+  cache.purge(call.params.name)
+  return response.respond(204)
+end, { change = true })
+
+-- What plugins offer of their own: quota tells and resets usage.
+local function plugin_operation(call)
+  local rest = {}
+  for segment in call.params.rest:gmatch "[^/]+" do rest[#rest + 1] = segment end
+  local found = false
+  for _, use in ipairs(api.uses) do
+    local offered = use.plugin.admin
+    if offered and use.label == call.params.plugin then
+      found = true
+      local r = offered({ method = call.ctx.req.method, path = rest, body = call.body }, use.conf, use.state)
+      if response.is(r) then return r end
+    end
+  end
+  return found and response.problem(404, "the plugin has nothing by this name") or missing("plugin with an interface here", call.params.plugin)
+end
+
+for _, method in ipairs { "GET", "PUT", "DELETE" } do
+  operation(method, "/plugins/{plugin}/{rest*}", "What a plugin offers: `quota/GROUP/KEY` is the usage of a key.", plugin_operation,
+    { change = method ~= "GET", body = method == "PUT" and { used = "number" } or nil })
+end
+
+-- ---------------------------------------------------------------- the document
+
+local function parameters_of(path)
+  local list = {}
+  for name in path:gmatch "{([%w_]+)%*?}" do
+    list[#list + 1] = { name = name, ["in"] = "path", required = true, schema = { type = "string" } }
+  end
+  return json.array(list)
+end
+
+local function describe(op)
+  local success = op.kind and { [op.kind] = { schema = { type = "string" } } } or { ["application/json"] = { schema = { type = "object" } } }
+  local described = {
+    summary = op.summary, operationId = op.method:lower() .. op.path:gsub("[^%w]+", "_"):gsub("_$", ""), parameters = parameters_of(op.path),
+    responses = { ["200"] = { description = "done", content = success },
+      ["default"] = { description = "a problem (RFC 9457)", content = { ["application/problem+json"] = { schema = { type = "object" } } } } },
+  }
+  if op.body then
+    local properties = {}
+    for name, kind in pairs(op.body) do properties[name] = { type = kind } end
+    described.requestBody = { content = { ["application/json"] = { schema = { type = "object", properties = properties } } } }
+  end
+  return described
+end
+
+operation("GET", "/openapi.json", "This interface, as an OpenAPI document.", function()
+  local paths = {}
+  for _, op in ipairs(api.operations) do
+    local path = op.path:gsub("%*}", "}")
+    paths[path] = paths[path] or {}
+    paths[path][op.method:lower()] = describe(op)
+  end
+  return answer {
+    openapi = "3.0.3", info = { title = "Tidegate admin interface", version = number.text(1) }, paths = paths,
+    components = { securitySchemes = { token = { type = "http", scheme = "bearer" } } }, security = json.array { { token = json.array {} } },
+  }
+end)
+
+return api

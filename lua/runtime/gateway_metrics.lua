@@ -1,0 +1,164 @@
+--- gateway_metrics: what the core counts, as families of metrics: requests by route, latencies, connections, workers, generations.
+-- The core counts in numbers that have places, not names; the names are given here, when somebody reads.
+local abi = require "abi"
+local metrics = require "tidegate.metrics"
+
+local C, vm, to_string = abi.C, abi.vm, abi.string
+
+local gateway_metrics = {}
+local METHODS = { [0] = "other", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "other" }
+local CLASSES = { "1xx", "2xx", "3xx", "4xx", "5xx" }
+local BUCKETS = C.TG_METRIC_BUCKETS
+
+-- The master counts in it.
+metrics.counter("tidegate_reloads_total", { help = "Reloads by what came of them; tried: put on trial.", labels = { "outcome" } })
+local upstream_by_route = {} -- name -> name
+local info = {}
+
+local function bounds()
+  local list, micros = {}, C.tg_abi_metric_bounds()
+  for i = 1, BUCKETS - 1 do list[i] = tonumber(micros[i - 1]) / 1e6 end
+  return list
+end
+
+--- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time)
+function gateway_metrics.routes()
+  local route, sum = -1, abi.route_count()
+  return function()
+    repeat
+      route = route + 1
+      if C.tg_abi_metric_route_name(route) ~= 0 then return nil end
+      C.tg_abi_metric_route_sum(route, sum)
+      local total = 0ULL
+      for i = 0, BUCKETS - 1 do total = total + sum.duration.counts[i] end
+    until total > 0
+    C.tg_abi_metric_route_name(route)
+    return to_string(vm.out.p, vm.out.n), sum
+  end
+end
+
+-- ---------------------------------------------------------------- routes
+
+local function requests(writer)
+  writer:family("tidegate_requests_total", "counter", "Requests that were answered, by class of the status.")
+  for name, sum in gateway_metrics.routes() do
+    for i = 0, C.TG_METRIC_REQUESTS - 1 do
+      local n = tonumber(sum.requests[i])
+      if n > 0 then
+        local method, class = METHODS[math.floor(i / C.TG_METRIC_CLASSES)], CLASSES[i % C.TG_METRIC_CLASSES + 1]
+        writer:sample("tidegate_requests_total", metrics.labels {
+          { "route", name }, { "upstream", upstream_by_route[name] or "" }, { "method", method }, { "status", class } }, n)
+      end
+    end
+  end
+end
+
+local function distribution(writer, name, field, help)
+  local limits = bounds()
+  writer:family(name, "histogram", help)
+  for route, sum in gateway_metrics.routes() do
+    local histogram, counts = sum[field], {}
+    for i = 1, BUCKETS do counts[i] = tonumber(histogram.counts[i - 1]) end
+    writer:histogram(name, metrics.labels { { "route", route } }, limits, counts, tonumber(histogram.micros) / 1e6)
+  end
+end
+
+local function totals(writer, name, field, help)
+  writer:family(name, "counter", help)
+  for route, sum in gateway_metrics.routes() do
+    writer:sample(name, metrics.labels { { "route", route } }, tonumber(sum[field]))
+  end
+end
+
+-- ---------------------------------------------------------------- workers
+
+--- workers() -> iterator of row, read: read(number) is one of enum tg_abi_worker_count
+function gateway_metrics.workers()
+  local row, rows = -1, C.tg_abi_metric_rows()
+  return function()
+    repeat row = row + 1 until row >= rows or C.tg_abi_metric_worker(row, C.TG_COUNT_CONNECTIONS) >= 0
+    if row >= rows then return nil end
+    return row, function(number) return C.tg_abi_metric_worker(row, number) end
+  end
+end
+
+--- sum(number) -> of all workers, also those that are gone
+function gateway_metrics.sum(number)
+  local sum = 0
+  for _, read in gateway_metrics.workers() do sum = sum + read(number) end
+  return sum
+end
+
+local COUNTERS = {
+  { "tidegate_connections_total", C.TG_COUNT_CONNECTIONS, "Connections of clients that were accepted." },
+  { "tidegate_http2_connections_total", C.TG_COUNT_SESSIONS, "Of these, connections of HTTP/2." },
+  { "tidegate_gateway_failures_total", C.TG_COUNT_FAILED, "Requests that the gateway itself answered with 5xx, or that were cut." },
+  { "tidegate_tls_resumptions_total", C.TG_COUNT_RESUMED, "Handshakes with clients that went on with an earlier session." },
+  { "tidegate_upstream_connections_total", C.TG_COUNT_OPENED, "Connections to peers that were opened for a request." },
+  { "tidegate_upstream_connections_reused_total", C.TG_COUNT_REUSED, "Attempts that went out on a connection that was there." },
+  { "tidegate_log_lines_dropped_total", C.TG_COUNT_LOG_LOST, "Lines of logs that were lost." },
+}
+
+local STATES = { -- of a worker that lives
+  { "tidegate_connections", C.TG_COUNT_ACTIVE, "Connections of clients that are open.", 1 },
+  { "tidegate_lua_memory_bytes", C.TG_COUNT_LUA_BYTES, "Lua memory of the current generation.", 1 },
+  { "tidegate_worker_generations", C.TG_COUNT_GENERATIONS, "Generations that are alive.", 1 },
+  { "tidegate_loop_lag_seconds", C.TG_COUNT_LAG_MICROS, "The longest that the event loop was late, in the last seconds.", 1e6 },
+  { "tidegate_memory_pressure", C.TG_COUNT_PRESSURE, "0 none, 1 no keep-alive, 2 requests are refused, 3 nothing is accepted.", 1 },
+}
+
+local function workers(writer)
+  for _, counter in ipairs(COUNTERS) do
+    writer:family(counter[1], "counter", counter[3])
+    writer:sample(counter[1], "", gateway_metrics.sum(counter[2]))
+  end
+  writer:family("tidegate_tls_handshakes_total", "counter", "Handshakes of TLS with clients that went well.")
+  local all, new = gateway_metrics.sum(C.TG_COUNT_HANDSHAKES), gateway_metrics.sum(C.TG_COUNT_TLS13)
+  writer:sample("tidegate_tls_handshakes_total", '{version="1.3"}', new)
+  writer:sample("tidegate_tls_handshakes_total", '{version="1.2"}', all - new)
+  for _, state in ipairs(STATES) do
+    writer:family(state[1], "gauge", state[3])
+    for row, read in gateway_metrics.workers() do
+      if read(C.TG_COUNT_GENERATIONS) > 0 then
+        writer:sample(state[1], ('{worker="%d"}'):format(row), read(state[2]) / state[4])
+      end
+    end
+  end
+end
+
+local function limits(writer)
+  writer:family("tidegate_limits_reached_total", "counter", "How often a limit of the gateway was reached.")
+  local limit = 1
+  while C.tg_abi_metric_limit(limit) == 0 do
+    local name = to_string(vm.out.p, vm.out.n)
+    writer:sample("tidegate_limits_reached_total", metrics.labels { { "limit", name } }, gateway_metrics.sum(C.TG_COUNT_LIMITS + limit))
+    limit = limit + 1
+  end
+end
+
+local function generations(writer)
+  writer:family("tidegate_generation_info", "gauge", "The generation that serves.")
+  writer:sample("tidegate_generation_info", metrics.labels { { "generation", info.id } }, 1)
+end
+
+local function write(writer)
+  requests(writer)
+  distribution(writer, "tidegate_request_duration_seconds", "duration", "From the first byte of a request to the last one of its response.")
+  distribution(writer, "tidegate_policy_duration_seconds", "policy", "What the gateway's policies took before the first attempt at a peer.")
+  distribution(writer, "tidegate_upstream_duration_seconds", "upstream", "From the first attempt at a peer to the response head.")
+  totals(writer, "tidegate_request_body_bytes_total", "bytes_in", "Bytes of the bodies of requests.")
+  totals(writer, "tidegate_response_body_bytes_total", "bytes_out", "Bytes of the bodies of responses.")
+  totals(writer, "tidegate_requests_aborted_total", "aborted", "Requests whose client went away, or whose response was cut.")
+  workers(writer)
+  limits(writer)
+  generations(writer)
+end
+
+--- start(cfg, id): the generation `id` is current
+function gateway_metrics.start(cfg, id)
+  info.id = id
+  for _, route in ipairs(cfg.route) do upstream_by_route[route.name] = route.to end
+  metrics.collect(write)
+end
+
+return gateway_metrics

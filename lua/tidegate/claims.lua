@@ -1,0 +1,80 @@
+--- claims: what the claims of a token mean to a gateway: who it is, what he may, what the upstream is told of him.
+local abi = require "abi"
+local consumers = require "tidegate.consumers"
+local jwt = require "tidegate.jwt"
+
+local C = abi.C
+local type, pairs, ipairs, tostring = type, pairs, ipairs, tostring
+
+local claims_of = {}
+local NONE = {}
+
+--- bearer(value) -> the token in the value of an Authorization field | nil: it is none of this scheme (RFC 6750)
+function claims_of.bearer(value)
+  -- The pattern is not compiled: it is for those that write it otherwise.
+  if value:sub(1, 7) == "Bearer " and not value:find(" ", 8, true) then return value:sub(8) end
+  return value:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([^%s]+) *$"
+end
+
+local function includes(have, wanted)
+  for _, one in ipairs(wanted) do
+    if not have[one] then return false end
+  end
+  return true
+end
+
+local function any_of(have, wanted)
+  for _, one in ipairs(wanted) do
+    if have[one] then return true end
+  end
+  return false
+end
+
+-- What the upstream is told of a claim; nil: it cannot stand in a field.
+local function text_of(value)
+  if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
+  if type(value) == "table" and type(value[1]) == "string" then value = table.concat(value, ",") end
+  return type(value) == "string" and C.tg_abi_valid_value(value, #value) == 0 and value or nil
+end
+
+--- teller(map from claim to header) -> f(headers, claims) | nil: the map is empty. Each header after the other; without a loop, which would
+-- not be compiled with the rest of the request.
+function claims_of.teller(claims_to_headers)
+  local tell
+  for claim, header in pairs(claims_to_headers) do
+    local next_one = tell
+    tell = function(headers, claims)
+      local value = jwt.claim(claims, claim)
+      if value ~= nil then headers[header] = text_of(value) end
+      if next_one then next_one(headers, claims) end
+    end
+  end
+  return tell
+end
+
+--- consumer(claims, { consumer_claim, groups_claim, declared }) -> the consumer that they are of, a declared one or one made of them | nil
+function claims_of.consumer(claims, conf)
+  local id = jwt.claim(claims, conf.consumer_claim)
+  if type(id) ~= "string" or id == "" then return nil end
+  if conf.declared then return consumers.find(id) end
+  local claimed, groups = jwt.claim(claims, conf.groups_claim), nil
+  if claimed ~= nil then
+    groups = {}
+    for group in pairs(jwt.words(claimed)) do groups[#groups + 1] = group end
+    table.sort(groups)
+  end
+  return { id = id, groups = groups or NONE, meta = claims, plan = type(claims.plan) == "string" and claims.plan or nil }
+end
+
+--- entry(claims, conf, scope?) -> { claims, consumer?, credential, forbidden }: all that the options `scopes`, `roles`, their claims and those
+-- of `consumer` say of them. `scope`: instead of the claim.
+function claims_of.entry(claims, conf, scope)
+  local forbidden = #conf.scopes > 0 and not includes(jwt.words(scope or jwt.claim(claims, conf.scope_claim)), conf.scopes)
+    or #conf.roles > 0 and not any_of(jwt.words(jwt.claim(claims, conf.roles_claim)), conf.roles)
+  return {
+    claims = claims, consumer = claims_of.consumer(claims, conf), forbidden = forbidden,
+    credential = { id = type(claims.jti) == "string" and claims.jti or nil },
+  }
+end
+
+return claims_of

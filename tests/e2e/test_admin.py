@@ -1,0 +1,302 @@
+"""The admin interface: who gets in and from where, what it tells, what it changes, and what Prometheus makes of its metrics."""
+import http.client
+import json
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from authority import Authority
+from backends import Backend
+from gateway import BINARY, Gateway, free_port
+from redis_servers import Redis
+
+TOKEN = "a-token-of-more-than-sixteen-bytes"
+CONFIG = """
+listen { address = "127.0.0.1", port = @PORT@ }
+admin { port = @PORT2@, ADMIN }
+upstream "app" { targets = { "http://BACKEND" }, breaker = { consecutive = 100 } }
+consumer "acme" { username = "Acme", groups = { "gold" }, credentials = { key = "the key of acme" } }
+local counted = tg.metrics.counter("orders_total", { help = "Orders.", labels = { "kind" } })
+local loads = tg.cache("things", { ttl = 60 }, function(key) return { key = key, n = tg.dict("cache"):incr "loads" } end)
+route "app" { path = "/app/*", to = "app" }
+route "here" { path = "/here", handler = function() counted:inc(1, { kind = "x" }) return tg.respond(200, "here") end }
+route "cached" { path = "/cached", handler = function() return tg.respond(200, tostring(loads:get "a".n)) end }
+route "wrong" { path = "/wrong", handler = function() error "a mistake" end }
+"""
+ADMIN = f'token = "{TOKEN}", hosts = {{ "gateway.internal" }}'
+WARNS = "admin: |upstream|breaker"
+
+
+def until(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def ask(gw, path, method="GET", body=None, headers=None, token=TOKEN):
+    headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+    return gw.request(path, method, json.dumps(body) if body is not None else None, headers, port=gw.port2)
+
+
+def read(gw, path):
+    answer = ask(gw, path)
+    assert answer.status == 200, answer.text
+    return json.loads(answer.text)
+
+
+@pytest.fixture(scope="module")
+def gw():
+    with Backend("a") as backend:
+        text = CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", backend.address)
+        with Gateway(text, workers=2, warns=WARNS) as running:
+            running.backend = backend
+            yield running
+
+
+def test_only_who_has_the_token_gets_in(gw):
+    assert ask(gw, "/status", token=None).status == 401
+    assert ask(gw, "/status", token=None).headers["WWW-Authenticate"].startswith("Bearer")
+    assert ask(gw, "/status", token=TOKEN + "x").status == 401
+    assert ask(gw, "/status").status == 200
+    assert ask(gw, "/nothing").status == 404 and ask(gw, "/status", "DELETE").status == 405
+    assert gw.request("/status").status == 404  # no route of the data listener leads there
+
+
+def test_a_foreign_page_commands_nothing(gw):
+    assert ask(gw, "/status", headers={"Host": "rebound.example"}).status == 421
+    assert ask(gw, "/status", headers={"Host": "gateway.internal"}).status == 200
+    assert ask(gw, "/reload", "POST", {}, {"Origin": "http://elsewhere.example"}).status == 403
+    assert ask(gw, "/reload", "POST", {}, {"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert ask(gw, "/reload", "POST", {}, {"Sec-Fetch-Site": "same-origin", "Origin": f"http://127.0.0.1:{gw.port2}"}).status == 200
+
+
+def test_a_browser_gets_a_session_that_cannot_be_made_up(gw):
+    assert ask(gw, "/session", "PUT", {"token": "wrong"}, token=None).status == 401
+    answer = ask(gw, "/session", "PUT", {"token": TOKEN}, token=None)
+    cookie = answer.headers["Set-Cookie"]
+    assert answer.status == 204 and "HttpOnly" in cookie and "SameSite=Strict" in cookie and TOKEN not in cookie
+    value = cookie.split(";")[0]
+    assert ask(gw, "/status", headers={"Cookie": value}, token=None).status == 200
+    expires, signature = re.match(r"tidegate_admin=(\d+)\.(.*)", value).groups()
+    for wrong in (f"{int(expires) + 1}.{signature}", f"{expires}.{signature[:-1]}", f"{expires}.", "1.x"):
+        assert ask(gw, "/status", headers={"Cookie": f"tidegate_admin={wrong}"}, token=None).status == 401
+    assert "Max-Age=0" in ask(gw, "/session", "DELETE", headers={"Cookie": value}, token=None).headers["Set-Cookie"]
+
+
+def test_it_tells_what_there_is_and_what_was_counted(gw):
+    for _ in range(5):
+        assert gw.request("/here").status == 200 and gw.request("/app/x").status == 200
+    until(lambda: sum(worker["requests"] for worker in read(gw, "/status")["workers"]) >= 10)
+    status = read(gw, "/status")
+    assert len(status["workers"]) == 2 and status["generations"][0]["live"] and status["totals"]["accepted"] >= 10
+    routes = {route["name"]: route for route in read(gw, "/routes")["routes"]}
+    assert routes["app"]["to"] == "app" and routes["app"]["path"] == ["/app/*"]
+    assert routes["here"]["counts"]["requests"]["2xx"] >= 5 and routes["app"]["counts"]["upstream"]["p99"] > 0
+    assert read(gw, "/routes/here")["name"] == "here" and ask(gw, "/routes/gone").status == 404
+    up = read(gw, "/upstreams/app")
+    assert up["breaker"] == "closed" and up["peers"][0]["state"] == "up" and up["peers"][0]["requests"] >= 5
+    assert read(gw, "/consumers")["consumers"] == [{"id": "acme", "username": "Acme", "groups": ["gold"], "disabled": False}]
+    everything = b"".join(ask(gw, path).text for path in ("/consumers", "/status", "/routes", "/openapi.json", "/memory", "/limits"))
+    assert b"the key of acme" not in everything and TOKEN.encode() not in everything
+    assert "admin" not in routes  # what operators ask is not traffic
+
+
+def test_peers_and_breakers_are_changed_and_that_is_written_down(gw):
+    peer = gw.backend.address
+    assert ask(gw, f"/upstreams/app/peers/{peer}", "PUT", {"state": "down"}).status == 200
+    assert read(gw, "/upstreams/app")["peers"][0]["state"] == "down"
+    assert gw.request("/app/x").status == 503
+    assert ask(gw, f"/upstreams/app/peers/{peer}", "PUT", {"state": "up"}).status == 200
+    assert gw.request("/app/x").status == 200
+    assert ask(gw, "/upstreams/app/breaker", "PUT", {"state": "open"}).status == 200
+    assert gw.request("/app/x").status == 503
+    assert ask(gw, "/upstreams/app/breaker", "PUT", {"state": "closed"}).status == 200
+    assert gw.request("/app/x").status == 200
+    assert ask(gw, "/upstreams/app/breaker", "PUT", {"state": "ajar"}).status == 400
+    assert ask(gw, "/upstreams/gone/breaker", "PUT", {"state": "open"}).status == 409
+    assert ask(gw, "/upstreams/app/peers/x%0Adrain", "PUT", {"state": "up"}).status in (400, 404)
+    line = [line for line in gw.log().splitlines() if "admin: " in line and "/breaker" in line][0]
+    assert '"who":"token"' in line and '"client":"127.0.0.1"' in line and TOKEN not in gw.log()
+
+
+def test_bad_bodies_are_refused(gw):
+    for body in ("[1]", "{", "null", '{"state":"up","state":"down"}'):
+        answer = gw.request("/upstreams/app/breaker", "PUT", body, {"Authorization": f"Bearer {TOKEN}"}, port=gw.port2)
+        assert answer.status == 400 and json.loads(answer.text)["status"] == 400, body
+    assert ask(gw, "/rollback", "POST", {"id": "x y"}).status == 400
+    assert ask(gw, "/rollback", "POST", {"id": "00"}).status == 409
+
+
+def test_failures_are_remembered_without_their_secrets(gw):
+    gw.request("/wrong?key=secret-value")
+    failures = read(gw, "/failures")["failures"]
+    found = [failure for failure in failures if failure["path"] == "/wrong"][0]
+    assert found["status"] == 500 and found["route"] == "wrong" and found["method"] == "GET" and found["reason"] == "failed"
+    assert "secret-value" not in json.dumps(failures)
+
+
+def test_a_cache_is_purged_for_all_workers(gw):
+    assert {gw.request("/cached").text for _ in range(10)} == {b"1"}
+    assert ask(gw, "/caches/things", "DELETE").status == 204
+    assert {gw.request("/cached").text for _ in range(10)} == {b"2"}
+
+
+def test_the_tail_shows_what_ends(gw):
+    seen = []
+    connection = http.client.HTTPConnection("127.0.0.1", gw.port2, timeout=10)
+    connection.request("GET", "/tail?route=here&status=2", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = connection.getresponse()
+    assert answer.status == 200 and answer.headers["Content-Type"] == "text/event-stream"
+
+    def follow():
+        while len(seen) < 20 and (line := answer.fp.readline()):
+            if line.startswith(b"data: "):
+                seen.append(json.loads(line[6:]))
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    end = time.monotonic() + 8
+    while len(seen) < 20 and time.monotonic() < end:
+        gw.request("/here")
+        gw.request("/wrong")
+        assert gw.raw(b"GET /<> HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 400")
+    thread.join(5)
+    connection.close()
+    assert len(seen) == 20 and {one["route"] for one in seen} == {"here"} and len({one["id"] for one in seen}) == 20
+
+
+def test_promtool_finds_nothing_to_blame_and_openmetrics_ends(gw):
+    gw.request("/here")
+    text = ask(gw, "/metrics").text
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=20)
+    assert checked.returncode == 0 and checked.stdout + checked.stderr == b"", checked
+    assert b'tidegate_requests_total{route="here",upstream="",method="GET",status="2xx"}' in text
+    assert b'orders_total{kind="x"}' in text
+    answer = ask(gw, "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text") and answer.text.endswith(b"# EOF\n")
+    assert b"# TYPE orders counter\n" in answer.text
+
+
+def test_the_log_level_changes_for_all_until_the_next_generation(gw):
+    assert ask(gw, "/log", "PUT", {"level": "debug"}).status == 200
+    until(lambda: gw.request("/here").status == 200 and "debug [worker" in gw.log())
+    assert ask(gw, "/log", "PUT", {"level": "loud"}).status == 409
+    assert ask(gw, "/log", "PUT", {"level": "info"}).status == 200
+
+
+def test_generations_are_listed_compared_and_rolled_back():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1"), workers=2, warns=WARNS) as gw:
+        first = read(gw, "/generations")["generations"][0]["id"]
+        text = (gw.folder / "gateway.lua").read_text()
+        gw.write("gateway.lua", text.replace('"here") end', '"there") end'))
+        assert "is live" in json.loads(ask(gw, "/reload", "POST", {}).text)["message"]
+        assert gw.request("/here").text == b"there"
+        generations = read(gw, "/generations")["generations"]
+        assert [one["id"] for one in generations][1] == first and generations[0]["by"] == "token" and "gateway.lua" in generations[0]["change"]
+        diff = ask(gw, f"/generations/{first}/diff/{generations[0]['id']}").text.decode()
+        changed = [line for line in diff.splitlines() if line[0] in "+-" and line[:3] not in ("---", "+++")]
+        assert len(changed) == 2 and '"here") end' in changed[0] and '"there") end' in changed[1]
+        assert 'path = "/here"' in read(gw, f"/generations/{first}")["files"]["file:gateway.lua"]
+        gw.write("gateway.lua", text + "nonsense {")
+        refused = ask(gw, "/reload", "POST", {})
+        assert refused.status == 409 and b"gateway.lua" in refused.text and gw.request("/here").text == b"there"
+        assert "gateway.lua" in read(gw, "/status")["reload_error"]
+        assert ask(gw, "/rollback", "POST", {"id": first[:6]}).status == 200
+        assert gw.request("/here").text == b"here"
+        history = gw.command("history").stdout
+        assert history.splitlines()[0].startswith(first) and "rollback by token" in history.splitlines()[0]
+
+
+def test_counts_survive_reloads_and_the_death_of_a_worker():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1"), workers=1, warns=WARNS + "|signal") as gw:
+        for _ in range(7):
+            gw.request("/here")
+        gw.write("gateway.lua", (gw.folder / "gateway.lua").read_text() + 'route "more" { path = "/more", to = "app" }\n')
+        assert gw.command("reload").returncode == 0
+        gw.request("/here")
+        pid = gw.workers()[0]
+        time.sleep(0.3)
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+        until(lambda: gw.workers() and gw.workers()[0] not in (0, pid))
+        gw.request("/here")
+        text = ask(gw, "/metrics").text.decode()
+        assert 'tidegate_requests_total{route="here",upstream="",method="GET",status="2xx"} 9' in text and 'orders_total{kind="x"} 9' in text
+        assert float(re.search(r"^tidegate_connections_total (\d+)", text, re.M)[1]) >= 8
+
+
+def test_without_a_token_one_is_made_and_kept_in_a_file():
+    text = CONFIG.replace("ADMIN", "public_metrics = true").replace("BACKEND", "127.0.0.1:1")
+    with Gateway(text, workers=2, warns=WARNS) as gw:
+        answer = gw.command("token")
+        token = answer.stdout.strip()
+        path = gw.folder / "control.sock.token"
+        assert len(token) == 48 and path.read_text().strip() == token and path.stat().st_mode & 0o777 == 0o600
+        assert ask(gw, "/status", token=token).status == 200 and ask(gw, "/status", token="x" * 48).status == 401
+        assert ask(gw, "/metrics", token=None).status == 200 and ask(gw, "/routes", token=None).status == 401
+
+
+def test_guessing_is_slowed_down():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1"), workers=2, warns=WARNS) as gw:
+        statuses = [ask(gw, "/status", token=f"guess-{i}").status for i in range(15)]
+        assert 401 in statuses and statuses[-1] == 429
+        assert ask(gw, "/status").status == 429  # from there, for a while, also with the right one
+
+
+@pytest.mark.parametrize("admin, expected", [
+    ('address = "0.0.0.0", ' + ADMIN, "which others can reach"),
+    ('address = "0.0.0.0", tls = "self-signed"', "which others can reach"),
+    ('token = "short"', "fewer than 16 bytes"),
+    ('token = "with a blank in the middle"', "no bearer token"),
+    ('hosts = { "UPPER" }', "hosts"),
+])
+def test_an_open_door_is_refused(admin, expected, tmp_path):
+    text = CONFIG.replace("ADMIN", admin).replace("BACKEND", "127.0.0.1:1").replace("@PORT2@", str(free_port())).replace("@PORT@", str(free_port()))
+    path = tmp_path / "gateway.lua"
+    path.write_text(text)
+    checked = subprocess.run([BINARY, "check", str(path)], capture_output=True, text=True, timeout=20)
+    assert checked.returncode == 1 and expected in checked.stderr and "gateway.lua:3" in checked.stderr, checked.stderr
+
+
+def test_a_client_certificate_is_enough_elsewhere(tmp_path):
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("gateway", "DNS:localhost,IP:127.0.0.1")
+    mine, my_key = authority.issue("operator", "DNS:operator")
+    tls = f'address = "0.0.0.0", tls = {{ cert = "{cert}", key = "{key}", client_auth = "required", client_ca = "{authority.cert}" }}'
+    with Gateway(CONFIG.replace("ADMIN", tls).replace("BACKEND", "127.0.0.1:1"), warns=WARNS) as gw:
+        curl = ["curl", "-s", "--cacert", str(authority.cert), f"https://127.0.0.1:{gw.port2}/status"]
+        assert "workers" in json.loads(subprocess.run([*curl, "--cert", str(mine), "--key", str(my_key)], capture_output=True, timeout=20).stdout)
+        assert subprocess.run(curl, capture_output=True, timeout=20).returncode != 0
+
+
+def test_usage_of_a_quota_is_read_set_and_reset():
+    with Redis() as redis:
+        text = CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1") + f"""
+redis "main" {{ address = "{redis.address}" }}
+route "metered" {{ path = "/metered", handler = function() return tg.respond(200) end,
+  use = {{ {{ "quota", group = "api", limit = 3, key = "${{query.k}}", redis = "main" }} }} }}
+"""
+        with Gateway(text, workers=2, warns=WARNS) as gw:
+            assert [gw.request("/metered?k=a/b").status for _ in range(4)] == [200, 200, 200, 429]
+            assert read(gw, "/plugins/quota/api/a/b")["used"] == 3
+            assert ask(gw, "/plugins/quota/api/a/b", "DELETE").status == 200
+            assert gw.request("/metered?k=a/b").status == 200
+            assert ask(gw, "/plugins/quota/api/a/b", "PUT", {"used": 3}).status == 200
+            assert gw.request("/metered?k=a/b").status == 429
+            assert ask(gw, "/plugins/quota/other/a").status == 404 and ask(gw, "/plugins/gone/a").status == 404
+
+
+def test_ten_thousand_series_are_read_beside_requests():
+    many = """
+local many = {}
+for i = 1, 10 do many[i] = tg.metrics.counter("many_" .. i .. "_total", { labels = { "id" } }) end
+route "fill" { path = "/fill", handler = function()
+  for i = 1, 10 do for k = 1, 1100 do many[i]:inc(1, { id = k }) end end return tg.respond(200) end }
+"""
+    with Gateway(CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1") + many, workers=1, warns=WARNS) as gw:
+        assert gw.request("/fill").status == 200
+        text = ask(gw, "/metrics").text.decode()
+        assert len(re.findall(r"^many_\d+_total\{", text, re.M)) == 10010 and 'many_3_total{id="other"} 100' in text
+        assert 'tidegate_metric_series_refused_total{metric="many_3_total"} 100' in text

@@ -1,0 +1,194 @@
+"""tracing: what a real OTLP receiver reads by OpenTelemetry's own definitions; a receiver that refuses, and one that is away under load."""
+import collections
+import json
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+
+import node
+import pytest
+from backends import Backend
+from gateway import Gateway, free_port
+from redis_servers import Redis, redis_word
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SERVER, CLIENT, INTERNAL = 2, 3, 1
+
+WAITS = """return { doc = "Waits, in spans.", access = function(ctx)
+  tg.span("outer", function()
+    tg.span.set("answer", 42)
+    tg.fetch_all {
+      a = function() return tg.span("inner", function() return tg.upstream("users"):get("/a?token=x").status end) end,
+      b = { upstream = "users", path = "/b", result = true },
+    }
+  end)
+  tg.redis("main"):incr "n"
+  tg.redis("main"):pipeline(function(p) p:get "n" p:get "n" end)
+end }
+"""
+
+
+class Collector(node.Server):
+    def __init__(self):
+        self.port = free_port()
+        super().__init__("otlp-receiver", self.port)
+
+    def ask(self, path, data=None):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data, timeout=10) as answer:
+            return answer.read()
+
+    def state(self):
+        return json.loads(self.ask("/spans"))
+
+    def spans(self, count, seconds=10):
+        end = time.monotonic() + seconds
+        while True:
+            spans = self.state()["spans"]
+            if len(spans) >= count:
+                return spans
+            assert time.monotonic() < end, spans
+            time.sleep(0.02)
+
+
+def config(collector, users, use="", redis=""):
+    return redis + f"""api = 1
+listen {{ address = "127.0.0.1", port = @PORT@ }}
+upstream "collector" {{ targets = {{ "http://127.0.0.1:{collector}" }} }}
+upstream "users" {{ targets = {{ "http://127.0.0.1:{users}" }} }}
+use {{ {{ "tracing", upstream = "collector", headers = {{ ["X-Key"] = "k" }}, every = "50ms", ratio = 1, {use} }} }}
+"""
+
+
+def tree(spans):
+    """name -> name of its parent."""
+    names = {span["id"]: span["name"] for span in spans}
+    return sorted((span["name"], names.get(span["parent"])) for span in spans)
+
+
+@pytest.mark.parametrize("protocol", ["protobuf", "json"])
+def test_all_that_waits_is_in_the_trace(protocol):
+    with Collector() as collector, Backend() as users, Redis() as redis:
+        text = config(collector.port, users.port, f'protocol = "{protocol}", service = "edge", resource = {{ ["host.name"] = "h1" }}, '
+                      'attributes = { tenant = "${header.X-Tenant}" }, query = true', redis_word("main", redis))
+        text += 'route "home" { path = "/home/{id}", to = "users", use = { "waits" } }\n'
+        with Gateway(text, plugins={"waits": WAITS}) as gw:
+            answer = gw.request("/home/7?a=1&token=secret", headers={"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "v=1", "X-Tenant": "blü".encode(),
+                                                                   "User-Agent": "tests"})
+            assert answer.status == 200
+            spans = collector.spans(9)
+        assert tree(spans) == [("GET", "GET /home/{id}"), ("GET", "inner"), ("GET", "outer"), ("GET /home/{id}", None), ("INCR", "waits"),
+                               ("PIPELINE", "waits"), ("inner", "outer"), ("outer", "waits"), ("waits", "GET /home/{id}")]
+        assert {span["trace"] for span in spans} == {TRACE} and {span["state"] for span in spans} == {"v=1"}
+        by_name = collections.defaultdict(list)
+        for span in spans:
+            by_name[span["name"]].append(span)
+            assert int(span["start"]) <= int(span["end"]) and abs(int(span["start"]) / 1e9 - time.time()) < 30
+            assert span["resource"]["service.name"] == "edge" and span["resource"]["host.name"] == "h1" and span["scope"] == "tidegate"
+        server = by_name["GET /home/{id}"][0]
+        assert (server["parent"], server["kind"], server["failed"]) == (SPAN, SERVER, False)
+        assert protocol == "protobuf" or server["flags"] == 0x301  # their definitions of protobuf do not have it yet
+        expected = {"http.request.method": "GET", "url.path": "/home/7", "url.query": "a=1&token=***", "url.scheme": "http", "http.route": "/home/{id}",
+                    "http.response.status_code": 200, "server.address": "127.0.0.1", "server.port": gw.port, "client.address": "127.0.0.1",
+                    "network.protocol.version": "1.1", "user_agent.original": "tests", "tidegate.route": "home", "tenant": "blü"}
+        assert {key: server["attributes"].get(key) for key in expected} == expected
+        assert by_name["outer"][0]["attributes"]["answer"] == 42
+        assert by_name["INCR"][0]["attributes"] == {"db.system.name": "redis", "db.operation.name": "INCR", "tidegate.redis": "main"}
+        assert all(span["attributes"]["http.response.status_code"] == 200 for span in by_name["GET"])
+        assert not any("token" in span["attributes"]["url.full"] for span in by_name["GET"])
+        parents = set(re.findall(r"traceparent: 00-(\w+)-(\w+)-01", "\n".join(users.heads)))
+        assert parents == {(TRACE, span["id"]) for span in by_name["GET"]}, users.heads
+
+
+def test_each_attempt_is_a_span_of_its_own():
+    with Collector() as collector, Backend() as users:
+        users.fail_every, users.failure = 2, "503"
+        text = config(collector.port, users.port).replace(f'"http://127.0.0.1:{users.port}" }}', f'"http://127.0.0.1:{users.port}" }}, '
+                                                          'passive = false, retry = { on = { 503 }, attempts = 3, backoff = "10ms" }')
+        with Gateway(text + 'route "all" { path = "/*", to = "users" }') as gw:
+            assert [gw.request("/").status for _ in range(2)] == [200, 200]
+            spans = collector.spans(5)
+        attempts = [span for span in spans if span["kind"] == CLIENT]
+        assert sorted(span["attributes"]["http.response.status_code"] for span in attempts) == [200, 200, 503]
+        failed = next(span for span in attempts if span["failed"])
+        second = next(span for span in attempts if span["attributes"].get("http.request.resend_count"))
+        assert second["parent"] == failed["parent"] and second["id"] != failed["id"] and second["attributes"]["http.request.resend_count"] == 1
+        assert failed["attributes"]["error.type"] == "503" and int(failed["end"]) <= int(second["start"])
+        sent = set(re.findall(r"traceparent: 00-\w+-(\w+)-01", "\n".join(users.heads)))
+        assert sent == {span["id"] for span in attempts}
+
+
+def test_what_is_refused_for_a_while_comes_later_and_what_is_refused_for_good_is_dropped():
+    with Collector() as collector, Backend() as users:
+        with Gateway(config(collector.port, users.port) + 'route "all" { path = "/*", to = "users" }', warns="batch tracing") as gw:
+            collector.ask("/answer?status=503&times=2", b"")
+            gw.request("/later")
+            spans = collector.spans(2)
+            assert {span["attributes"].get("url.path") for span in spans} == {"/later", None} and collector.state()["refused"] == 2
+            collector.ask("/answer?status=400&times=1", b"")
+            gw.request("/never")
+            end = time.monotonic() + 5
+            while collector.state()["refused"] < 3:
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            gw.request("/after")
+            spans = collector.spans(4)
+            assert "/never" not in {span["attributes"].get("url.path") for span in spans}
+
+
+def test_the_end_of_a_generation_sends_what_waits():
+    with Collector() as collector, Backend() as users:
+        with Gateway(config(collector.port, users.port, 'every = "60s",').replace('every = "50ms", ', "") + 'route "all" { path = "/*", to = "users" }') as gw:
+            gw.request("/")
+            assert collector.state()["spans"] == []
+            gw.write("gateway.lua", (gw.folder / "gateway.lua").read_text() + "-- other\n")
+            assert gw.command("reload").returncode == 0
+            collector.spans(2)
+            gw.request("/")
+            gw.process.send_signal(signal.SIGQUIT)
+            gw.process.wait(15)
+            assert len(collector.state()["spans"]) == 4
+
+
+METRICS = """return { doc = "Shows the metrics.", handler = function() return tg.respond(200, tg.metrics.text()) end }"""
+
+
+def memory(pid):
+    return int(re.search(r"^VmRSS:\s+(\d+)", open(f"/proc/{pid}/status", encoding="ascii").read(), re.M)[1])
+
+
+def test_a_receiver_that_is_away_under_load_costs_spans_and_nothing_else():
+    with Backend() as users:
+        text = config(free_port(), users.port, "queue = 500, give_up = '2s'") + (
+            'route "all" { path = "/*", handler = function() return tg.respond(200, "x") end }\n'
+            'route "metrics" { path = "/metrics", handler = "metrics" }\n')
+        with Gateway(text, plugins={"metrics": METRICS}, warns="batch tracing") as gw:
+            pid = gw.workers()[0]
+            load = ["wrk", "-t1", "-c20", "-d2", f"http://127.0.0.1:{gw.port}/"]
+            first = subprocess.run(load, capture_output=True, text=True, timeout=30, check=True).stdout
+            before = memory(pid)
+            second = subprocess.run(load, capture_output=True, text=True, timeout=30, check=True).stdout
+            assert "Non-2xx" not in first + second and "Socket errors" not in first + second, first + second
+            assert memory(pid) < before * 1.3 + 8192
+            requests = sum(int(n) for n in re.findall(r"(\d+) requests in", first + second))
+            end = time.monotonic() + 5
+            while True:
+                dropped = re.search(r'tidegate_batch_dropped_total\{batch="tracing"\} (\d+)', gw.request("/metrics").text.decode())
+                if dropped and int(dropped[1]) >= requests - 1000:
+                    break
+                assert time.monotonic() < end, (requests, dropped and dropped[1])
+                time.sleep(0.05)
+            assert gw.log().count("batch tracing") <= 2, "not a line for each portion"
+
+
+def test_calls_carry_the_trace_of_the_client_where_nothing_is_traced():
+    with Backend() as users:
+        text = f"""listen {{ address = "127.0.0.1", port = @PORT@ }}
+upstream "users" {{ targets = {{ "http://127.0.0.1:{users.port}" }} }}
+route "all" {{ path = "/*", handler = function() return tg.respond(200, tg.upstream("users"):get("/x").body) end }}
+"""
+        with Gateway(text) as gw:
+            gw.request("/", headers={"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "v=1"})
+            gw.request("/", headers={"traceparent": "nonsense"})
+        assert f"traceparent: 00-{TRACE}-{SPAN}-01\r\ntracestate: v=1" in users.heads[0] and "traceparent" not in users.heads[1]

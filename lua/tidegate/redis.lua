@@ -129,9 +129,10 @@ local function send_words(self, words, node, timeout, after, flags)
   return send(self, node, count, words.key, timeout, after, flags or words.flags)
 end
 
--- For what is done again: how long it still may take, in milliseconds.
+-- For what is done again: how long it still may take, in milliseconds. The nearest: the difference of two moments is a little less
+-- or more than it was made of, and one that lost a millisecond would not count as a failure of the server.
 local function left_until(till)
-  return math.max(1, math.floor((till - vm.monotonic) * 1000))
+  return math.max(1, math.floor((till - vm.monotonic) * 1000 + 0.5))
 end
 
 local function wait_for(command)

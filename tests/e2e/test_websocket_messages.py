@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 CONFIG = """
 api = 1
+log { rate = 0 }
 listen { port = @PORT@, address = "127.0.0.1", send_timeout = "2s" }
 upstream "ws" { targets = { "http://127.0.0.1:@ORIGIN@" } }
 route "ws" { path = "/ws/*", to = "ws", upgrade = "websocket", use = { "judge" } }

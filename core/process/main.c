@@ -32,13 +32,7 @@ __asan_default_options(void)
 
 enum { EXIT_USAGE = 2, PLUGIN_DIRS_MAX = 8 };
 
-struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *help;
-};
-
-static const struct command commands[];
+static const struct tg_command commands[];
 
 static char **command_line;
 static char control_path[PATH_MAX];
@@ -54,7 +48,7 @@ usage_error(const char *command, const char *text)
 static int
 print_help(const char *name)
 {
-    for (const struct command *command = commands; command->name != NULL; command++) {
+    for (const struct tg_command *command = commands; command->name != NULL; command++) {
         if (strcmp(command->name, name) == 0) {
             (void)fputs(command->help, stdout);
         }
@@ -458,14 +452,17 @@ command_version(int argc, char **argv)
 static int
 command_tool(int argc, char **argv)
 {
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        return print_help(argv[0]);
+    const struct tg_tool tool = {plugin_dirs, default_control(), TG_VERSION, commands};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return print_help(argv[0]);
+        }
     }
     find_plugins("", NULL);
-    return tg_tool_run(argv[0], plugin_dirs, argc - 1, argv + 1);
+    return tg_tool_run(argv[0], &tool, argc - 1, argv + 1);
 }
 
-static const struct command commands[] = {
+static const struct tg_command commands[] = {
     {"run", command_run,
      "usage: tidegate run [--config] FILE [options]\n"
      "Runs the gateway in the foreground.\n"
@@ -524,6 +521,31 @@ static const struct command commands[] = {
      "usage: tidegate route [NAME [open|close]] [--control PATH]\n"
      "Prints the routes that have a circuit breaker or a bulkhead, or opens a breaker and closes it again.\n"
      "Exit status: 0; 1 there is no such route; 2 wrong usage; 3 no gateway answers.\n"},
+    {"routes", command_tool,
+     "usage: tidegate routes [--json] [--control PATH]\n"
+     "Prints all routes: what each matches, where it leads, its plugins, and what was counted of it.\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"failures", command_tool,
+     "usage: tidegate failures [--route NAME] [--limit N] [--json] [--control PATH]\n"
+     "Prints the last requests that failed or were slow, newest first.\n"
+     "  --route NAME  of this route alone\n"
+     "  --limit N     at most so many (default 50)\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"tail", command_tool,
+     "usage: tidegate tail [--route NAME] [--status DIGITS] [--path PART] [--count N] [--json] [--control PATH]\n"
+     "Prints requests as they end, of all workers, until it is interrupted.\n"
+     "  --route NAME     of this route alone\n"
+     "  --status DIGITS  whose status begins so: 5, or 404\n"
+     "  --path PART      whose path has this in it\n"
+     "  --count N        ends after so many\n"
+     "  --json           an object a line\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"top", command_tool,
+     "usage: tidegate top [--interval S] [--once] [--json] [--control PATH]\n"
+     "Shows the traffic of now: rates and latencies by route, plugins, workers; anew every few seconds.\n"
+     "  --interval S  what the rates are taken over (default 2)\n"
+     "  --once        after one interval, and no more; also when the output is no terminal\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
      "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--control PATH]\n"
      "Prints the upstreams and their peers, or takes a peer out and in again.\n"
@@ -559,7 +581,7 @@ static void
 print_overview(FILE *out)
 {
     (void)fputs("usage: tidegate COMMAND [options]\n\ncommands:\n", out);
-    for (const struct command *command = commands; command->name != NULL; command++) {
+    for (const struct tg_command *command = commands; command->name != NULL; command++) {
         const char *summary = strchr(command->help, '\n') + 1;
         (void)fprintf(out, "  %-9s %.*s\n", command->name, (int)(strchr(summary, '\n') - summary), summary);
     }
@@ -578,7 +600,7 @@ main(int argc, char **argv)
         print_overview(stdout);
         return 0;
     }
-    for (const struct command *command = commands; command->name != NULL; command++) {
+    for (const struct tg_command *command = commands; command->name != NULL; command++) {
         if (strcmp(command->name, argv[1]) == 0) {
             return command->run(argc - 1, argv + 1);
         }

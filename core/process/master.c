@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "process/reload.h"
+#include "process/stats.h"
 #include "process/status.h"
 #include "process/token.h"
 
@@ -151,6 +152,7 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
     static char text[TG_STATUS_SIZE];
     struct tg_master *master = arg;
     const struct tg_status status = status_of(master);
+    const struct tg_stats stats = {master->fleet.metrics, master->reload.current, status.now};
     if (tg_control_fd(master->succession.control) < 0) {
         tg_control_answer(client, false, "the gateway was upgraded a moment ago; ask again\n");
     } else if (strcmp(line, "upgrade") == 0) {
@@ -190,7 +192,7 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
         const int number = line[0] == 's' ? SIGTERM : SIGQUIT; /* the line goes with the client */
         tg_control_answer(client, true, "");
         (void)kill(getpid(), number);
-    } else {
+    } else if (!tg_stats_command(&stats, client, line)) {
         tg_control_answer(client, false, "unknown command\n");
     }
 }

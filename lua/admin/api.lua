@@ -10,6 +10,7 @@ local metrics = require "tidegate.metrics"
 local number = require "tidegate.number"
 local plugin_times = require "runtime.plugin_times"
 local response = require "tidegate.response"
+local route_summary = require "runtime.route_summary"
 local statistics = require "admin.statistics"
 local tail = require "admin.tail"
 local task = require "tidegate.task"
@@ -56,18 +57,10 @@ operation("GET", "/metrics", "All metrics, in the text format of Prometheus, or 
   end, { ["Content-Type"] = kind })
 end, { kind = "text/plain" })
 
--- What the configuration froze cannot be marked as an array.
-local function copy(list)
-  return list and json.array { unpack(list) } or nil
-end
-
 local function route_of(conf, counts)
-  local uses = {}
-  for i, use in ipairs(conf.use) do uses[i] = use.label end
-  return {
-    name = conf.name, path = copy(conf.path), host = copy(conf.host), methods = copy(conf.methods),
-    to = conf.to, handler = conf.handler and conf.handler.label or nil, use = json.array(uses), at = conf.at, counts = counts[conf.name],
-  }
+  local route = route_summary.of(conf)
+  route.counts = counts[conf.name]
+  return route
 end
 
 operation("GET", "/routes", "All routes, with what was counted of them.", function()

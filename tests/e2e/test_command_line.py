@@ -1,0 +1,162 @@
+"""What the command line tells of a gateway that has no admin interface: routes, failures, tail, top."""
+import json
+import os
+import pty
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from backends import Backend
+from gateway import BINARY, Gateway
+
+CONFIG = """
+listen { address = "127.0.0.1", port = @PORT@ }
+upstream "app" { targets = { "http://BACKEND" } }
+upstream "dead" { targets = { "http://127.0.0.1:1" }, passive = false, breaker = { consecutive = 100000 } }
+use { "correlation-id" }
+route "app" { path = { "/app/*", "/apps/{name}" }, methods = { "GET" }, host = "*.example.com", to = "app", use = { "hsts" } }
+route "dead" { path = "/dead", to = "dead" }
+route "here" { path = "/here", handler = function() return tg.respond(200, "here") end }
+"""
+HOST = {"Host": "a.example.com"}
+
+
+def run(gw, *words, seconds=30):
+    done = subprocess.run([BINARY, words[0], "--control", str(gw.control), *words[1:]], capture_output=True, text=True, timeout=seconds)
+    assert "Sanitizer" not in done.stderr, done.stderr
+    return done
+
+
+def read(gw, *words):
+    done = run(gw, *words)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+class Traffic:
+    """Requests in the background, until the end of the block."""
+
+    def __init__(self, gw, *paths):
+        self.gw, self.paths, self.done = gw, paths, False
+        self.thread = threading.Thread(target=self.send)
+
+    def send(self):
+        while not self.done:
+            for path in self.paths:
+                self.gw.request(path, headers=HOST)
+            time.sleep(0.01)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.done = True
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def gw():
+    with Backend("a") as backend, Gateway(CONFIG.replace("BACKEND", backend.address), workers=2, warns="upstream|breaker") as running:
+        yield running
+
+
+def test_routes_are_listed_with_what_was_counted(gw):
+    for _ in range(4):
+        assert gw.request("/app/x", headers=HOST).status == 200
+        assert gw.request("/dead").status == 502
+    answer = read(gw, "routes", "--json")[0]
+    assert [route["name"] for route in answer["routes"]] == ["app", "dead", "here"]
+    app = answer["routes"][0]
+    assert app["path"] == ["/app/*", "/apps/{name}"] and app["host"] == ["*.example.com"] and app["methods"] == ["GET"]
+    assert app["to"] == "app" and app["use"] == ["hsts"] and app["at"].startswith("gateway.lua:")
+    assert app["counts"]["requests"]["2xx"] >= 4 and app["counts"]["p50"] > 0
+    lines = run(gw, "routes").stdout.splitlines()
+    assert lines[0].split()[:5] == ["ROUTE", "METHODS", "HOST", "PATH", "TO"] and len(lines) >= 4
+    assert re.match(r"app +GET +\*\.example\.com +/app/\* /apps/\{name\} +app +hsts +\d+ +0 +[\d.]+ (us|ms|s) ", lines[1]), lines
+
+
+def test_failures_are_told_newest_first_and_without_the_query(gw):
+    assert gw.request("/dead?key=secret-value").status == 502
+    gw.request("/here")
+    failures = read(gw, "failures", "--json", "--route", "dead")[0]["failures"]
+    assert failures[0]["route"] == "dead" and failures[0]["status"] == 502 and failures[0]["error"] == "connect"
+    assert failures[0]["peer"] == "127.0.0.1:1" and failures[0]["attempts"] >= 1 and failures[0]["reason"] == "failed"
+    ends = [one["at"] + one["duration"] for one in failures]
+    assert ends == sorted(ends, reverse=True)
+    done = run(gw, "failures", "--limit", "1")
+    assert len(done.stdout.splitlines()) == 2 and "127.0.0.1:1" in done.stdout and "secret-value" not in done.stdout
+
+
+def test_the_tail_shows_each_request_once(gw):
+    with Traffic(gw, "/here", "/dead", "/nowhere"):
+        seen = read(gw, "tail", "--json", "--count", "30", "--route", "here")
+        failed = read(gw, "tail", "--json", "--count", "5", "--status", "5")
+        found = read(gw, "tail", "--json", "--count", "5", "--path", "where")
+        text = run(gw, "tail", "--count", "5").stdout
+    assert len(seen) == 30 and {one["route"] for one in seen} == {"here"} and len({one["id"] for one in seen}) == 30
+    assert {one["status"] for one in failed} == {502} and {one["path"] for one in found} == {"/nowhere"}
+    assert len(text.splitlines()) == 5 and re.match(r"\d\d:\d\d:\d\d\.\d{3}  \d{3}  GET     ", text)
+
+
+def test_top_shows_rates_of_now_once_where_there_is_no_terminal(gw):
+    with Traffic(gw, "/here", "/dead"):
+        found = read(gw, "top", "--json", "--interval", "1")
+        text = run(gw, "top", "--interval", "0.5").stdout
+    assert len(found) == 1
+    routes = {route["name"]: route for route in found[0]["routes"]}
+    assert routes["here"]["requests"] > 0 and routes["here"]["5xx"] == 0 and routes["here"]["p95"] > 0
+    assert routes["dead"]["5xx"] > 0 and found[0]["all"]["requests"] >= routes["here"]["requests"] + routes["dead"]["requests"]
+    assert len(found[0]["workers"]) == 2 and found[0]["workers"][0]["lua_bytes"] > 0
+    plugins = {(one["plugin"], one["phase"]) for one in found[0]["plugins"]}
+    assert ("correlation-id", "rewrite") in plugins and ("hsts", "response") in plugins
+    for head in ("WORKER", "ROUTE", "PLUGIN", "requests/s", "LUA"):
+        assert head in text
+    assert "\x1b" not in text
+
+
+def test_top_refreshes_a_terminal_and_goes_on_over_a_reload(gw):
+    ours, theirs = pty.openpty()
+    top = subprocess.Popen([BINARY, "top", "--control", str(gw.control), "--interval", "0.2"], stdout=theirs, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    out = b""
+
+    def read_looks(count):
+        nonlocal out
+        wanted = out.count(b"\x1b[H") + count
+        while out.count(b"\x1b[H") < wanted:
+            out += os.read(ours, 65536)
+    try:
+        read_looks(2)
+        assert b"here" in out
+        gw.write("gateway.lua", (gw.folder / "gateway.lua").read_text() + '\nroute "later" { path = "/later", to = "app" }\n')
+        assert run(gw, "reload").returncode == 0
+        generation = re.search(r"generation +(\w+)", run(gw, "status").stdout)[1]
+        assert gw.request("/here").status == 200
+        while generation.encode() not in out:
+            read_looks(1)
+    finally:
+        top.kill()
+        top.wait()
+        os.close(ours)
+
+
+@pytest.mark.parametrize("words, expected", [
+    (("tail", "--nothing"), "there is no option --nothing"),
+    (("tail", "--count", "0"), 'found "0", expected a number above 0'),
+    (("tail", "--count"), "--count needs a value"),
+    (("top", "--once=yes"), "--once takes no value"),
+    (("failures", "word"), "there is no option word"),
+    (("routes", "--limit", "3"), "there is no option --limit"),
+])
+def test_wrong_usage_is_told(words, expected):
+    done = subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2 and expected in done.stderr and f"try: tidegate {words[0]} --help" in done.stderr
+
+
+def test_where_nobody_answers_the_exit_status_is_3(tmp_path):
+    for name in ("routes", "failures", "tail", "top"):
+        done = subprocess.run([BINARY, name, "--control", str(tmp_path / "none")], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 3 and "no gateway answers" in done.stderr

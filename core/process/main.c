@@ -570,9 +570,15 @@ static const struct tg_command commands[] = {
      "Runs specs (default: plugins/*.spec.lua), each against real gateways on free ports.\n"
      "Exit status: 0 all passed; 1 some failed; 2 wrong usage.\n"},
     {"doc", command_tool,
-     "usage: tidegate doc [NAME | --table]\n"
-     "Prints what a plugin does, its fields and its example; without a name, the list; with --table, as Markdown.\n"
+     "usage: tidegate doc [NAME] [--table] [--man]\n"
+     "Prints what a plugin does, its fields and its example; without a name, the list.\n"
+     "  --table  the list as Markdown\n"
+     "  --man    the manual page of this program, for man(1)\n"
      "Exit status: 0; 1 there is no such plugin.\n"},
+    {"completion", command_tool,
+     "usage: tidegate completion bash|zsh\n"
+     "Prints a script for the shell that completes commands and options: source <(tidegate completion bash).\n"
+     "Exit status: 0; 2 wrong usage.\n"},
     {"version", command_version, "usage: tidegate version\nPrints the version.\n"},
     {NULL, NULL, NULL},
 };
@@ -583,7 +589,7 @@ print_overview(FILE *out)
     (void)fputs("usage: tidegate COMMAND [options]\n\ncommands:\n", out);
     for (const struct tg_command *command = commands; command->name != NULL; command++) {
         const char *summary = strchr(command->help, '\n') + 1;
-        (void)fprintf(out, "  %-9s %.*s\n", command->name, (int)(strchr(summary, '\n') - summary), summary);
+        (void)fprintf(out, "  %-10s %.*s\n", command->name, (int)(strchr(summary, '\n') - summary), summary);
     }
     (void)fputs("\ntidegate COMMAND --help says more.\n", out);
 }

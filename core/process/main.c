@@ -546,6 +546,14 @@ static const struct tg_command commands[] = {
      "  --interval S  what the rates are taken over (default 2)\n"
      "  --once        after one interval, and no more; also when the output is no terminal\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"profile", command_tool,
+     "usage: tidegate profile [--seconds N] [--worker N] [--control PATH]\n"
+     "Prints where the processor time of a worker goes: folded stacks of Lua and their samples, 200 a second.\n"
+     "  --seconds N  for so long (default 10, at most 50)\n"
+     "  --worker N   of this one (default 0)\n"
+     "What the core does is one line, (core), without its stacks; perf(1) shows those. It costs nothing while it is "
+     "off.\n"
+     "Exit status: 0; 1 it cannot be taken; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
      "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--control PATH]\n"
      "Prints the upstreams and their peers, or takes a peer out and in again.\n"

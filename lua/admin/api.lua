@@ -112,6 +112,15 @@ operation("GET", "/plugins", "How long plugins take: calls and seconds since the
   return answer { plugins = json.array(list) }
 end)
 
+operation("GET", "/profile", "Where the processor time of `worker` (0) goes within `seconds` (10): folded stacks of Lua, and one line for the core.",
+  function(call)
+    local seconds, worker = call.query.seconds or "10", call.query.worker or "0"
+    if not seconds:find "^%d+$" or not worker:find "^%d+$" then return response.problem(400, "seconds and worker are numbers") end
+    local text, err = ask.text(call.who, ("profile %s %s"):format(seconds, worker))
+    if not text then return answer(nil, err) end
+    return response.respond(200, text, { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"] = "no-store" })
+  end, { kind = "text/plain" })
+
 operation("GET", "/memory", "Memory of the Lua state that answers, and of all workers.", function()
   return answer { lua_bytes = collectgarbage "count" * 1024, coding_bytes = C.tg_abi_coding_memory(), all = statistics.totals().lua_bytes }
 end)

@@ -1,4 +1,4 @@
-"""What the command line tells of a gateway that has no admin interface: routes, failures, tail, top."""
+"""What the command line tells of a gateway that has no admin interface: routes, failures, tail, top, profile."""
 import json
 import os
 import pty
@@ -10,7 +10,7 @@ import time
 import pytest
 
 from backends import Backend
-from gateway import BINARY, Gateway
+from gateway import BINARY, Gateway, kill
 
 CONFIG = """
 listen { address = "127.0.0.1", port = @PORT@ }
@@ -19,6 +19,8 @@ upstream "dead" { targets = { "http://127.0.0.1:1" }, passive = false, breaker =
 use { "correlation-id" }
 route "app" { path = { "/app/*", "/apps/{name}" }, methods = { "GET" }, host = "*.example.com", to = "app", use = { "hsts" } }
 route "dead" { path = "/dead", to = "dead" }
+local function burn() local sum = 0 for i = 1, 20000 do sum = sum + math.sin(i) end return sum end
+route "busy" { path = "/busy", handler = function() return tg.respond(200, tostring(burn())) end }
 route "here" { path = "/here", handler = function() return tg.respond(200, "here") end }
 """
 HOST = {"Host": "a.example.com"}
@@ -59,7 +61,7 @@ class Traffic:
 
 @pytest.fixture(scope="module")
 def gw():
-    with Backend("a") as backend, Gateway(CONFIG.replace("BACKEND", backend.address), workers=2, warns="upstream|breaker") as running:
+    with Backend("a") as backend, Gateway(CONFIG.replace("BACKEND", backend.address), workers=2, warns="upstream|breaker|signal") as running:
         yield running
 
 
@@ -68,7 +70,7 @@ def test_routes_are_listed_with_what_was_counted(gw):
         assert gw.request("/app/x", headers=HOST).status == 200
         assert gw.request("/dead").status == 502
     answer = read(gw, "routes", "--json")[0]
-    assert [route["name"] for route in answer["routes"]] == ["app", "dead", "here"]
+    assert [route["name"] for route in answer["routes"]] == ["app", "dead", "busy", "here"]
     app = answer["routes"][0]
     assert app["path"] == ["/app/*", "/apps/{name}"] and app["host"] == ["*.example.com"] and app["methods"] == ["GET"]
     assert app["to"] == "app" and app["use"] == ["hsts"] and app["at"].startswith("gateway.lua:")
@@ -143,6 +145,48 @@ def test_top_refreshes_a_terminal_and_goes_on_over_a_reload(gw):
         os.close(ours)
 
 
+def start_profile(gw, *words):
+    """One that has begun. The question of which worker comes behind the question whether there is one already."""
+    taken = subprocess.Popen([BINARY, "profile", "--control", str(gw.control), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 20
+    while "another profile is being taken" not in run(gw, "profile", "--worker", "99").stderr:
+        assert time.monotonic() < end and taken.poll() is None
+    return taken
+
+
+def stacks_of(text):
+    return {stack: int(samples) for stack, samples in (line.rsplit(" ", 1) for line in text.splitlines())}
+
+
+def test_a_profile_shows_what_takes_the_time_of_a_worker(gw):
+    with Traffic(gw, "/busy"):
+        taken = [run(gw, "profile", "--seconds", "1", "--worker", worker) for worker in ("0", "1")]
+    stacks = {}
+    for one in taken:
+        assert one.returncode == 0, one.stderr
+        stacks.update(stacks_of(one.stdout))
+    assert any(stack.endswith("gateway.lua:burn") and ";gateway.lua:handler;" in stack for stack in stacks), stacks
+    assert stacks.get("(core)", 0) > 0 and gw.request("/busy").status == 200
+    counts = list(stacks_of(taken[0].stdout).values())
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_one_profile_at_a_time_and_only_of_a_worker_that_is_there(gw):
+    first = start_profile(gw, "--seconds", "50")
+    assert run(gw, "profile").returncode == 1
+    # It ends with the generation that it was taken of.
+    gw.write("gateway.lua", (gw.folder / "gateway.lua").read_text() + '\nroute "last" { path = "/last", to = "app" }\n')
+    assert run(gw, "reload").returncode == 0
+    assert first.wait(20) == 0
+    # And with its worker.
+    second = start_profile(gw, "--seconds", "50", "--worker", "1")
+    kill(gw.workers()[1])
+    assert second.wait(20) == 1 and "the worker has ended" in second.stderr.read()
+    assert "no such worker" in run(gw, "profile", "--worker", "99").stderr
+    assert "expected 1 to 50 seconds" in run(gw, "profile", "--seconds", "51").stderr
+    assert gw.request("/here").status == 200
+
+
 @pytest.mark.parametrize("words, expected", [
     (("tail", "--nothing"), "there is no option --nothing"),
     (("tail", "--count", "0"), 'found "0", expected a number above 0'),
@@ -157,6 +201,6 @@ def test_wrong_usage_is_told(words, expected):
 
 
 def test_where_nobody_answers_the_exit_status_is_3(tmp_path):
-    for name in ("routes", "failures", "tail", "top"):
+    for name in ("routes", "failures", "tail", "top", "profile"):
         done = subprocess.run([BINARY, name, "--control", str(tmp_path / "none")], capture_output=True, text=True, timeout=20)
         assert done.returncode == 3 and "no gateway answers" in done.stderr

@@ -326,6 +326,8 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
             drain = true;
         } else if (option == 'j' && (strcmp(name, "status") == 0 || strcmp(name, "history") == 0)) {
             json = true;
+        } else if (option == 'j' && strcmp(name, "upstream") == 0) {
+            line = "upstreams";
         } else {
             return EXIT_USAGE;
         }
@@ -555,7 +557,7 @@ static const struct tg_command commands[] = {
      "off.\n"
      "Exit status: 0; 1 it cannot be taken; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
-     "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--control PATH]\n"
+     "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--json] [--control PATH]\n"
      "Prints the upstreams and their peers, or takes a peer out and in again.\n"
      "  down PEER    it gets no more requests; what is in work goes on\n"
      "  drain PEER   the same, but for clients that a cookie binds to it\n"

@@ -159,7 +159,7 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
     static char text[TG_STATUS_SIZE];
     struct tg_master *master = arg;
     const struct tg_status status = status_of(master);
-    const struct tg_stats stats = {master->fleet.metrics, master->reload.current, status.now};
+    const struct tg_stats stats = {master->fleet.metrics, master->reload.current, status.upstreams, status.now};
     if (tg_control_fd(master->succession.control) < 0) {
         tg_control_answer(client, false, "the gateway was upgraded a moment ago; ask again\n");
     } else if (strcmp(line, "upgrade") == 0) {

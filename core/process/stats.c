@@ -179,6 +179,83 @@ put_counts(const struct tg_stats *stats, struct answer *answer)
     put(answer, "]");
 }
 
+/* ------------------------------------------------------------------ upstreams */
+
+struct upstreams {
+    const struct tg_upstreams *of;
+    const char *only; /* empty: all */
+    struct list list;
+    struct list peers;
+    unsigned found;
+};
+
+static const char *
+breaker_of(const struct tg_abi_cell *cell)
+{
+    static const char *const states[] = {"closed", "open", "half-open", "half-open"};
+    return states[cell->breaker & 3];
+}
+
+static const char *
+state_of(const struct tg_upstreams *upstreams, const struct tg_abi_cell *cell)
+{
+    return (cell->flags & TG_CELL_DOWN) != 0                     ? "down"
+           : (cell->flags & TG_CELL_DRAIN) != 0                  ? "drained"
+           : (cell->flags & TG_CELL_UNHEALTHY) != 0              ? "unhealthy"
+           : cell->ejected_until > (double)upstreams->now / 1000 ? "ejected"
+           : (cell->breaker & 3) != TG_BREAKER_CLOSED            ? "broken"
+                                                                 : "up";
+}
+
+static void
+put_peer(void *arg, const char *key, struct tg_abi_cell *cell)
+{
+    struct upstreams *upstreams = arg;
+    struct answer *answer = upstreams->list.answer;
+    const char *colon = strchr(key + 2, ':');
+    const char *name = colon == NULL ? key : colon + 1;
+    put(answer, "%s{\"name\":", upstreams->peers.comma);
+    put_string(answer, name, strlen(name));
+    put(answer, ",\"state\":\"%s\",\"breaker\":\"%s\",\"in_flight\":%u,\"latency\":%.6f", state_of(upstreams->of, cell),
+        breaker_of(cell), cell->in_flight, (double)cell->latency);
+    put(answer, ",\"requests\":%llu,\"failures\":%llu}", (unsigned long long)cell->requests,
+        (unsigned long long)cell->failures);
+    upstreams->peers.comma = ",";
+}
+
+static void
+put_upstream(void *arg, const char *key, struct tg_abi_cell *cell)
+{
+    struct upstreams *upstreams = arg;
+    struct answer *answer = upstreams->list.answer;
+    const char *name = key + 2;
+    char peers[TG_CELL_KEY_MAX + 1];
+    if (upstreams->only[0] != '\0' && strcmp(upstreams->only, name) != 0) {
+        return;
+    }
+    put(answer, "%s{\"name\":", upstreams->list.comma);
+    put_string(answer, name, strlen(name));
+    put(answer, ",\"breaker\":\"%s\",\"in_flight\":%u,\"limit\":%u,\"waiting\":%u,\"retries\":%llu,\"peers\":[",
+        breaker_of(cell), cell->in_flight, cell->limit, cell->waiting, (unsigned long long)cell->retries);
+    (void)snprintf(peers, sizeof peers, "p:%s:", name);
+    upstreams->peers.comma = "";
+    tg_cells_each(upstreams->of->cells, tg_cells_mark(upstreams->of->generation), peers, put_peer, upstreams);
+    put(answer, "]}");
+    upstreams->list.comma = ",";
+    upstreams->found++;
+}
+
+/* False: there is none of this name. */
+static bool
+put_upstreams(const struct tg_stats *stats, const char *name, struct answer *answer)
+{
+    struct upstreams upstreams = {.of = &stats->upstreams, .only = name, .list = {answer, ""}};
+    put(answer, "{\"upstreams\":[");
+    tg_cells_each(stats->upstreams.cells, tg_cells_mark(stats->upstreams.generation), "u:", put_upstream, &upstreams);
+    put(answer, "]");
+    return upstreams.found > 0 || name[0] == '\0';
+}
+
 /* ------------------------------------------------------------------ exchanges */
 
 static void
@@ -311,6 +388,12 @@ tg_stats_command(const struct tg_stats *stats, struct tg_control_client *client,
         put_routes(stats, &answer);
     } else if (strcmp(line, "stats") == 0) {
         put_counts(stats, &answer);
+    } else if (strcmp(line, "upstreams") == 0 || strncmp(line, "upstreams ", 10) == 0) {
+        if (!put_upstreams(stats, line[9] == ' ' ? line + 10 : "", &answer)) {
+            tg_json_text_clear(&answer.text, 0);
+            tg_control_answer(client, false, "there is no such upstream\n");
+            return true;
+        }
     } else if (strcmp(line, "failures") == 0) {
         put_failures(stats, &answer);
     } else if (strcmp(line, "tail") == 0) {

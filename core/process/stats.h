@@ -9,16 +9,19 @@
 
 #include "process/control.h"
 #include "process/generation.h"
+#include "process/upstreams.h"
 #include "zone/metric.h"
 
 struct tg_stats {
     struct tg_metrics *metrics;
     const struct tg_generation *current;
+    struct tg_upstreams upstreams;
     double now; /* wall clock */
 };
 
 /*
- * Carries out "routes" (what the configuration says of each), "stats" (what was counted of routes and plugins),
+ * Carries out "routes" (what the configuration says of each), "upstreams" (what is known of
+ * them and their peers; with a name, of one), "stats" (what was counted of routes and plugins),
  * "failures" (exchanges that failed or were slow) and "tail" (exchanges since the cursor in the payload, which the
  * answer to the one before has told; without one a cursor alone). False: `line` is none of these.
  */

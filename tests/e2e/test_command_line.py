@@ -62,6 +62,7 @@ class Traffic:
 @pytest.fixture(scope="module")
 def gw():
     with Backend("a") as backend, Gateway(CONFIG.replace("BACKEND", backend.address), workers=2, warns="upstream|breaker|signal") as running:
+        running.backend = backend.address
         yield running
 
 
@@ -78,6 +79,21 @@ def test_routes_are_listed_with_what_was_counted(gw):
     lines = run(gw, "routes").stdout.splitlines()
     assert lines[0].split()[:5] == ["ROUTE", "METHODS", "HOST", "PATH", "TO"] and len(lines) >= 4
     assert re.match(r"app +GET +\*\.example\.com +/app/\* /apps/\{name\} +app +hsts +\d+ +0 +[\d.]+ (us|ms|s) ", lines[1]), lines
+
+
+def test_upstreams_are_told_to_programs(gw):
+    assert gw.request("/app/x", headers=HOST).status == 200 and gw.request("/dead").status == 502
+    upstreams = {one["name"]: one for one in read(gw, "upstream", "--json")[0]["upstreams"]}
+    assert set(upstreams) == {"app", "dead"} and upstreams["app"]["breaker"] == "closed"
+    peer = upstreams["app"]["peers"][0]
+    assert peer["name"] == gw.backend and peer["state"] == "up" and peer["requests"] >= 1 and peer["failures"] == 0
+    assert upstreams["dead"]["peers"][0]["failures"] >= 1
+    assert run(gw, "upstream", "app", "down", gw.backend).returncode == 0
+    found = read(gw, "upstream", "app", "--json")[0]["upstreams"]
+    assert [one["name"] for one in found] == ["app"] and found[0]["peers"][0]["state"] == "down"
+    assert run(gw, "upstream", "app", "up", gw.backend).returncode == 0
+    gone = run(gw, "upstream", "gone", "--json")
+    assert gone.returncode == 1 and "no such upstream" in gone.stderr
 
 
 def test_failures_are_told_newest_first_and_without_the_query(gw):

@@ -20,10 +20,10 @@ struct tg_stats {
 };
 
 /*
- * Carries out "routes" (what the configuration says of each), "upstreams" (what is known of
- * them and their peers; with a name, of one), "stats" (what was counted of routes and plugins),
- * "failures" (exchanges that failed or were slow) and "tail" (exchanges since the cursor in the payload, which the
- * answer to the one before has told; without one a cursor alone). False: `line` is none of these.
+ * Carries out "routes" (what the configuration says of each), "upstreams" (what is known of them and their peers; with
+ * a name, of one), "stats" (what was counted of routes and plugins), "failures" (exchanges that failed or were slow)
+ * and "tail" (exchanges since the cursor in the payload, which the answer to the one before has told; without one a
+ * cursor alone). False: `line` is none of these.
  */
 bool tg_stats_command(const struct tg_stats *stats, struct tg_control_client *client, const char *line);
 

@@ -12,7 +12,7 @@ SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev libyaml-dev libcrypt-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools
+TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools zsh groff-base
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
@@ -203,7 +203,11 @@ plugins/README.md: FORCE $(BUILD)/release/tidegate
 install: all ## install into DESTDIR and PREFIX
 	install -D -m 755 $(BUILD)/release/tidegate $(DESTDIR)$(PREFIX)/bin/tidegate
 	install -d $(DESTDIR)$(PREFIX)/share/tidegate/plugins $(DESTDIR)$(PREFIX)/share/doc/tidegate
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions zsh/site-functions)
 	install -m 644 $(PLUGINS) $(DESTDIR)$(PREFIX)/share/tidegate/plugins/
+	$(BUILD)/release/tidegate doc --man > $(DESTDIR)$(PREFIX)/share/man/man1/tidegate.1
+	$(BUILD)/release/tidegate completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tidegate
+	$(BUILD)/release/tidegate completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tidegate
 	cp -r examples $(DESTDIR)$(PREFIX)/share/tidegate/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate/
 

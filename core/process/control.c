@@ -422,40 +422,59 @@ tg_control_forget(struct tg_control *control)
     }
 }
 
+/* Takes the head "ok" or "error" off. */
+static int
+judge(const char *path, char *answer, size_t length)
+{
+    static const char *const heads[] = {"ok\n", "error\n"};
+    for (int status = 0; status <= EXIT_REFUSED; status++) {
+        const size_t head = strlen(heads[status]);
+        if (strncmp(answer, heads[status], head) == 0) {
+            memmove(answer, answer + head, length - head + 1);
+            return status;
+        }
+    }
+    (void)snprintf(answer, ANSWER_MAX, "tidegate: the gateway at %s gave no answer\n", path);
+    return EXIT_NOBODY;
+}
+
 int
-tg_control_ask(const char *path, const char *line)
+tg_control_call(const char *path, const char *line, struct tg_slice payload, char **text)
 {
     struct sockaddr_un address;
     size_t length = 0;
     ssize_t n;
+    char *answer = tg_mem_alloc(ANSWER_MAX);
+    *text = answer;
+    if (answer == NULL) {
+        return EXIT_NOBODY;
+    }
     const int fd = address_of(path, &address) ? dial(&address) : -1;
     if (fd < 0) {
-        (void)fprintf(stderr, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
+        (void)snprintf(answer, ANSWER_MAX, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
         return EXIT_NOBODY;
     }
     const struct timeval wait = {strcmp(line, "upgrade") == 0 || strstr(line, "--canary") != NULL ? 0 : ANSWER_TIME, 0};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    (void)dprintf(fd, "%s\n", line);
-    char *answer = tg_mem_alloc(ANSWER_MAX);
-    if (answer == NULL) {
-        close(fd);
-        return EXIT_NOBODY;
+    if (payload.n == 0) {
+        (void)dprintf(fd, "%s\n", line);
+    } else {
+        (void)dprintf(fd, "%s +%zu\n%.*s", line, payload.n, (int)payload.n, payload.p);
     }
     while (length < ANSWER_MAX - 1 && (n = read(fd, answer + length, ANSWER_MAX - 1 - length)) > 0) {
         length += (size_t)n;
     }
     close(fd);
     answer[length] = '\0';
-    int status = EXIT_NOBODY;
-    if (strncmp(answer, "ok\n", 3) == 0) {
-        (void)fputs(answer + 3, stdout);
-        status = 0;
-    } else if (strncmp(answer, "error\n", 6) == 0) {
-        (void)fprintf(stderr, "%s", answer + 6);
-        status = EXIT_REFUSED;
-    } else {
-        (void)fprintf(stderr, "tidegate: the gateway at %s gave no answer\n", path);
-    }
-    tg_mem_free(answer);
+    return judge(path, answer, length);
+}
+
+int
+tg_control_ask(const char *path, const char *line)
+{
+    char *text = NULL;
+    const int status = tg_control_call(path, line, (struct tg_slice){0}, &text);
+    (void)fputs(text == NULL ? "tidegate: memory is short\n" : text, status == 0 ? stdout : stderr);
+    tg_mem_free(text);
     return status;
 }

@@ -1,7 +1,7 @@
 /*
  * control.h - the master's control socket: one line asked, an answer, the end.
  *
- * Owns: the socket and the connections on it. Used by: master.c (server) and main.c (client).
+ * Owns: the socket and the connections on it. Used by: master.c (server), main.c and tool.c (clients).
  * A Unix socket of mode 0600: who may connect may command.
  */
 #ifndef TG_PROCESS_CONTROL_H
@@ -45,6 +45,12 @@ const char *tg_control_who(const struct tg_control_client *client);
 /* The bytes that followed a command "... +BYTES"; empty: there were none. */
 struct tg_slice tg_control_payload(const struct tg_control_client *client);
 
+/*
+ * Asks the master at `path`, with `payload` behind the line unless it is empty. Returns 0 ok, 1 the master says no, 3
+ * nobody answers there; *text is the answer, or what is to be told of the failure, and the caller's; NULL: memory is
+ * short.
+ */
+int tg_control_call(const char *path, const char *line, struct tg_slice payload, char **text);
 /*
  * Asks the master at `path`; prints its answer on standard output, or an error on standard error. Returns the exit
  * status: 0 ok, 1 the master says no, 3 nobody answers there.

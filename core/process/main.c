@@ -32,13 +32,7 @@ __asan_default_options(void)
 
 enum { EXIT_USAGE = 2, PLUGIN_DIRS_MAX = 8 };
 
-struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *help;
-};
-
-static const struct command commands[];
+static const struct tg_command commands[];
 
 static char **command_line;
 static char control_path[PATH_MAX];
@@ -54,7 +48,7 @@ usage_error(const char *command, const char *text)
 static int
 print_help(const char *name)
 {
-    for (const struct command *command = commands; command->name != NULL; command++) {
+    for (const struct tg_command *command = commands; command->name != NULL; command++) {
         if (strcmp(command->name, name) == 0) {
             (void)fputs(command->help, stdout);
         }
@@ -332,6 +326,8 @@ ask(const char *name, const char *line, int arguments, int argc, char **argv)
             drain = true;
         } else if (option == 'j' && (strcmp(name, "status") == 0 || strcmp(name, "history") == 0)) {
             json = true;
+        } else if (option == 'j' && strcmp(name, "upstream") == 0) {
+            line = "upstreams";
         } else {
             return EXIT_USAGE;
         }
@@ -458,14 +454,17 @@ command_version(int argc, char **argv)
 static int
 command_tool(int argc, char **argv)
 {
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        return print_help(argv[0]);
+    const struct tg_tool tool = {plugin_dirs, default_control(), TG_VERSION, commands};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return print_help(argv[0]);
+        }
     }
     find_plugins("", NULL);
-    return tg_tool_run(argv[0], plugin_dirs, argc - 1, argv + 1);
+    return tg_tool_run(argv[0], &tool, argc - 1, argv + 1);
 }
 
-static const struct command commands[] = {
+static const struct tg_command commands[] = {
     {"run", command_run,
      "usage: tidegate run [--config] FILE [options]\n"
      "Runs the gateway in the foreground.\n"
@@ -524,8 +523,41 @@ static const struct command commands[] = {
      "usage: tidegate route [NAME [open|close]] [--control PATH]\n"
      "Prints the routes that have a circuit breaker or a bulkhead, or opens a breaker and closes it again.\n"
      "Exit status: 0; 1 there is no such route; 2 wrong usage; 3 no gateway answers.\n"},
+    {"routes", command_tool,
+     "usage: tidegate routes [--json] [--control PATH]\n"
+     "Prints all routes: what each matches, where it leads, its plugins, and what was counted of it.\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"failures", command_tool,
+     "usage: tidegate failures [--route NAME] [--limit N] [--json] [--control PATH]\n"
+     "Prints the last requests that failed or were slow, newest first.\n"
+     "  --route NAME  of this route alone\n"
+     "  --limit N     at most so many (default 50)\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"tail", command_tool,
+     "usage: tidegate tail [--route NAME] [--status DIGITS] [--path PART] [--count N] [--json] [--control PATH]\n"
+     "Prints requests as they end, of all workers, until it is interrupted.\n"
+     "  --route NAME     of this route alone\n"
+     "  --status DIGITS  whose status begins so: 5, or 404\n"
+     "  --path PART      whose path has this in it\n"
+     "  --count N        ends after so many\n"
+     "  --json           an object a line\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"top", command_tool,
+     "usage: tidegate top [--interval S] [--once] [--json] [--control PATH]\n"
+     "Shows the traffic of now: rates and latencies by route, plugins, workers; anew every few seconds.\n"
+     "  --interval S  what the rates are taken over (default 2)\n"
+     "  --once        after one interval, and no more; also when the output is no terminal\n"
+     "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"profile", command_tool,
+     "usage: tidegate profile [--seconds N] [--worker N] [--control PATH]\n"
+     "Prints where the processor time of a worker goes: folded stacks of Lua and their samples, 200 a second.\n"
+     "  --seconds N  for so long (default 10, at most 50)\n"
+     "  --worker N   of this one (default 0)\n"
+     "What the core does is one line, (core), without its stacks; perf(1) shows those. It costs nothing while it is "
+     "off.\n"
+     "Exit status: 0; 1 it cannot be taken; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
-     "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--control PATH]\n"
+     "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--json] [--control PATH]\n"
      "Prints the upstreams and their peers, or takes a peer out and in again.\n"
      "  down PEER    it gets no more requests; what is in work goes on\n"
      "  drain PEER   the same, but for clients that a cookie binds to it\n"
@@ -548,9 +580,15 @@ static const struct command commands[] = {
      "Runs specs (default: plugins/*.spec.lua), each against real gateways on free ports.\n"
      "Exit status: 0 all passed; 1 some failed; 2 wrong usage.\n"},
     {"doc", command_tool,
-     "usage: tidegate doc [NAME | --table]\n"
-     "Prints what a plugin does, its fields and its example; without a name, the list; with --table, as Markdown.\n"
+     "usage: tidegate doc [NAME] [--table] [--man]\n"
+     "Prints what a plugin does, its fields and its example; without a name, the list.\n"
+     "  --table  the list as Markdown\n"
+     "  --man    the manual page of this program, for man(1)\n"
      "Exit status: 0; 1 there is no such plugin.\n"},
+    {"completion", command_tool,
+     "usage: tidegate completion bash|zsh\n"
+     "Prints a script for the shell that completes commands and options: source <(tidegate completion bash).\n"
+     "Exit status: 0; 2 wrong usage.\n"},
     {"version", command_version, "usage: tidegate version\nPrints the version.\n"},
     {NULL, NULL, NULL},
 };
@@ -559,9 +597,9 @@ static void
 print_overview(FILE *out)
 {
     (void)fputs("usage: tidegate COMMAND [options]\n\ncommands:\n", out);
-    for (const struct command *command = commands; command->name != NULL; command++) {
+    for (const struct tg_command *command = commands; command->name != NULL; command++) {
         const char *summary = strchr(command->help, '\n') + 1;
-        (void)fprintf(out, "  %-9s %.*s\n", command->name, (int)(strchr(summary, '\n') - summary), summary);
+        (void)fprintf(out, "  %-10s %.*s\n", command->name, (int)(strchr(summary, '\n') - summary), summary);
     }
     (void)fputs("\ntidegate COMMAND --help says more.\n", out);
 }
@@ -578,7 +616,7 @@ main(int argc, char **argv)
         print_overview(stdout);
         return 0;
     }
-    for (const struct command *command = commands; command->name != NULL; command++) {
+    for (const struct tg_command *command = commands; command->name != NULL; command++) {
         if (strcmp(command->name, argv[1]) == 0) {
             return command->run(argc - 1, argv + 1);
         }

@@ -12,7 +12,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "process/profiling.h"
 #include "process/reload.h"
+#include "process/stats.h"
 #include "process/status.h"
 #include "process/token.h"
 
@@ -32,6 +34,7 @@ struct tg_master {
     struct event *check;
     struct event *starting;
     struct tg_reload reload;
+    struct tg_profiling profiling;
     bool live;   /* all workers have begun once */
     bool failed; /* the exit status is 1 */
     double started;
@@ -48,6 +51,10 @@ on_message(void *arg, struct tg_slot *slot, const struct tg_channel_message *mes
     if (fd >= 0) {
         close(fd);
     }
+    if (message->type == TG_CHANNEL_PROFILED) {
+        tg_profiling_message(&master->profiling, message);
+        return;
+    }
     tg_reload_message(&master->reload, slot, message);
 }
 
@@ -57,6 +64,7 @@ static void
 on_died(void *arg, struct tg_slot *slot)
 {
     struct tg_master *master = arg;
+    tg_profiling_died(&master->profiling, slot);
     if (master->fleet.waits) {
         master->failed = true; /* the master before us goes on */
         tg_loop_stop(master->loop);
@@ -151,6 +159,7 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
     static char text[TG_STATUS_SIZE];
     struct tg_master *master = arg;
     const struct tg_status status = status_of(master);
+    const struct tg_stats stats = {master->fleet.metrics, master->reload.current, status.upstreams, status.now};
     if (tg_control_fd(master->succession.control) < 0) {
         tg_control_answer(client, false, "the gateway was upgraded a moment ago; ask again\n");
     } else if (strcmp(line, "upgrade") == 0) {
@@ -178,6 +187,8 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
         tell_sources(master, client, line + 8);
     } else if (strncmp(line, "log ", 4) == 0) {
         set_log_level(master, client, line + 4);
+    } else if (strncmp(line, "profile ", 8) == 0) {
+        tg_profiling_command(&master->profiling, &master->fleet, client, line + 8);
     } else if (strncmp(line, "upstream ", 9) == 0) {
         const struct tg_upstreams upstreams = upstreams_of(master);
         const bool ok = tg_upstreams_command(&upstreams, line + 9, text, sizeof text);
@@ -190,7 +201,7 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
         const int number = line[0] == 's' ? SIGTERM : SIGQUIT; /* the line goes with the client */
         tg_control_answer(client, true, "");
         (void)kill(getpid(), number);
-    } else {
+    } else if (!tg_stats_command(&stats, client, line)) {
         tg_control_answer(client, false, "unknown command\n");
     }
 }
@@ -256,6 +267,7 @@ on_check(evutil_socket_t fd, short what, void *arg)
     tg_tickets_rotate(master->fleet.tickets, tg_loop_now(master->loop));
     tg_succession_check(&master->succession);
     tg_reload_check(&master->reload);
+    tg_profiling_check(&master->profiling, tg_loop_now(master->loop));
 }
 
 /* A generation is live when every worker serves it, not when they have been forked. */

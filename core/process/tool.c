@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #include "base/mem.h"
 #include "http/body.h"
 #include "http/h1_write.h"
+#include "process/control.h"
 #include "vm/compile.h"
 
 /*
@@ -28,7 +30,7 @@ enum { ORIGINS_MAX = 4096, MESSAGE_MAX = 1024 * 1024, ARGUMENTS_MAX = 32, STOP_T
 
 static uint32_t *requests; /* of each origin; shared with them */
 static unsigned origins;
-static const char *const *tool_plugin_dirs;
+static const struct tg_tool *running;
 
 static void
 sleep_milliseconds(long milliseconds)
@@ -323,39 +325,84 @@ tool_remove_folder(lua_State *L)
     return 0;
 }
 
+/* ask(control, line, payload = "") -> exit status, the answer or what is to be told of the failure */
+static int
+tool_ask(lua_State *L)
+{
+    char *text = NULL;
+    size_t n = 0;
+    const char *control = luaL_checkstring(L, 1);
+    const char *line = luaL_checkstring(L, 2);
+    const char *payload = luaL_optlstring(L, 3, "", &n);
+    const int status = tg_control_call(control, line, tg_slice_of(payload, n), &text);
+    lua_pushinteger(L, status);
+    lua_pushstring(L, text == NULL ? "tidegate: memory is short\n" : text);
+    tg_mem_free(text);
+    return 2;
+}
+
+/* terminal() -> columns, rows of the terminal that standard output is, or nil */
+static int
+tool_terminal(lua_State *L)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0) {
+        return 0;
+    }
+    lua_pushinteger(L, size.ws_col == 0 ? 80 : size.ws_col);
+    lua_pushinteger(L, size.ws_row == 0 ? 24 : size.ws_row);
+    return 2;
+}
+
+/* core.commands: list of { name, help } */
+static void
+provide_commands(lua_State *L)
+{
+    int n = 0;
+    lua_newtable(L); /* core commands */
+    for (const struct tg_command *command = running->commands; command->name != NULL; command++) {
+        lua_createtable(L, 0, 2);
+        lua_pushstring(L, command->name);
+        lua_setfield(L, -2, "name");
+        lua_pushstring(L, command->help);
+        lua_setfield(L, -2, "help");
+        lua_rawseti(L, -2, ++n);
+    }
+    lua_setfield(L, -2, "commands"); /* core */
+    lua_pushstring(L, running->control);
+    lua_setfield(L, -2, "control");
+    lua_pushstring(L, running->version);
+    lua_setfield(L, -2, "version");
+}
+
 static void
 provide(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", tool_sleep},
-        {"free_port", tool_free_port},
-        {"spawn", tool_spawn},
-        {"stop", tool_stop},
-        {"exchange", tool_exchange},
-        {"serve", tool_serve},
-        {"requests", tool_requests},
-        {"folder", tool_folder},
-        {"remove_folder", tool_remove_folder},
-        {NULL, NULL},
+        {"sleep", tool_sleep},       {"free_port", tool_free_port}, {"spawn", tool_spawn},
+        {"stop", tool_stop},         {"exchange", tool_exchange},   {"serve", tool_serve},
+        {"requests", tool_requests}, {"folder", tool_folder},       {"remove_folder", tool_remove_folder},
+        {"ask", tool_ask},           {"terminal", tool_terminal},   {NULL, NULL},
     };
     for (const luaL_Reg *function = functions; function->name != NULL; function++) {
         lua_pushcfunction(L, function->func);
         lua_setfield(L, -2, function->name);
     }
+    provide_commands(L);
     lua_newtable(L); /* core dirs */
-    for (int i = 0; tool_plugin_dirs[i] != NULL; i++) {
-        lua_pushstring(L, tool_plugin_dirs[i]);
+    for (int i = 0; running->plugin_dirs[i] != NULL; i++) {
+        lua_pushstring(L, running->plugin_dirs[i]);
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "plugin_dirs");
 }
 
 int
-tg_tool_run(const char *name, const char *const *plugin_dirs, int argc, char **argv)
+tg_tool_run(const char *name, const struct tg_tool *tool, int argc, char **argv)
 {
     struct tg_err err = {0};
     char module[64];
-    tool_plugin_dirs = plugin_dirs;
+    running = tool;
     requests = mmap(NULL, ORIGINS_MAX * sizeof *requests, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (requests == MAP_FAILED) {
         return 1;

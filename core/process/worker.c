@@ -12,6 +12,7 @@
 #include "net/listener.h"
 #include "process/channel.h"
 #include "process/memory.h"
+#include "process/profiler.h"
 #include "process/tls_servers.h"
 #include "process/vitals.h"
 #include "proxy/machine.h"
@@ -65,6 +66,7 @@ struct tg_worker {
     struct event *signals[4];
     bool waits; /* accepts nothing yet: another master's workers do */
     struct tg_vitals vitals;
+    struct tg_profiler profiler;
     uint64_t drain_until;  /* milliseconds; 0: not draining */
     bool farewell;         /* was said */
     uint64_t orphan_until; /* milliseconds; 0: the master lives */
@@ -427,10 +429,11 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         begin_drain(worker);
         break;
     case TG_CHANNEL_REOPEN:
-        for (unsigned i = 0; i < worker->host.sink_count; i++) {
-            tg_sink_reopen(worker->host.sinks[i]);
-        }
+        tg_host_each_sink(&worker->host, tg_sink_reopen);
         break;
+    case TG_CHANNEL_PROFILE:
+        tg_profiler_start(&worker->profiler, &worker->host, worker->start->channel, message, fd);
+        return;
     case TG_CHANNEL_LOG:
         set_log_level(message->text);
         break;
@@ -556,9 +559,8 @@ on_beat(evutil_socket_t fd, short what, void *arg)
     tg_vitals_beat(&worker->vitals, &worker->host);
     watch_memory(worker);
     listen_on_places(worker);
-    for (unsigned i = 0; i < worker->host.sink_count; i++) {
-        tg_sink_flush(worker->host.sinks[i]);
-    }
+    tg_profiler_check(&worker->profiler, &worker->host);
+    tg_host_each_sink(&worker->host, tg_sink_flush);
     if (worker->orphan_until != 0 && tg_loop_now(worker->loop) >= worker->orphan_until) {
         begin_drain(worker);
     }
@@ -689,8 +691,6 @@ tg_worker_run(const struct tg_worker_start *start)
     start->score->heartbeat = tg_loop_now(worker->loop);
     tg_loop_run(worker->loop);
     tg_threads_free(worker->host.threads);
-    for (unsigned i = 0; i < worker->host.sink_count; i++) {
-        tg_sink_close(worker->host.sinks[i]);
-    }
+    tg_host_each_sink(&worker->host, tg_sink_close);
     return 0;
 }

@@ -27,6 +27,14 @@ tg_host_add_dict(struct tg_host *host, const char *name, int fd)
     return TG_OK;
 }
 
+void
+tg_host_each_sink(const struct tg_host *host, void (*deed)(struct tg_sink *sink))
+{
+    for (unsigned i = 0; i < host->sink_count; i++) {
+        deed(host->sinks[i]);
+    }
+}
+
 int
 tg_host_hold_redis(struct tg_host *host, uint64_t *held, struct tg_slice key,
                    const struct tg_abi_redis_settings *settings, tg_redis_command_cb done)

@@ -10,6 +10,7 @@ local metrics = require "tidegate.metrics"
 local number = require "tidegate.number"
 local plugin_times = require "runtime.plugin_times"
 local response = require "tidegate.response"
+local route_summary = require "runtime.route_summary"
 local statistics = require "admin.statistics"
 local tail = require "admin.tail"
 local task = require "tidegate.task"
@@ -56,18 +57,10 @@ operation("GET", "/metrics", "All metrics, in the text format of Prometheus, or 
   end, { ["Content-Type"] = kind })
 end, { kind = "text/plain" })
 
--- What the configuration froze cannot be marked as an array.
-local function copy(list)
-  return list and json.array { unpack(list) } or nil
-end
-
 local function route_of(conf, counts)
-  local uses = {}
-  for i, use in ipairs(conf.use) do uses[i] = use.label end
-  return {
-    name = conf.name, path = copy(conf.path), host = copy(conf.host), methods = copy(conf.methods),
-    to = conf.to, handler = conf.handler and conf.handler.label or nil, use = json.array(uses), at = conf.at, counts = counts[conf.name],
-  }
+  local route = route_summary.of(conf)
+  route.counts = counts[conf.name]
+  return route
 end
 
 operation("GET", "/routes", "All routes, with what was counted of them.", function()
@@ -118,6 +111,15 @@ operation("GET", "/plugins", "How long plugins take: calls and seconds since the
   for _, entry in ipairs(list) do entry.errors = plugin_times.errors:with({ plugin = entry.plugin }):value() end
   return answer { plugins = json.array(list) }
 end)
+
+operation("GET", "/profile", "Where the processor time of `worker` (0) goes within `seconds` (10): folded stacks of Lua, and one line for the core.",
+  function(call)
+    local seconds, worker = call.query.seconds or "10", call.query.worker or "0"
+    if not seconds:find "^%d+$" or not worker:find "^%d+$" then return response.problem(400, "seconds and worker are numbers") end
+    local text, err = ask.text(call.who, ("profile %s %s"):format(seconds, worker))
+    if not text then return answer(nil, err) end
+    return response.respond(200, text, { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"] = "no-store" })
+  end, { kind = "text/plain" })
 
 operation("GET", "/memory", "Memory of the Lua state that answers, and of all workers.", function()
   return answer { lua_bytes = collectgarbage "count" * 1024, coding_bytes = C.tg_abi_coding_memory(), all = statistics.totals().lua_bytes }

@@ -1,5 +1,6 @@
 --- statistics: what was counted, as numbers for programs: totals, routes with quantiles, upstreams and peers, the last exchanges.
 local abi = require "abi"
+local buckets = require "runtime.buckets"
 local consumers = require "tidegate.consumers"
 local gateway_metrics = require "runtime.gateway_metrics"
 local json = require "tidegate.json"
@@ -10,32 +11,18 @@ local C, vm = abi.C, abi.vm
 local statistics = {}
 local BUCKETS, CLASSES = C.TG_METRIC_BUCKETS, C.TG_METRIC_CLASSES
 
--- Where in the buckets the share `q` of all lies, in seconds; nil when there are none. Inside of a bucket the counts are taken for evenly spread.
-local function quantile(histogram, q)
-  local total, bounds = 0, C.tg_abi_metric_bounds()
-  for i = 0, BUCKETS - 1 do total = total + tonumber(histogram.counts[i]) end
-  if total == 0 then return abi.null end
-  local rank, below, from = q * total, 0, 0
-  for i = 0, BUCKETS - 2 do
-    local n, to = tonumber(histogram.counts[i]), tonumber(bounds[i]) / 1e6
-    if below + n >= rank and n > 0 then return from + (to - from) * (rank - below) / n end
-    below, from = below + n, to
-  end
-  return from
-end
-
-local function histogram_of(histogram)
-  local counts = {}
-  for i = 0, BUCKETS - 1 do counts[i + 1] = tonumber(histogram.counts[i]) end
-  return { counts = json.array(counts), seconds = tonumber(histogram.micros) / 1e6,
-    p50 = quantile(histogram, 0.5), p95 = quantile(histogram, 0.95), p99 = quantile(histogram, 0.99) }
-end
-
 --- bounds() -> upper bounds of the buckets, seconds
 function statistics.bounds()
   local list, bounds = {}, C.tg_abi_metric_bounds()
   for i = 0, BUCKETS - 2 do list[i + 1] = tonumber(bounds[i]) / 1e6 end
   return json.array(list)
+end
+
+local function histogram_of(histogram)
+  local counts, bounds = {}, statistics.bounds()
+  for i = 0, BUCKETS - 1 do counts[i + 1] = tonumber(histogram.counts[i]) end
+  local function at(q) return buckets.quantile(counts, bounds, q) or abi.null end
+  return { counts = json.array(counts), seconds = tonumber(histogram.micros) / 1e6, p50 = at(0.5), p95 = at(0.95), p99 = at(0.99) }
 end
 
 local function classes_of(sum)

@@ -11,6 +11,7 @@ local config = require "runtime.config"
 local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
 local redis = require "runtime.redis"
+local route_summary = require "runtime.route_summary"
 local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
@@ -265,7 +266,10 @@ local function manifest(cfg, uses, source)
   for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end
   table.sort(dicts)
   for _, name in ipairs(dicts) do lines[#lines + 1] = ("dict %s %d"):format(name, cfg.dict[name].size) end
-  for _, route in ipairs(cfg.route) do lines[#lines + 1] = ("route %d %s"):format(route.index, route.name) end
+  for _, route in ipairs(cfg.route) do
+    lines[#lines + 1] = ("route %d %s"):format(route.index, route.name)
+    lines[#lines + 1] = ("about %d %s"):format(route.index, json.encode(route_summary.of(route), { sorted = true }))
+  end
   for _, use in ipairs(uses) do lines[#lines + 1] = ("use %d %s"):format(use.index, use.label) end
   add_paths(lines, "file", source.paths)
   add_paths(lines, "live", source.live)

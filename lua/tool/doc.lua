@@ -1,5 +1,6 @@
 --- doc: tidegate doc. What a plugin does and takes, from the plugin itself.
 local abi = require "abi"
+local manual = require "tool.manual"
 local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
 local sandbox = require "runtime.sandbox"
@@ -60,8 +61,12 @@ local function print_table(list)
   end
 end
 
---- main(core, name | "--table" | nothing) -> exit status
+--- main(core, name | "--table" | "--man" | nothing) -> exit status
 function doc.main(core, name)
+  if name == "--man" then
+    io.write(manual.page(core))
+    return 0
+  end
   abi.validating = true
   local list = load_all(core)
   if name == "--table" then

@@ -168,6 +168,15 @@ def test_the_tail_shows_what_ends(gw):
     assert len(seen) == 20 and {one["route"] for one in seen} == {"here"} and len({one["id"] for one in seen}) == 20
 
 
+def test_a_profile_is_taken_beside_requests(gw):
+    threading.Thread(target=lambda: [gw.request("/here") for _ in range(200)], daemon=True).start()
+    answer = ask(gw, "/profile?seconds=1&worker=0")
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain")
+    assert re.fullmatch(rb"(?:[^\n]+ \d+\n)*", answer.text), answer.text
+    assert ask(gw, "/profile?seconds=soon").status == 400 and ask(gw, "/profile?seconds=90").status == 409
+    assert ask(gw, "/profile?worker=7&seconds=1").status == 409
+
+
 def test_promtool_finds_nothing_to_blame_and_openmetrics_ends(gw):
     gw.request("/here")
     text = ask(gw, "/metrics").text

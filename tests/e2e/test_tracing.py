@@ -192,3 +192,56 @@ route "all" {{ path = "/*", handler = function() return tg.respond(200, tg.upstr
             gw.request("/", headers={"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "v=1"})
             gw.request("/", headers={"traceparent": "nonsense"})
         assert f"traceparent: 00-{TRACE}-{SPAN}-01\r\ntracestate: v=1" in users.heads[0] and "traceparent" not in users.heads[1]
+
+
+PARENT = f"00-{TRACE}-{SPAN}-01"
+MANY = [f"bar{i}=1" for i in range(33)]
+
+# Fields of the request, whether its trace goes on, and the tracestate that goes with it: the cases of the W3C's own suite for the recommendation.
+CASES = {
+    "both are missing": ([], False, None),
+    "only a state": ([("tracestate", "foo=1")], False, None),
+    "only a parent": ([("traceparent", PARENT)], True, None),
+    "both": ([("traceparent", PARENT), ("tracestate", "foo=1,bar=2")], True, "foo=1,bar=2"),
+    "names in any case": ([("TraceParent", PARENT), ("TraceState", "foo=1")], True, "foo=1"),
+    "a parent twice": ([("traceparent", PARENT), ("traceparent", PARENT)], False, None),
+    "a name that is only like it": ([("trace-parent", PARENT)], False, None),
+    "blanks around it": ([("traceparent", f" \t{PARENT} \t")], True, None),
+    "version 00 with more": ([("traceparent", PARENT + "-what-the-future-will-be-like")], False, None),
+    "version cc with more": ([("traceparent", "cc" + PARENT[2:] + "-what-the-future-will-be-like")], True, None),
+    "version cc with a dot": ([("traceparent", "cc" + PARENT[2:] + ".what-the-future-will-be-like")], False, None),
+    "version ff": ([("traceparent", "ff" + PARENT[2:])], False, None),
+    "a version that is no number": ([("traceparent", ".0" + PARENT[2:])], False, None),
+    "a trace of zeros": ([("traceparent", f"00-{'0' * 32}-{SPAN}-01")], False, None),
+    "a trace in capitals": ([("traceparent", f"00-{TRACE.upper()}-{SPAN}-01")], False, None),
+    "a trace that is too long": ([("traceparent", f"00-{TRACE}0-{SPAN}-01")], False, None),
+    "a span of zeros": ([("traceparent", f"00-{TRACE}-{'0' * 16}-01")], False, None),
+    "a span that is too short": ([("traceparent", f"00-{TRACE}-{SPAN[1:]}-01")], False, None),
+    "flags of one digit": ([("traceparent", f"00-{TRACE}-{SPAN}-1")], False, None),
+    "flags that are no number": ([("traceparent", f"00-{TRACE}-{SPAN}-.1")], False, None),
+    "a parent that is void": ([("traceparent", "nonsense"), ("tracestate", "foo=1")], False, None),
+    "states in two fields": ([("traceparent", PARENT), ("tracestate", "foo=1"), ("tracestate", "bar=2")], True, "foo=1,bar=2"),
+    "an empty state": ([("traceparent", PARENT), ("tracestate", "")], True, None),
+    "empty fields among them": ([("traceparent", PARENT), ("tracestate", "foo=1"), ("tracestate", "")], True, "foo=1"),
+    "blanks between members": ([("traceparent", PARENT), ("tracestate", "foo=1 \t , \t bar=2")], True, "foo=1,bar=2"),
+    "a vendor of a tenant": ([("traceparent", PARENT), ("tracestate", "fw529a3039@dt=FfffffCC9j0jMF")], True, "fw529a3039@dt=FfffffCC9j0jMF"),
+    "a key that is none": ([("traceparent", PARENT), ("tracestate", "foo =1")], True, None),
+    "a key twice": ([("traceparent", PARENT), ("tracestate", "foo=1,foo=1")], True, None),
+    "32 members": ([("traceparent", PARENT), ("tracestate", ",".join(MANY[:32]))], True, ",".join(MANY[:32])),
+    "33 members": ([("traceparent", PARENT), ("tracestate", ",".join(MANY))], True, None),
+}
+
+
+def test_the_cases_of_the_recommendation():
+    with Backend() as users:
+        text = config(free_port(), users.port, "queue = 500, give_up = '1s'") + 'route "all" { path = "/*", to = "users" }\n'
+        with Gateway(text, warns="batch tracing") as gw:
+            for name, (fields, goes_on, state) in CASES.items():
+                lines = "".join(f"{field}: {value}\r\n" for field, value in fields)
+                answer = gw.raw(f"GET / HTTP/1.1\r\nHost: a\r\n{lines}Connection: close\r\n\r\n".encode())
+                assert answer.startswith(b"HTTP/1.1 200"), (name, answer)
+                head = users.heads[-1]
+                parents = re.findall(r"^traceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-0[01]\r?$", head, re.M | re.I)
+                assert len(parents) == 1 and (parents[0][0] == TRACE) is goes_on and parents[0][1] != SPAN, (name, head)
+                states = re.findall(r"^tracestate: ([^\r\n]*)\r?$", head, re.M | re.I)
+                assert states == ([state] if state else []), (name, head)

@@ -8,6 +8,8 @@
 #include "vm/load.h"
 
 /* glob(pattern) -> list of paths, sorted */
+enum { CHILD_PAUSE = 400 /* percent: what is built here lives, or ends with its process */ };
+
 static int
 list_files(lua_State *L)
 {
@@ -72,6 +74,7 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
     if (L == NULL) {
         return TG_ESCRIPT;
     }
+    (void)lua_gc(L, LUA_GCSETPAUSE, CHILD_PAUSE);
     enum tg_rc rc = TG_ESCRIPT;
     if (tg_load_module(L, "runtime.boot", err)) { /* boot */
         lua_getfield(L, -1, "compile");           /* boot compile */

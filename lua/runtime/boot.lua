@@ -278,8 +278,7 @@ end
 
 -- Lua text goes as bytecode, ten times faster to load, and again as text, for people.
 local function add_code(entries, kind, name, text, chunk_name)
-  local f = budget.load(text, chunk_name)
-  entries[#entries + 1] = { kind .. ":" .. name, f and string.dump(f) or text }
+  entries[#entries + 1] = { kind .. ":" .. name, budget.dump(text, chunk_name) or text }
   entries[#entries + 1] = { "source:" .. kind .. ":" .. name, text }
 end
 

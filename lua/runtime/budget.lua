@@ -107,13 +107,29 @@ function budget.instrument(text)
   return HEAD .. table.concat(parts)
 end
 
---- load(text, chunk name) -> function | nil, err; as loadstring, with counting loops. Its environment needs `__poll`.
-function budget.load(text, chunk_name)
+-- What was loaded last under a name, while a configuration is judged: its code goes into the bundle, and counting costs as much as all else.
+local kept = {}
+
+local function load_counting(text, chunk_name)
   local f, err = loadstring(text, chunk_name)
   if not f or text:byte(1) == 27 then return f, err end
   local counting = budget.instrument(text)
   -- One that is at the limits of the language (200 locals, 60 upvalues) goes without.
   return counting and loadstring(counting, chunk_name) or f
+end
+
+--- load(text, chunk name) -> function | nil, err; as loadstring, with counting loops. Its environment needs `__poll`.
+function budget.load(text, chunk_name)
+  local f, err = load_counting(text, chunk_name)
+  if f and abi.validating and chunk_name then kept[chunk_name] = { text = text, f = f } end
+  return f, err
+end
+
+--- dump(text, chunk name) -> the same as bytecode; nil when it is no Lua
+function budget.dump(text, chunk_name)
+  local last = kept[chunk_name]
+  local f = last and last.text == text and last.f or load_counting(text, chunk_name)
+  return f and string.dump(f)
 end
 
 return budget

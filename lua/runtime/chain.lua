@@ -9,7 +9,7 @@ local trace = require "tidegate.trace"
 
 local CONSUMER = exchange.CONSUMER
 local chain = {}
-local GROUP = 9 -- uses in one function: each takes five upvalues, what runs them up to a dozen, and a function has sixty
+local GROUP = 7 -- uses in one function: each takes six upvalues, what runs them up to a dozen, and a function has sixty
 
 local function is_authenticated(ctx)
   return ctx[CONSUMER] ~= false
@@ -20,7 +20,7 @@ local function check(result, use, phase)
   error(("%s: %s must return a response or nothing, returned a %s"):format(use.label, phase, type(result)), 0)
 end
 
--- One step as text. u[i] holds the use: f (the function), conf, state, when, use.
+-- One step as text, which says nothing of its use but what sort it is. Of use i there are: f (the function), c(onf), s(tate), w(hen), u(se), m(ark).
 local function step(i, use, phase, lines, measured)
   local guard = {}
   if use.when then guard[#guard + 1] = ("w%d(ctx)"):format(i) end
@@ -39,7 +39,7 @@ local function step(i, use, phase, lines, measured)
   if trace.on and phase ~= "websocket" then before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t) end" end
   local judge = phase == "websocket" and ("if r ~= nil and take(message, r, u%d) then return end"):format(i)
     or ("if r ~= nil then return check(r, u%d, %q) end"):format(i, phase)
-  lines[#lines + 1] = ("  %s mark[0] = %d %s local r = %s %s %s end"):format(open, use.index, before, call, after, judge)
+  lines[#lines + 1] = ("  %s mark[0] = m%d %s local r = %s %s %s end"):format(open, i, before, call, after, judge)
 end
 
 -- An error in a log phase, or of a use with on_error = "skip", ends that use alone.
@@ -61,6 +61,9 @@ local function measured(use, phase, run, f, ...)
   return result
 end
 
+-- Chains of the same text are one program for the JIT compiler: thousands of routes are hot together, where each alone never would be.
+local made = {}
+
 -- `other` is the same chain as it measures, and takes every so many turns; nil: this is that one.
 local function compile(uses, phase, first, other)
   local names, lines, values = {}, {}, {}
@@ -68,10 +71,9 @@ local function compile(uses, phase, first, other)
   for i = first, last do
     local use = uses[i]
     local k = i - first + 1
-    names[#names + 1] = ("local f%d, c%d, s%d, w%d, u%d = v[%d].f, v[%d].conf, v[%d].state, v[%d].when, v[%d].use"):format(
-      k, k, k, k, k, k, k, k, k, k)
+    names[#names + 1] = ("local f%d, c%d, s%d, w%d, u%d, m%d = unpack(v[%d], 1, 6)"):format(k, k, k, k, k, k, k)
     step(k, use, phase, lines, not other)
-    values[k] = { f = use.plugin[phase], conf = use.conf, state = use.state, when = use.when, use = use }
+    values[k] = { use.plugin[phase], use.conf, use.state, use.when, use, use.index }
   end
   local rest = last < #uses and compile(uses, phase, last + 1, other and direct) or nil
   if rest then lines[#lines + 1] = "  return rest(ctx, message)" end
@@ -80,10 +82,14 @@ local function compile(uses, phase, first, other)
   end
   local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave = ...\nlocal turn = 0\n"
     .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n") .. "\nend\n"
-  local f = assert(loadstring(text, "=chain of " .. phase))
+  local f = made[text] or assert(loadstring(text, "=chain of " .. phase))
+  made[text] = f
   return f(values, abi.validating and {} or abi.vm.mark, rest, other,
     check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave)
 end
+
+--- forget(): all chains are built.
+function chain.forget() made = {} end
 
 --- build(uses, phase, reverse) -> function(ctx) -> response|nil (of `websocket`: function(ctx, message)), or nil when no use has the phase
 function chain.build(uses, phase, reverse)

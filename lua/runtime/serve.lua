@@ -46,18 +46,20 @@ local function concat(a, b)
   return list
 end
 
--- The uses up to the first that has `around`, that one, and in `inner` all that it wraps: nil when there is none.
+local function level_of(uses)
+  return { access = chain.build(uses, "access"), response = chain.build(uses, "response", true) }
+end
+
+-- nil when no use has `around`; else the uses up to the first that has, that one, and in `inner` all that it wraps.
 local function levels(uses)
   for i, use in ipairs(uses) do
     if use.plugin.around then
-      local outer = { unpack(uses, 1, i) }
-      return {
-        access = chain.build(outer, "access"), response = chain.build(outer, "response", true),
-        around = chain.build({ use }, "around"), when = use.when, label = use.label, inner = levels({ unpack(uses, i + 1) }),
-      }
+      local level, rest = level_of { unpack(uses, 1, i) }, { unpack(uses, i + 1) }
+      level.around, level.when, level.label, level.inner = chain.build({ use }, "around"), use.when, use.label, levels(rest) or level_of(rest)
+      return level
     end
   end
-  return { access = chain.build(uses, "access"), response = chain.build(uses, "response", true) }
+  return nil
 end
 
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
@@ -69,10 +71,8 @@ local function phases(uses, auth)
     response = chain.build(uses, "response", true),
     balance = chain.build(uses, "balance"),
     log = chain.build(uses, "log"),
-    to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true),
+    to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = levels(uses),
   }
-  local level = levels(uses)
-  p.level = level.around and level or nil
   p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
   return p
 end
@@ -169,6 +169,7 @@ function serve.build(cfg, uses, report)
     server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
   end
   strip(uses)
+  chain.forget()
   return server
 end
 

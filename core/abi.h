@@ -499,11 +499,11 @@ TG_ABI int tg_abi_cidr_add(struct tg_cidr_list *list, const char *p, size_t n);
 TG_ABI void tg_abi_cidr_settle(struct tg_cidr_list *list);
 TG_ABI int tg_abi_cidr_holds(const struct tg_cidr_list *list, const char *p, size_t n);
 
-/* Seconds of a clock that never goes back, read now. */
+/* Seconds: of a clock that never goes back, read now; of the processor that this thread has used. */
 TG_ABI double tg_abi_clock(void);
-/* Seconds of the processor that this thread has used. */
 TG_ABI double tg_abi_cpu(void);
-/* 1: the memory of the running coroutine's VM is nearly all in use. */
+/* 1: what builds a generation has had its time of this turn; the memory of the running coroutine's VM is nearly used up. */
+TG_ABI int tg_abi_build_is_over(void);
 TG_ABI int tg_abi_heap_is_full(void);
 
 /*

@@ -12,6 +12,7 @@
 #include "net/listener.h"
 #include "process/channel.h"
 #include "process/memory.h"
+#include "process/preparation.h"
 #include "process/profiler.h"
 #include "process/tls_servers.h"
 #include "process/vitals.h"
@@ -53,14 +54,12 @@ struct tg_worker {
     struct tg_proxy proxy;
     struct tg_proxy_counters counters;
     struct tg_cidr_list trusted[TG_LISTENERS_MAX];
-    struct tg_tls_server *prepared_tls[TG_LISTENERS_MAX]; /* by listener of its manifest */
-    size_t memory;                                        /* bytes that it may use */
+    size_t memory;     /* bytes that it may use */
     unsigned lua_full; /* beats since the Lua state was too large also without its garbage; 0: it is not */
     uint64_t trimmed;  /* milliseconds; when free memory was last given back */
     struct tg_host host;
     struct place places[TG_LISTENERS_MAX];
-    struct tg_vm *prepared;
-    struct tg_generation *prepared_generation;
+    struct tg_preparation preparation;
     struct event *channel;
     struct event *beat;
     struct event *signals[4];
@@ -165,8 +164,8 @@ static void
 apply_tls(struct tg_worker *worker, struct tg_tls_server *old, unsigned i, unsigned k)
 {
     tg_tls_server_unref(old);
-    worker->proxy.configs[i].tls = worker->prepared_tls[k];
-    worker->prepared_tls[k] = NULL;
+    worker->proxy.configs[i].tls = worker->preparation.tls[k];
+    worker->preparation.tls[k] = NULL;
 }
 
 static void
@@ -269,11 +268,12 @@ static void
 begin_trial(struct tg_worker *worker, const struct tg_worker_listen *known, const struct tg_channel_message *message)
 {
     struct tg_host_trial *trial = &worker->host.trial;
-    if (worker->prepared == NULL || worker->prepared->serial != message->serial || trial->vm != NULL) {
+    struct tg_vm *vm = worker->preparation.vm;
+    if (vm == NULL || vm->serial != message->serial || trial->vm != NULL) {
         return;
     }
-    const struct tg_manifest *manifest = worker->prepared_generation->manifest;
-    *trial = (struct tg_host_trial){.vm = worker->prepared, .share = message->number};
+    const struct tg_manifest *manifest = worker->preparation.generation->manifest;
+    *trial = (struct tg_host_trial){.vm = vm, .share = message->number};
     (void)sscanf(message->text, "header %71s", trial->header);
     for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
         for (unsigned k = 0; k < manifest->listen_count && known[i].used; k++) {
@@ -284,22 +284,7 @@ begin_trial(struct tg_worker *worker, const struct tg_worker_listen *known, cons
             }
         }
     }
-    tg_vm_start(worker->prepared);
-}
-
-static void
-forget_prepared(struct tg_worker *worker)
-{
-    if (worker->prepared != NULL && worker->prepared == worker->host.trial.vm) {
-        worker->host.trial = (struct tg_host_trial){0};
-        tg_vm_retire(worker->prepared, false);
-    } else {
-        tg_vm_unref(worker->prepared);
-    }
-    worker->prepared = NULL;
-    tg_tls_servers_drop(worker->prepared_tls);
-    tg_generation_free(worker->prepared_generation);
-    worker->prepared_generation = NULL;
+    tg_vm_start(vm);
 }
 
 static void
@@ -313,23 +298,9 @@ answer(struct tg_worker *worker, enum tg_channel_type type, uint64_t serial, con
 }
 
 static void
-prepare(struct tg_worker *worker, const struct tg_channel_message *message, int fd)
+on_prepared(void *arg, uint64_t serial, const char *why)
 {
-    struct tg_err err = {0};
-    forget_prepared(worker);
-    struct tg_generation *generation = tg_generation_open(fd, &err);
-    if (generation != NULL &&
-        tg_tls_servers_make(worker->prepared_tls, generation, worker->start->tickets, &err) == TG_OK) {
-        worker->host.lua_memory = generation->manifest->lua_memory;
-        worker->prepared = tg_vm_new(&worker->host, generation->bytes, message->serial, generation->id, &err);
-    }
-    worker->prepared_generation = generation;
-    if (worker->prepared == NULL) {
-        forget_prepared(worker);
-        answer(worker, TG_CHANNEL_FAILED, message->serial, err.text);
-    } else {
-        answer(worker, TG_CHANNEL_PREPARED, message->serial, "");
-    }
+    answer(arg, *why == '\0' ? TG_CHANNEL_PREPARED : TG_CHANNEL_FAILED, serial, why);
 }
 
 static void
@@ -350,16 +321,17 @@ commit(struct tg_worker *worker, struct tg_worker_listen *known, uint64_t serial
 {
     /* One that was forked while the others prepared knows the old generation only: it gives way to one that does not.
      */
-    if (worker->prepared == NULL || worker->prepared->serial != serial) {
+    struct tg_preparation *next = &worker->preparation;
+    if (next->vm == NULL || next->vm->serial != serial) {
         tg_log(TG_LOG_ERROR, "a generation is committed that this worker has not prepared; it ends");
         begin_drain(worker);
         return;
     }
-    apply_listens(worker, worker->prepared_generation->manifest, known);
-    apply_limits(worker, worker->prepared_generation->manifest);
-    start_generation(worker, worker->prepared, worker->prepared_generation);
-    worker->prepared = NULL;
-    forget_prepared(worker);
+    apply_listens(worker, next->generation->manifest, known);
+    apply_limits(worker, next->generation->manifest);
+    start_generation(worker, next->vm, next->generation);
+    next->vm = NULL;
+    tg_preparation_forget(next);
 }
 
 /* Listening sockets that came with a generation which did not become current. */
@@ -413,7 +385,7 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         }
         break;
     case TG_CHANNEL_PREPARE:
-        prepare(worker, message, fd);
+        tg_preparation_begin(&worker->preparation, fd, message->serial);
         return;
     case TG_CHANNEL_CANARY:
         begin_trial(worker, known, message);
@@ -422,7 +394,7 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         commit(worker, known, message->serial);
         break;
     case TG_CHANNEL_ABORT:
-        forget_prepared(worker);
+        tg_preparation_forget(&worker->preparation);
         forget_staged(worker, known);
         break;
     case TG_CHANNEL_DRAIN:
@@ -675,13 +647,15 @@ tg_worker_run(const struct tg_worker_start *start)
         return 1;
     }
     worker->host.lua_memory = start->generation->manifest->lua_memory;
+    worker->preparation =
+        (struct tg_preparation){.host = &worker->host, .tickets = start->tickets, .done = on_prepared, .arg = worker};
     struct tg_vm *vm =
         tg_vm_new(&worker->host, start->generation->bytes, start->generation->serial, start->generation->id, &err);
     if (vm == NULL) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }
-    if (tg_tls_servers_make(worker->prepared_tls, start->generation, start->tickets, &err) != TG_OK) {
+    if (tg_tls_servers_make(worker->preparation.tls, start->generation, start->tickets, &err) != TG_OK) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }

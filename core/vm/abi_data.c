@@ -319,6 +319,13 @@ tg_abi_clock(void)
     return (double)tg_loop_clock() / 1e6;
 }
 
+int
+tg_abi_build_is_over(void)
+{
+    const uint64_t until = tg_host->build_until;
+    return until != 0 && tg_loop_clock() >= until;
+}
+
 double
 tg_abi_cpu(void)
 {

@@ -20,6 +20,8 @@
 struct tg_vm {
     struct tg_host *host;
     lua_State *L;
+    lua_State *builder; /* the coroutine that builds it; NULL: it is finished */
+    int builder_ref;
     struct tg_heap heap;
     struct tg_coroutine *pool;
     unsigned pooled;

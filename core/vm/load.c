@@ -125,6 +125,19 @@ add_traceback(lua_State *L)
     return 1;
 }
 
+void
+tg_load_error(lua_State *L, struct tg_err *err)
+{
+    const char *text = lua_tostring(L, -1);
+    if (text != NULL) {
+        luaL_traceback(L, L, text, 0);
+    } else if (luaL_callmeta(L, -1, "__tostring") == 0) {
+        lua_pushliteral(L, "(an error that is no text)");
+    }
+    text = lua_tostring(L, -1);
+    (void)tg_err_set(err, TG_ESCRIPT, "%s", text == NULL ? "memory is short" : text);
+}
+
 bool
 tg_load_call(lua_State *L, int arguments, int results, struct tg_err *err)
 {

@@ -20,6 +20,9 @@ lua_State *tg_load_state(struct tg_slice bundle, struct tg_err *err);
  */
 bool tg_load_call(lua_State *L, int arguments, int results, struct tg_err *err);
 
+/* Takes the error on top of a coroutine that has raised: the message with its traceback. */
+void tg_load_error(lua_State *L, struct tg_err *err);
+
 /* Pushes the module of this name. false and `err`. */
 bool tg_load_module(lua_State *L, const char *name, struct tg_err *err);
 

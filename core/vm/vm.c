@@ -94,10 +94,24 @@ tg_vm_retire(struct tg_vm *vm, bool shutdown)
     }
 }
 
+/* One that is not finished: nothing of it has run but its set-up. */
+static void
+drop_unfinished(struct tg_vm *vm)
+{
+    tg_heap_release(&vm->heap, vm->L);
+    lua_close(vm->L);
+    tg_host_release_redis(vm->host, &vm->redis);
+    tg_mem_free(vm);
+}
+
 void
 tg_vm_unref(struct tg_vm *vm)
 {
     if (vm == NULL || --vm->refs > 0 || (vm->has_stop && begin_stop(vm))) {
+        return;
+    }
+    if (vm->builder != NULL) {
+        drop_unfinished(vm);
         return;
     }
     drop_roots(vm);
@@ -120,11 +134,16 @@ tg_vm_collect(struct tg_vm *vm)
     return vm->heap.bytes;
 }
 
-/* runtime.boot's start(core) -> main, judge, wants_log, wants_stop */
+/* runtime.boot's start(core), in a coroutine of its own: it gives way when the step has taken its time. */
 static bool
-start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
+begin_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
 {
     lua_State *L = vm->L;
+    if (!tg_load_module(L, "runtime.boot", err)) {
+        return false;
+    }
+    vm->builder = lua_newthread(L);                    /* boot thread */
+    vm->builder_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
     lua_getfield(L, -1, "start");                      /* boot start */
     lua_createtable(L, 0, 4);                          /* boot start core */
     lua_pushstring(L, id);                             /* boot start core id */
@@ -135,16 +154,23 @@ start_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
     lua_setfield(L, -2, "worker");                     /* boot start core */
     lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* boot start core files */
     lua_setfield(L, -2, "files");                      /* boot start core */
-    if (!tg_load_call(L, 1, 4, err)) {                 /* boot main judge log stop */
-        return false;
-    }
+    lua_xmove(L, vm->builder, 2);                      /* boot */
+    return true;
+}
+
+/* start -> main, judge, wants_log, wants_stop */
+static void
+end_runtime(struct tg_vm *vm)
+{
+    lua_State *L = vm->builder;
     vm->wants_stop = lua_toboolean(L, -1) != 0;
     vm->wants = lua_toboolean(L, -2) ? TG_WANT_LOG : 0;
-    lua_pop(L, 2);                                  /* boot main judge */
-    vm->error_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* boot main */
-    vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
-    lua_settop(L, 0);
-    return true;
+    lua_pop(L, 2);                                  /* main judge */
+    vm->error_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* main */
+    vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_unref(vm->L, LUA_REGISTRYINDEX, vm->builder_ref);
+    vm->builder = NULL;
+    lua_settop(vm->L, 0);
 }
 
 static void
@@ -156,7 +182,7 @@ set_collector(lua_State *L)
 }
 
 struct tg_vm *
-tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
+tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
 {
     struct tg_vm *vm = tg_mem_new(struct tg_vm);
     if (vm == NULL) {
@@ -172,17 +198,47 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
     tg_heap_bound(&vm->heap, vm->L, host->lua_memory * 2);
     struct tg_vm *building = host->building;
     host->building = vm;
-    const bool ok = tg_load_module(vm->L, "runtime.boot", err) && start_runtime(vm, id, err);
+    const bool ok = begin_runtime(vm, id, err);
     host->building = building;
     if (!ok) {
-        tg_heap_release(&vm->heap, vm->L);
-        lua_close(vm->L);
-        tg_host_release_redis(host, &vm->redis);
-        tg_mem_free(vm);
+        drop_unfinished(vm);
         return NULL;
     }
+    return vm;
+}
+
+enum tg_rc
+tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err)
+{
+    struct tg_host *host = vm->host;
+    struct tg_vm *building = host->building;
+    host->building = vm;
+    host->build_until = micros == 0 ? 0 : tg_loop_clock() + micros;
+    const int arguments = lua_status(vm->builder) == LUA_YIELD ? 0 : 1;
+    const int status = lua_resume(vm->builder, arguments);
+    host->build_until = 0;
+    host->building = building;
+    if (status == LUA_YIELD) {
+        return TG_AGAIN;
+    }
+    if (status != 0) {
+        tg_load_error(vm->builder, err);
+        return TG_ESCRIPT;
+    }
+    end_runtime(vm);
     if (host->score != NULL) {
         host->score->generations++;
+    }
+    return TG_OK;
+}
+
+struct tg_vm *
+tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
+{
+    struct tg_vm *vm = tg_vm_begin(host, bundle, serial, id, err);
+    if (vm != NULL && tg_vm_build(vm, 0, err) != TG_OK) {
+        drop_unfinished(vm);
+        vm = NULL;
     }
     return vm;
 }

@@ -8,6 +8,7 @@ local dict = require "tidegate.dict"
 local library = require "tidegate"
 local listen_tls = require "runtime.listen_tls"
 local config = require "runtime.config"
+local pace = require "runtime.pace"
 local plugin = require "runtime.plugin"
 local report_of = require "runtime.report"
 local redis = require "runtime.redis"
@@ -56,6 +57,7 @@ local function prepare_uses(cfg, source, report)
   }
   local uses = all_uses(cfg)
   for _, use in ipairs(uses) do
+    pace.breathe()
     local name = use.plugin_name
     if not name then
       use.plugin = { [use.is_handler and "handler" or "access"] = use.fn }
@@ -77,6 +79,7 @@ local function prepare_uses(cfg, source, report)
   end
   if report:count() > 0 then return nil end
   for _, use in ipairs(uses) do
+    pace.breathe()
     if use.plugin_name then
       local _, state = plugin.setup(use.plugin, use, use.conf, report)
       use.state = state

@@ -7,6 +7,7 @@ local consumer_config = require "runtime.consumer_config"
 local consumers_config = require "runtime.consumers_config"
 local listen_tls = require "runtime.listen_tls"
 local ordered = require "runtime.ordered"
+local pace = require "runtime.pace"
 local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
@@ -657,7 +658,10 @@ function config.load(entry, source, report)
   if not collector:has("dict", "cache") then collector:add("dict", "cache", { size = "16MiB" }, entry) end
   for _, word in ipairs(order) do
     refuse_duplicates(collector.items[word], word, report)
-    for _, item in ipairs(collector.items[word]) do readers[word](cfg, item, report) end
+    for _, item in ipairs(collector.items[word]) do
+      readers[word](cfg, item, report)
+      pace.breathe()
+    end
   end
   if #cfg.listen == (cfg.admin and 1 or 0) and report:count() == 0 then
     report:problem(entry, nil, "found     no listener\nexpected  at least one: listen { port = 8080 }")

@@ -1,6 +1,8 @@
 --- router: from method, host and path to a route. Built once a generation; a match makes no garbage but the path's segments.
 -- Order: host exact, then wildcard, then none; in a host: priority, then exact path, {param}, prefix; longer before shorter;
 -- more matchers before fewer; then the order of the configuration.
+local pace = require "runtime.pace"
+
 local find, sub = string.find, string.sub
 
 local router = {}
@@ -152,6 +154,7 @@ function router.build(routes, report, result)
   local self = setmetatable({ hosts = {}, wildcards = {}, any = false, uses_host = false, has_wildcards = false }, Router)
   local build = { report = report, lists = {} }
   for _, conf in ipairs(routes) do
+    pace.breathe()
     for _, host in ipairs(conf.host or { false }) do
       local tree = table_for(self, host)
       if conf.priority ~= 0 then tree.has_priority = true end

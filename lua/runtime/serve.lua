@@ -1,5 +1,6 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
+local allowed_hosts = require "runtime.allowed_hosts"
 local authentication = require "runtime.authentication"
 local batch = require "tidegate.batch"
 local body = require "runtime.body"
@@ -17,6 +18,7 @@ local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
 local messages = require "runtime.messages"
+local pace = require "runtime.pace"
 local plugin_times = require "runtime.plugin_times"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
@@ -163,7 +165,10 @@ end
 function serve.build(cfg, uses, report)
   local shared = phases(cfg.use)
   local server = { routes = {}, routers = {}, shared = shared, rewrite = chain.build(cfg.use, "rewrite") }
-  for _, conf in ipairs(cfg.route) do server.routes[conf.index] = build_route(conf, shared, cfg.use) end
+  for _, conf in ipairs(cfg.route) do
+    server.routes[conf.index] = build_route(conf, shared, cfg.use)
+    pace.breathe()
+  end
   for i, listen in ipairs(cfg.listen) do
     if listen.admin then server.routers[i], server.routes[0] = build_admin(listen.admin) end
     server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
@@ -652,22 +657,6 @@ local function has_stop(uses)
   return false
 end
 
--- allowed(host) of tg.http: whether a URL may lead to a private address of this name.
-local function allow_hosts(list)
-  local exact, suffixes = {}, {}
-  for _, host in ipairs(list) do
-    host = host:lower()
-    if host:sub(1, 1) == "*" then suffixes[#suffixes + 1] = host:sub(2) else exact[host] = true end
-  end
-  return function(host)
-    if exact[host] then return true end
-    for _, suffix in ipairs(suffixes) do
-      if #host > #suffix and host:sub(-#suffix) == suffix then return true end
-    end
-    return false
-  end
-end
-
 --- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged, whether there are `stop` hooks
 function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
@@ -678,10 +667,11 @@ function serve.start(server, cfg, uses, id)
   exchange.next = next_level
   for index, route in pairs(routes) do
     if index > 0 then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
+    pace.breathe()
   end
   gateway_metrics.start(cfg, id)
   budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, log.warn
-  http.allowed = allow_hosts(cfg.http.allow)
+  http.allowed = allowed_hosts.new(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end
   branch.request, branch.fetch = upstreams.request, upstreams.fetch

@@ -34,7 +34,7 @@ struct tg_vm {
     bool wants_stop;   /* there is something to be done at the generation's end, */
     bool has_stop;     /* and yet to be done, for it was current once; */
     bool shutdown;     /* its end is the worker's, too */
-    uint8_t closing;   /* steps done */
+    uint8_t closing;   /* cycles of the collector since nobody needs it */
     uint32_t listener; /* on trial: the coroutine that is to hear of cells once it is the current one */
     uint32_t listener_serial;
     uint64_t redis; /* bits of the clients of host->redis that it holds */

@@ -99,6 +99,7 @@ end
 function Collector:add(word, name, value, at)
   local list = self.items[word]
   list[#list + 1] = { name = name, value = value, at = at, index = #list + 1 }
+  pace.breathe()
 end
 
 function Collector:has(word, name)

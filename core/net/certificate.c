@@ -113,6 +113,19 @@ fail:
     return rc;
 }
 
+enum tg_rc
+tg_certificate_read_chain(struct tg_certificate *out, struct tg_slice certificate, struct tg_err *err)
+{
+    struct tg_certificate read = {0};
+    const enum tg_rc rc = read_chain(&read, certificate, err);
+    if (rc == TG_OK) {
+        *out = read;
+    } else {
+        tg_certificate_fini(&read);
+    }
+    return rc;
+}
+
 void
 tg_certificate_fini(struct tg_certificate *certificate)
 {

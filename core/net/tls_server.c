@@ -4,17 +4,25 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/ocsp.h>
 #include <openssl/rand.h>
+#include <time.h>
 
 #include "base/map.h"
 #include "base/mem.h"
 
 enum { GROUP = 32 /* bytes: SSL_MAX_SID_CTX_LENGTH */, VERIFY_DEPTH = 8, NAME_MAX_BYTES = 255 };
 
+/* What is stapled with a certificate. */
+struct status {
+    struct tg_slice response; /* empty: none, or a fetched one */
+    double until;             /* seconds since 1970 */
+    bool fetched;
+    unsigned char id[TG_OCSP_ID];
+};
+
 struct site {
     struct tg_certificate certificates[TG_TLS_SITE_CERTIFICATES];
-    struct tg_slice ocsp[TG_TLS_SITE_CERTIFICATES];
+    struct status statuses[TG_TLS_SITE_CERTIFICATES];
     unsigned count;
     enum tg_tls_client_auth auth;
     X509_STORE *clients;
@@ -210,6 +218,18 @@ on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigne
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* One that does not hold any more is worse than none. */
+static bool
+find_response(const struct tg_tls_server *server, const struct status *status, struct tg_slice *response)
+{
+    if (status->fetched) {
+        return server->options.response != NULL &&
+               server->options.response(server->options.response_arg, status->id, response);
+    }
+    *response = status->response;
+    return response->n > 0 && (double)time(NULL) < status->until;
+}
+
 /* The response for the certificate that was chosen. */
 static int
 on_status(SSL *ssl, void *arg)
@@ -219,8 +239,9 @@ on_status(SSL *ssl, void *arg)
     const struct site *site = &server->sites[tls->site];
     const X509 *chosen = SSL_get_certificate(ssl);
     for (unsigned i = 0; i < site->count; i++) {
-        const struct tg_slice response = site->ocsp[i];
-        if (response.n == 0 || chosen == NULL || X509_cmp(site->certificates[i].leaf, chosen) != 0) {
+        struct tg_slice response;
+        if (chosen == NULL || X509_cmp(site->certificates[i].leaf, chosen) != 0 ||
+            !find_response(server, &site->statuses[i], &response)) {
             continue;
         }
         unsigned char *copy = OPENSSL_memdup(response.p, response.n);
@@ -239,6 +260,9 @@ static bool
 set_up(struct tg_tls_server *server)
 {
     static const char ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL";
+    /* Without the groups of finite fields, which are OpenSSL's default as well: a client that asks for the largest
+     * costs us some hundred times what it pays (CVE-2002-20001). */
+    static const char groups[] = "X25519:P-256:P-384:P-521";
     SSL_CTX *context = server->context;
     (void)SSL_CTX_set_app_data(context, server);
     (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
@@ -260,7 +284,7 @@ set_up(struct tg_tls_server *server)
         (void)SSL_CTX_set_num_tickets(context, 0);
     }
     return SSL_CTX_set_min_proto_version(context, server->options.tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) == 1 &&
-           SSL_CTX_set_cipher_list(context, ciphers) == 1;
+           SSL_CTX_set_cipher_list(context, ciphers) == 1 && SSL_CTX_set1_groups_list(context, groups) == 1;
 }
 
 struct tg_tls_server *
@@ -298,7 +322,7 @@ tg_tls_server_unref(struct tg_tls_server *server)
         struct site *site = &server->sites[i];
         for (unsigned k = 0; k < site->count; k++) {
             tg_certificate_fini(&site->certificates[k]);
-            tg_mem_free((void *)(uintptr_t)site->ocsp[k].p);
+            tg_mem_free((void *)(uintptr_t)site->statuses[k].response.p);
         }
         X509_STORE_free(site->clients);
         sk_X509_NAME_pop_free(site->authorities, X509_NAME_free);
@@ -362,28 +386,26 @@ take_name(void *arg, struct tg_slice name)
 }
 
 static enum tg_rc
-take_ocsp(struct tg_slice *out, struct tg_slice ocsp, struct tg_err *err)
+take_ocsp(struct status *out, struct tg_slice ocsp, struct tg_err *err)
 {
-    const unsigned char *p = (const unsigned char *)ocsp.p;
     if (ocsp.n == 0) {
         return TG_OK;
     }
-    OCSP_RESPONSE *response = d2i_OCSP_RESPONSE(NULL, &p, (long)ocsp.n);
-    const bool ok = response != NULL && OCSP_response_status(response) == OCSP_RESPONSE_STATUS_SUCCESSFUL;
-    OCSP_RESPONSE_free(response);
-    ERR_clear_error();
-    char *copy = ok ? tg_mem_alloc(ocsp.n) : NULL;
+    if (tg_ocsp_until(ocsp, &out->until) != TG_OK) {
+        return tg_err_set(err, TG_EINVAL, "this is no successful OCSP response (DER) that says until when it holds");
+    }
+    char *copy = tg_mem_alloc(ocsp.n);
     if (copy == NULL) {
-        return tg_err_set(err, TG_EINVAL, "this is no successful OCSP response (DER)");
+        return tg_err_set(err, TG_ENOMEM, "memory is short");
     }
     memcpy(copy, ocsp.p, ocsp.n);
-    *out = tg_slice_of(copy, ocsp.n);
+    out->response = tg_slice_of(copy, ocsp.n);
     return TG_OK;
 }
 
 enum tg_rc
 tg_tls_server_add(struct tg_tls_server *server, struct tg_slice certificate, struct tg_slice key, struct tg_slice ocsp,
-                  struct tg_err *err)
+                  bool fetched, struct tg_err *err)
 {
     struct site *site = &server->sites[server->count - 1];
     struct tg_certificate read;
@@ -394,8 +416,11 @@ tg_tls_server_add(struct tg_tls_server *server, struct tg_slice certificate, str
     if (rc != TG_OK) {
         return rc;
     }
+    struct status *status = &site->statuses[site->count];
     site->certificates[site->count++] = read;
-    rc = take_ocsp(&site->ocsp[site->count - 1], ocsp, err);
+    *status = (struct status){0};
+    status->fetched = fetched && tg_ocsp_id(read.leaf, status->id);
+    rc = take_ocsp(status, ocsp, err);
     if (rc != TG_OK) {
         return rc;
     }

@@ -9,6 +9,7 @@ struct making {
     struct tg_tls_server **servers;
     const struct tg_generation *generation;
     const struct tg_tickets *tickets;
+    struct tg_host *host;
     struct tg_err *err;
     enum tg_rc rc;
 };
@@ -39,6 +40,21 @@ find_either(const struct tg_generation *generation, const char *name)
     return data.n > 0 ? data : find(generation, "secret:", name);
 }
 
+/* What runtime/ocsp.lua has kept: the dictionary forgets a response when it does not hold any more. */
+static bool
+find_response(void *arg, const unsigned char id[TG_OCSP_ID], struct tg_slice *response)
+{
+    struct tg_host *host = arg;
+    struct tg_dict_value value;
+    const int index = tg_host_find_dict(host, tg_slice_of("@ocsp", 5));
+    if (index < 0 || tg_dict_get(host->dicts[index].dict, (const char *)id, TG_OCSP_ID, tg_loop_now(host->proxy->loop),
+                                 &value) != TG_OK) {
+        return false;
+    }
+    *response = tg_slice_of(value.p, value.n);
+    return value.type == TG_DICT_STRING;
+}
+
 static enum tg_rc
 make_server(struct making *making, struct tg_tls_server **server, unsigned ordinal, const char *words)
 {
@@ -52,13 +68,16 @@ make_server(struct making *making, struct tg_tls_server **server, unsigned ordin
                                                   .http2 = http2 != 0,
                                                   .strict_sni = strict != 0,
                                                   .tickets = tickets != 0,
-                                                  .keys = making->tickets};
+                                                  .keys = making->tickets,
+                                                  .response = find_response,
+                                                  .response_arg = making->host};
     *server = tg_tls_server_new(&options);
     return *server == NULL ? tg_err_set(making->err, TG_ENOMEM, "TLS cannot be set up") : TG_OK;
 }
 
 static enum tg_rc
-add_certificate(struct making *making, struct tg_tls_server *server, unsigned ordinal, unsigned site, unsigned number)
+add_certificate(struct making *making, struct tg_tls_server *server, unsigned ordinal, unsigned site, unsigned number,
+                bool fetched)
 {
     char name[64];
     (void)snprintf(name, sizeof name, "%u:%u:%u:certificate", ordinal, site, number);
@@ -66,10 +85,11 @@ add_certificate(struct making *making, struct tg_tls_server *server, unsigned or
     (void)snprintf(name, sizeof name, "%u:%u:%u:key", ordinal, site, number);
     const struct tg_slice key = find(making->generation, "secret:", name);
     (void)snprintf(name, sizeof name, "%u:%u:%u:ocsp", ordinal, site, number);
-    return tg_tls_server_add(server, certificate, key, find_either(making->generation, name), making->err);
+    return tg_tls_server_add(server, certificate, key, find_either(making->generation, name), fetched, making->err);
 }
 
-/* "ORDINAL server ...", then for each site "ORDINAL site N AUTH", then for each of it "ORDINAL certificate N K". */
+/* "ORDINAL server ...", then for each site "ORDINAL site N AUTH", then for each of it "ORDINAL certificate N K
+ * FETCHED". */
 static bool
 take_line(void *arg, struct tg_slice rest)
 {
@@ -78,6 +98,7 @@ take_line(void *arg, struct tg_slice rest)
     unsigned ordinal = 0;
     unsigned a = 0;
     unsigned b = 0;
+    unsigned fetched = 0;
     int used = 0;
     char text[128];
     char name[64];
@@ -100,17 +121,17 @@ take_line(void *arg, struct tg_slice rest)
         (void)snprintf(name, sizeof name, "%u:%u:client_ca", ordinal, a);
         making->rc =
             tg_tls_server_site(*server, (enum tg_tls_client_auth)b, find(making->generation, "", name), making->err);
-    } else if (sscanf(text + used, "certificate %u %u", &a, &b) == 2) {
-        making->rc = add_certificate(making, *server, ordinal, a, b);
+    } else if (sscanf(text + used, "certificate %u %u %u", &a, &b, &fetched) == 3) {
+        making->rc = add_certificate(making, *server, ordinal, a, b, fetched != 0);
     }
     return making->rc == TG_OK;
 }
 
 enum tg_rc
 tg_tls_servers_make(struct tg_tls_server *servers[TG_LISTENERS_MAX], const struct tg_generation *generation,
-                    const struct tg_tickets *tickets, struct tg_err *err)
+                    const struct tg_tickets *tickets, struct tg_host *host, struct tg_err *err)
 {
-    struct making making = {servers, generation, tickets, err, TG_OK};
+    struct making making = {servers, generation, tickets, host, err, TG_OK};
     memset(servers, 0, TG_LISTENERS_MAX * sizeof *servers);
     tg_manifest_each(generation, "tls", take_line, &making);
     if (making.rc != TG_OK) {

@@ -317,7 +317,7 @@ prepare(struct tg_worker *worker, const struct tg_channel_message *message, int 
     forget_prepared(worker);
     struct tg_generation *generation = tg_generation_open(fd, &err);
     if (generation != NULL &&
-        tg_tls_servers_make(worker->prepared_tls, generation, worker->start->tickets, &err) == TG_OK) {
+        tg_tls_servers_make(worker->prepared_tls, generation, worker->start->tickets, &worker->host, &err) == TG_OK) {
         worker->host.lua_memory = generation->manifest->lua_memory;
         worker->prepared = tg_vm_new(&worker->host, generation->bytes, message->serial, generation->id, &err);
     }
@@ -679,7 +679,7 @@ tg_worker_run(const struct tg_worker_start *start)
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }
-    if (tg_tls_servers_make(worker->prepared_tls, start->generation, start->tickets, &err) != TG_OK) {
+    if (tg_tls_servers_make(worker->prepared_tls, start->generation, start->tickets, &worker->host, &err) != TG_OK) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }

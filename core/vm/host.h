@@ -76,6 +76,8 @@ extern struct tg_host *tg_host;
 
 /* Opens a dictionary by its descriptor under `name`; one that is there under it is kept. TG_ELIMIT, TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_host_add_dict(struct tg_host *host, const char *name, int fd);
+/* The index of the dictionary of this name, or TG_ENONE. */
+int tg_host_find_dict(const struct tg_host *host, struct tg_slice name);
 /*
  * The index of the client with this key, made when there is none; `held` are the bits of those that a generation holds,
  * which it then is one of. TG_ELIMIT, TG_ENOMEM.

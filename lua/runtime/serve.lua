@@ -17,6 +17,7 @@ local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
 local messages = require "runtime.messages"
+local ocsp = require "runtime.ocsp"
 local plugin_times = require "runtime.plugin_times"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
@@ -558,6 +559,7 @@ end
 local function on_task(id)
   if id == 0 then
     upstreams.start()
+    ocsp.start()
     guard.start()
     redis.start()
     limit.start()

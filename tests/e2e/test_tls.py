@@ -9,7 +9,7 @@ import time
 
 import pytest
 from authority import RSA, Authority, openssl
-from gateway import BINARY, Gateway
+from gateway import BINARY, RELEASE, Gateway
 
 CONFIG = """
 api = 1
@@ -111,6 +111,22 @@ def test_only_forward_secret_ciphers(ca):
         good = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{gw.port}", "-tls1_2", "-cipher", "ECDHE-RSA-AES256-GCM-SHA384"],
                               input=b"", capture_output=True, timeout=20)
         assert b"Cipher is ECDHE-RSA-AES256-GCM-SHA384" in good.stdout
+
+
+def test_what_testssl_finds(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    cert, key = authority.issue("site", "DNS:localhost", days=90)
+    cert.write_text(cert.read_text() + authority.cert.read_text())
+    found = tmp_path / "found.json"
+    checks = ("-p", "-s", "-f", "-S", "-H", "-I", "-T", "-R")  # protocols, ciphers, forward secrecy, defaults, Heartbleed, CCS, Ticketbleed, renegotiation
+    with gateway(authority, f'tls = {{ cert = "{cert}", key = "{key}" }}', warns="TLS|handshake", binary=RELEASE) as gw:
+        ran = subprocess.run(["testssl", *checks, "--fast", "--nodns", "none", "--add-ca", authority.cert, "--ip", "127.0.0.1", "--warnings", "off",
+                              "--color", "0", "--quiet", "--jsonfile", found, f"localhost:{gw.port}"], capture_output=True, text=True, timeout=300)
+    findings = {one["id"]: one for one in json.loads(found.read_text())}
+    assert {"TLS1_2", "TLS1_3", "PFS", "cert_chain_of_trust", "heartbleed", "CCS", "ticketbleed", "secure_client_renego"} <= set(findings), ran.stdout
+    assert "ffdhe" not in found.read_text()  # a handshake with the largest is a hundred times as dear
+    bad = {name: one["finding"] for name, one in findings.items() if one["severity"] in ("MEDIUM", "HIGH", "CRITICAL", "FATAL")}
+    assert set(bad) == {"cert_revocation"}, bad  # a certificate of our own making names nobody to ask
 
 
 def test_rsa_and_ecdsa_side_by_side(ca):

@@ -110,6 +110,11 @@ class Client:
         self.flush()
         return True
 
+    def upload(self):
+        """A stream whose request goes on and on, always the same."""
+        self.uploading = getattr(self, "uploading", None) or self.start("/echo", "POST", False)
+        return self.uploading
+
     def answer(self, stream, seconds=10):
         end = time.time() + seconds
         while self.responses.get(stream, {}).get("end") is None:
@@ -124,6 +129,13 @@ class Client:
                     return event.error_code
             if not self.take():
                 return None
+
+
+def wait_for_limit(gw, name):
+    end = time.time() + 10
+    while name + " reached" not in (status := gw.command("status").stdout):
+        assert time.time() < end, status
+        time.sleep(0.1)
 
 
 def test_curl_over_tls_and_in_plain_text(ca):
@@ -254,6 +266,7 @@ FLOODS = {
     "PRIORITY": lambda client: client.raw(2, 0, 1, b"\0\0\0\0\x10"),
     "unknown": lambda client: client.raw(0x42, 0, 0, b"x"),
     "WINDOW_UPDATE": lambda client: client.raw(8, 0, 0, b"\0\0\0\1"),
+    "empty DATA": lambda client: client.raw(0, 0, client.upload()),
 }
 
 
@@ -278,11 +291,32 @@ def test_continuations_without_end(ca):
             client.raw(1, 0, 1, b"\x82")
             try:
                 for _ in range(2000):
-                    client.raw(9, 0, 1, b"")
+                    client.raw(9, 0, 1, b"x")
                 client.goaway()
             except (ConnectionError, h2.exceptions.ProtocolError):
                 pass
+        wait_for_limit(gw, "h2_continuations")
         assert curl(gw, ca, "/ok") == b"ok 2"
+
+
+def test_a_header_bomb_is_not_unpacked(ca):
+    """A large field goes into the table of HPACK once, and is named again and again by one byte each."""
+    with gateway(ca) as gw, Client(gw) as client:
+        client.take()
+        block = client.h2.encoder.encode([(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/ok"), ("x", "y" * 3900)])
+        client.raw(1, 5, 1, block + b"\xbe" * 12000)
+        assert client.goaway() == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+        wait_for_limit(gw, "h2_head")
+        assert curl(gw, ca, "/ok") == b"ok 2"
+
+
+def test_an_upload_that_does_not_go_on_ends_in_time(ca):
+    with gateway(ca, "body_timeout = '1s'") as gw, Client(gw) as client:
+        stream = client.start("/echo", "POST", False)
+        answer = client.answer(stream, 30)
+        assert answer["headers"].get(":status") == "408" or answer["end"] != "end", answer
+        wait_for_limit(gw, "body_timeout")
+        assert client.answer(client.start())["body"] == b"ok 2"  # the connection goes on
 
 
 def test_a_client_that_gives_no_window_is_reset_and_holds_little(ca):
@@ -295,8 +329,17 @@ def test_a_client_that_gives_no_window_is_reset_and_holds_little(ca):
 
 def test_more_streams_than_allowed_are_refused(ca):
     with gateway(ca, "http2_streams = 5") as gw, Client(gw) as client:
-        client.take()
+        streams = [client.start("/slow") for _ in range(8)]  # before it has heard of the limit
+        ends = [client.answer(stream)["end"] for stream in streams]
+        assert ends == ["end"] * 5 + [h2.errors.ErrorCodes.REFUSED_STREAM] * 3
         assert client.h2.remote_settings.max_concurrent_streams == 5
+        wait_for_limit(gw, "h2_streams")
+        assert client.answer(client.start())["body"] == b"ok 2"
+        client.h2.remote_settings = h2.settings.Settings(client=False)  # it forgets
+        for _ in range(8):
+            client.start("/slow")
+        assert client.goaway() == h2.errors.ErrorCodes.PROTOCOL_ERROR
+        assert curl(gw, ca, "/ok") == b"ok 2"
 
 
 def test_a_large_upload_waits_for_its_reader(ca):

@@ -515,6 +515,8 @@ route "two" { path = "/*", scheme = "https", protocol = "h2", handler = function
 route "name" { path = "/*", scheme = "https", protocol = "http/1", sni = "site.test", handler = function() return tg.respond(200, "site") end }
 route "below" { path = "/*", sni = "*.site.test", handler = function() return tg.respond(200, "below") end }
 route "rest" { path = "/*", handler = function() return tg.respond(200, "rest") end }
+route "new" { path = "/alpn", alpn = "h2", handler = function() return tg.respond(200, "alpn h2") end }
+route "old" { path = "/alpn", alpn = "http/1.1", handler = function() return tg.respond(200, "alpn http/1.1") end }
 route "grpc" { path = "/*", protocol = "grpc", priority = 1, handler = function() return tg.respond(200, "grpc") end }
 """
     with Gateway(text.replace("@CA@", str(ca.folder))) as gw:
@@ -523,6 +525,10 @@ route "grpc" { path = "/*", protocol = "grpc", priority = 1, handler = function(
             return subprocess.run(["curl", "-sk", *names, *more, url.replace("PORT", str(gw.port))], capture_output=True, text=True, timeout=20).stdout
         assert ask("http://site.test:PORT/") == "plain"
         assert ask("https://site.test:PORT/", "--http2") == "h2"
+        assert ask("https://site.test:PORT/alpn", "--http2") == "alpn h2"
+        assert ask("https://site.test:PORT/alpn", "--http1.1") == "alpn http/1.1"
+        assert ask("https://site.test:PORT/alpn", "--no-alpn") == "site"
+        assert ask("http://site.test:PORT/alpn", "--http2-prior-knowledge") == "plain"
         assert ask("https://site.test:PORT/", "--http1.1") == "site"
         assert ask("https://a.site.test:PORT/", "--http1.1") == "below"
         assert ask("https://other.test:PORT/", "--http1.1") == "rest"

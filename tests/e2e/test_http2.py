@@ -1,4 +1,5 @@
 """HTTP/2 towards clients and towards upstreams: curl, h2load, nghttp, python3-h2 and a real origin that speaks it."""
+import asyncio
 import json
 import re
 import shutil
@@ -15,8 +16,10 @@ import h2.events
 import h2.errors
 import h2.settings
 import pytest
+import websockets
 from authority import Authority
-from gateway import Gateway, free_port
+from gateway import RELEASE, Gateway, free_port
+from node import run
 
 CONFIG = """
 api = 1
@@ -469,10 +472,6 @@ def websocket(gw, ca, more=()):
 
 
 def test_websocket_over_a_stream(ca):
-    import asyncio
-
-    import websockets
-
     ports = []
 
     async def serve(ready):
@@ -516,3 +515,30 @@ def test_a_short_body_between_streams_is_not_lost(ca):
     with gateway(ca, more=TO.replace("@CA@", str(ca.folder))) as gw, Client(gw) as client:
         for _ in range(5):
             assert client.answer(client.start("/plain/ok"))["body"] == b"ok 2"
+
+
+def test_a_browser_uses_it_for_a_page_and_a_websocket(ca):
+    """All of Chromium's requests are streams of one connection, and so is its WebSocket (RFC 8441)."""
+    more = """dict "seen" { size = "64KiB" }
+    upstream "ws" { targets = { "http://127.0.0.1:@WS@" } }
+    use { function(ctx) if ctx.req.headers["sec-websocket-version"] then tg.dict("seen"):set("by", ctx.req.version) end end }
+    route "page" { path = "/", handler = function() return tg.respond(200, "<!doctype html><title>page</title>", { ["Content-Type"] = "text/html" }) end }
+    route "piece" { path = "/piece", handler = function() return tg.respond(200, ("x"):rep(10000)) end }
+    route "length" { path = "/length", handler = function(ctx) return tg.respond(200, tostring(#ctx.req:text(4e6))) end }
+    route "ws" { path = "/ws", to = "ws", upgrade = "websocket" }
+    route "seen" { path = "/seen", handler = function() return tg.respond(200, tg.dict("seen"):get("by")) end }"""
+    async def echo(socket, _=None):
+        async for message in socket:
+            await socket.send(message)
+
+    async def main():
+        async with websockets.serve(echo, "127.0.0.1", 0) as origin:
+            port = origin.sockets[0].getsockname()[1]
+            with gateway(ca, more=more.replace("@WS@", str(port)), binary=RELEASE) as gw:
+                seen = json.loads(await asyncio.to_thread(run, "browser_h2", f"https://localhost:{gw.port}/"))
+                assert seen["pieces"] == [10000] * 60 and seen["upload"] == "2000000"
+                assert seen["heard"] == ["hello", 200000, 1000, "enough", True]
+                assert seen["protocols"] == ["h2"] and seen["loaded"] >= 62, seen
+                assert gw.request("/seen", port=gw.port2).text == b"2"
+
+    asyncio.run(main())

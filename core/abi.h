@@ -614,7 +614,8 @@ struct tg_abi_key {
 
 /*
  * Whether a certificate with its chain, and its private key, are well-formed PEM, belong together and are strong
- * enough; without a key: whether the text has certificates that others can be judged by. Not 0: vm.out says why not.
+ * enough: vm.out are the names that it is for, a line each; without a key: whether the text has certificates that
+ * others can be judged by. Not 0: vm.out says why not.
  */
 TG_ABI int tg_abi_certificate_check(const char *certificate, size_t certificate_len, const char *key, size_t key_len);
 /* A certificate for localhost and its key as PEM into vm.out. Not 0: none could be made. */

@@ -7,6 +7,7 @@
 #include <openssl/rand.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
 
@@ -20,7 +21,15 @@ struct status {
     unsigned char id[TG_OCSP_ID];
 };
 
+/* What was not read yet: the chain, and behind it the key. */
+struct unread {
+    char *text;
+    size_t chain;
+    size_t n;
+};
+
 struct site {
+    struct unread unread[TG_TLS_SITE_CERTIFICATES];
     struct tg_certificate certificates[TG_TLS_SITE_CERTIFICATES];
     struct status statuses[TG_TLS_SITE_CERTIFICATES];
     unsigned count;
@@ -135,10 +144,44 @@ read_name(SSL *ssl, char out[NAME_MAX_BYTES + 1], size_t *n)
     return true;
 }
 
-static bool
-use_certificates(SSL *ssl, const struct site *site)
+static void
+forget_text(struct unread *unread)
 {
+    if (unread->text != NULL) {
+        OPENSSL_cleanse(unread->text, unread->n);
+        tg_mem_free(unread->text);
+        *unread = (struct unread){0};
+    }
+}
+
+static enum tg_rc
+read_certificate(struct site *site, unsigned i, struct tg_err *err)
+{
+    struct unread *unread = &site->unread[i];
+    if (unread->text == NULL) {
+        return TG_OK;
+    }
+    const struct tg_slice chain = tg_slice_of(unread->text, unread->chain);
+    const struct tg_slice key = tg_slice_of(unread->text + unread->chain, unread->n - unread->chain);
+    const enum tg_rc rc = tg_certificate_read(&site->certificates[i], chain, key, err);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    forget_text(unread);
+    return tg_ocsp_id(site->certificates[i].leaf, site->statuses[i].id) ? TG_OK : TG_ENOMEM;
+}
+
+static bool
+use_certificates(SSL *ssl, struct site *site)
+{
+    struct tg_err err = {0};
     SSL_certs_clear(ssl);
+    for (unsigned i = 0; i < site->count; i++) {
+        if (read_certificate(site, i, &err) != TG_OK) {
+            tg_log(TG_LOG_ERROR, "a certificate cannot be used: %s", err.text);
+            return false;
+        }
+    }
     for (unsigned i = 0; i < site->count; i++) {
         const struct tg_certificate *certificate = &site->certificates[i];
         if (SSL_use_cert_and_key(ssl, certificate->leaf, certificate->key, certificate->chain, 1) != 1) {
@@ -181,7 +224,7 @@ on_hello(SSL *ssl, int *alert, void *arg)
         return SSL_CLIENT_HELLO_ERROR;
     }
     tls->site = number > 0 ? number - 1 : 0;
-    const struct site *site = &server->sites[tls->site];
+    struct site *site = &server->sites[tls->site];
     /* Those of the first site every connection has by itself. */
     if ((tls->site > 0 && !use_certificates(ssl, site)) || !use_clients(ssl, site) ||
         SSL_set_session_id_context(ssl, site->group, GROUP) != 1) {
@@ -321,6 +364,7 @@ tg_tls_server_unref(struct tg_tls_server *server)
     for (unsigned i = 0; i < server->count; i++) {
         struct site *site = &server->sites[i];
         for (unsigned k = 0; k < site->count; k++) {
+            forget_text(&site->unread[k]);
             tg_certificate_fini(&site->certificates[k]);
             tg_mem_free((void *)(uintptr_t)site->statuses[k].response.p);
         }
@@ -376,13 +420,17 @@ tg_tls_server_site(struct tg_tls_server *server, enum tg_tls_client_auth auth, s
     return TG_OK;
 }
 
-static bool
-take_name(void *arg, struct tg_slice name)
+/* TG_EBUSY: an earlier site has it. Short of memory, the name gets the first site's certificate. */
+static void
+take_names(struct tg_tls_server *server, struct tg_slice names)
 {
-    struct tg_tls_server *server = arg;
-    /* TG_EBUSY: an earlier site has it. Short of memory, the name gets the first site's certificate. */
-    const enum tg_rc rc = tg_map_add(server->names, name.p, name.n, server->count);
-    return rc != TG_ENOMEM;
+    const char *end = names.p + names.n;
+    for (const char *p = names.p; p != NULL && p < end;) {
+        const char *line = memchr(p, '\n', (size_t)(end - p));
+        const size_t n = (size_t)((line != NULL ? line : end) - p);
+        (void)(tg_map_add(server->names, p, n, server->count) == TG_OK);
+        p += n + 1;
+    }
 }
 
 static enum tg_rc
@@ -403,33 +451,46 @@ take_ocsp(struct status *out, struct tg_slice ocsp, struct tg_err *err)
     return TG_OK;
 }
 
+static enum tg_rc
+take_text(struct unread *out, const struct tg_tls_server_certificate *certificate, struct tg_err *err)
+{
+    const struct tg_slice chain = certificate->chain;
+    char *text = tg_mem_alloc(chain.n + certificate->key.n + 1);
+    if (text == NULL) {
+        return tg_err_set(err, TG_ENOMEM, "memory is short");
+    }
+    memcpy(text, chain.p, chain.n);
+    memcpy(text + chain.n, certificate->key.p, certificate->key.n);
+    *out = (struct unread){text, chain.n, chain.n + certificate->key.n};
+    return TG_OK;
+}
+
 enum tg_rc
-tg_tls_server_add(struct tg_tls_server *server, struct tg_slice certificate, struct tg_slice key, struct tg_slice ocsp,
-                  bool fetched, struct tg_err *err)
+tg_tls_server_add(struct tg_tls_server *server, const struct tg_tls_server_certificate *certificate, struct tg_err *err)
 {
     struct site *site = &server->sites[server->count - 1];
-    struct tg_certificate read;
-    if (site->count == TG_TLS_SITE_CERTIFICATES) {
+    const unsigned i = site->count;
+    if (i == TG_TLS_SITE_CERTIFICATES) {
         return tg_err_set(err, TG_ELIMIT, "a site has at most %d certificates", TG_TLS_SITE_CERTIFICATES);
     }
-    enum tg_rc rc = tg_certificate_read(&read, certificate, key, err);
-    if (rc != TG_OK) {
-        return rc;
+    site->count++;
+    site->statuses[i].fetched = certificate->fetched;
+    enum tg_rc rc = take_text(&site->unread[i], certificate, err);
+    if (rc == TG_OK) {
+        rc = take_ocsp(&site->statuses[i], certificate->ocsp, err);
     }
-    struct status *status = &site->statuses[site->count];
-    site->certificates[site->count++] = read;
-    *status = (struct status){0};
-    status->fetched = fetched && tg_ocsp_id(read.leaf, status->id);
-    rc = take_ocsp(status, ocsp, err);
-    if (rc != TG_OK) {
-        return rc;
+    if (rc == TG_OK && server->count == 1) {
+        const struct tg_certificate *read = &site->certificates[i];
+        rc = read_certificate(site, i, err);
+        if (rc == TG_OK && SSL_CTX_use_cert_and_key(server->context, read->leaf, read->key, read->chain, 1) != 1) {
+            ERR_clear_error();
+            rc = tg_err_set(err, TG_EINVAL, "OpenSSL does not take this certificate");
+        }
     }
-    if (server->count == 1 && SSL_CTX_use_cert_and_key(server->context, read.leaf, read.key, read.chain, 1) != 1) {
-        ERR_clear_error();
-        return tg_err_set(err, TG_EINVAL, "OpenSSL does not take this certificate");
+    if (rc == TG_OK) {
+        take_names(server, certificate->names);
     }
-    tg_certificate_names(read.leaf, take_name, server);
-    return TG_OK;
+    return rc;
 }
 
 /* ------------------------------------------------------------------ connections */

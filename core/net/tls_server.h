@@ -43,12 +43,20 @@ void tg_tls_server_unref(struct tg_tls_server *server);
 /* Begins a site; the first one is that of all names that no other is for. `client_ca` is PEM. TG_EINVAL and `err`. */
 TG_MUST_CHECK enum tg_rc tg_tls_server_site(struct tg_tls_server *server, enum tg_tls_client_auth auth,
                                             struct tg_slice client_ca, struct tg_err *err);
+struct tg_tls_server_certificate {
+    struct tg_slice chain; /* PEM, as tg_certificate_read takes it */
+    struct tg_slice key;
+    struct tg_slice names; /* that it is for, a line each; one stays the first certificate's */
+    struct tg_slice ocsp;  /* DER, or empty; stapled while it holds */
+    bool fetched;          /* what is asked for with `response` is stapled */
+};
+
 /*
- * A certificate of the site that was begun last, for the names in it; a name stays the first one's. `ocsp`: DER, or
- * empty; stapled while it holds. `fetched`: what is asked for with `response` is stapled.
+ * A certificate of the site that was begun last. It is copied, and read when a client first asks for the site, unless
+ * that is the first one: thousands of them take seconds to read, in which nobody would be served.
  */
-TG_MUST_CHECK enum tg_rc tg_tls_server_add(struct tg_tls_server *server, struct tg_slice certificate,
-                                           struct tg_slice key, struct tg_slice ocsp, bool fetched, struct tg_err *err);
+TG_MUST_CHECK enum tg_rc tg_tls_server_add(struct tg_tls_server *server,
+                                           const struct tg_tls_server_certificate *certificate, struct tg_err *err);
 
 /* Puts TLS on an accepted connection. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_tls_server_open(struct tg_tls_server *server, struct tg_transport *transport);

@@ -24,6 +24,30 @@ put_out(const char *p, size_t n)
     return TG_OK;
 }
 
+static bool
+add_name(void *arg, struct tg_slice name)
+{
+    return BIO_printf(arg, "%.*s\n", (int)name.n, name.p) > 0;
+}
+
+/* The names of the certificate into vm.out, valid until the next call. */
+static int
+put_names(const X509 *leaf)
+{
+    static BIO *names;
+    char *p = NULL;
+    if (names == NULL) {
+        names = BIO_new(BIO_s_mem());
+    }
+    if (names == NULL) {
+        return TG_ENOMEM;
+    }
+    (void)BIO_reset(names);
+    tg_certificate_names(leaf, add_name, names);
+    const long n = BIO_get_mem_data(names, &p);
+    return put_out(p, (size_t)n);
+}
+
 int
 tg_abi_certificate_check(const char *certificate, size_t certificate_len, const char *key, size_t key_len)
 {
@@ -37,11 +61,13 @@ tg_abi_certificate_check(const char *certificate, size_t certificate_len, const 
         }
         return say(rc);
     }
-    const enum tg_rc rc = tg_certificate_read(&read, text, tg_slice_of(key, key_len), &err);
-    if (rc == TG_OK) {
-        tg_certificate_fini(&read);
+    enum tg_rc rc = tg_certificate_read(&read, text, tg_slice_of(key, key_len), &err);
+    if (rc != TG_OK) {
+        return say(rc);
     }
-    return say(rc);
+    rc = put_names(read.leaf);
+    tg_certificate_fini(&read);
+    return rc;
 }
 
 int

@@ -43,9 +43,11 @@ local function key_of(source, value)
   return source:secret("file", value)
 end
 
+-- What is wrong with them, or nil and the names that the certificate is for.
 local function judge(certificate, key)
   local rc = abi.C.tg_abi_certificate_check(certificate, #certificate, key, key and #key or 0)
-  return rc ~= 0 and abi.out() or nil
+  if rc ~= 0 then return abi.out() end
+  return nil, key and abi.out()
 end
 
 -- One certificate of a site: reads its files and has them judged.
@@ -56,7 +58,7 @@ local function read_certificate(site, i, source, say)
   if not certificate then return say("cert", i, ("%s cannot be read: %s"):format(shown, problem)) end
   local key, key_problem = key_of(source, site.key[i])
   if not key then return say("key", i, "the private key " .. key_problem) end
-  local wrong = judge(certificate, key)
+  local wrong, names = judge(certificate, key)
   if wrong then return say("cert", i, ("%s: %s"):format(shown, wrong)) end
   local from, response, fetched = site.ocsp and site.ocsp[i], "", nil
   if from == FETCH then
@@ -66,7 +68,7 @@ local function read_certificate(site, i, source, say)
     response, problem = source:read(from)
     if not response then return say("ocsp", i, "cannot be read: " .. problem) end
   end
-  return { certificate = certificate, key = key, ocsp = response, fetched = fetched }
+  return { certificate = certificate, key = key, names = names, ocsp = response, fetched = fetched }
 end
 
 local function read_site(site, source, say)
@@ -99,7 +101,7 @@ local function self_signed(source)
     pem = abi.out()
     source.kept = pem
   end
-  return { auth = 0, client_ca = "", { certificate = pem, key = pem, ocsp = "" } }
+  return { auth = 0, client_ca = "", { certificate = pem, key = pem, names = select(2, judge(pem, pem)), ocsp = "" } }
 end
 
 --- read(listen, at, report): replaces listen.tls by what was read of it; only where a configuration is judged.
@@ -180,6 +182,7 @@ function listen_tls.entries(listen, i, files, unhashed)
       end
       into[prefix .. name .. "certificate"] = certificate.certificate
       into["secret:" .. name .. "key"] = certificate.key
+      into[prefix .. name .. "names"] = certificate.names
       into[prefix .. name .. "ocsp"] = certificate.ocsp
       if certificate.fetched then files["ocsp:" .. certificate.fetched] = certificate.certificate end
     end

@@ -160,8 +160,11 @@ def test_strict_sni(ca):
 
 def test_thousands_of_names(ca):
     sites = ", ".join(f"{{ {pem(ca, 'site')} }}" for _ in range(3000))
-    with gateway(ca, f"tls = {{ certificates = {{ {sites}, {{ {pem(ca, 'other')} }} }} }}") as gw:
+    with gateway(ca, f"tls = {{ certificates = {{ {sites}, {{ {pem(ca, 'other')} }} }} }}", binary=RELEASE) as gw:
         assert curl(gw, ca, "other.test", "/ok").stdout == "https"
+        gw.write("gateway.lua", gw.folder.joinpath("gateway.lua").read_text() + "-- a change\n")
+        assert gw.command("reload").returncode == 0
+        assert curl(gw, ca, "other.test", "/ok").stdout == "https"  # and no worker was so long away that it was ended
 
 
 @pytest.mark.parametrize("workers", [1, 2])

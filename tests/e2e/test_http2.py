@@ -173,6 +173,16 @@ def test_many_streams_at_once(ca):
             assert time.time() - began < 5
 
 
+def test_nghttp(ca, tmp_path):
+    (tmp_path / "body").write_bytes(b"0123456789" * 20000)
+    with gateway(ca) as gw:
+        base = f"https://localhost:{gw.port}"
+        out = subprocess.run(["nghttp", "-n", "-s", f"{base}/ok", f"{base}/big", f"{base}/stream"], capture_output=True, text=True, timeout=30).stdout
+        assert len(re.findall(r" 200 +\S+ /(?:ok|big|stream)$", out, re.M)) == 3, out
+        sent = subprocess.run(["nghttp", "-d", tmp_path / "body", "--trailer", "x-sum: 1", f"{base}/echo"], capture_output=True, timeout=30)
+        assert sent.stdout == b"0123456789" * 20000, sent.stderr
+
+
 def test_the_fields_of_a_request(ca):
     with gateway(ca) as gw, Client(gw) as client:
         stream = client.start("/head?a=1&b", headers=[("cookie", "a=1"), ("x-one", "1"), ("cookie", "b=2"), ("te", "trailers")], host="Site.Test:99")

@@ -228,6 +228,26 @@ def test_optional_client_certificates(ca):
         assert "CN=client" in curl(gw, ca, "site.test", "/tls", *shown).stdout
 
 
+def test_a_name_wants_clients_of_its_own_and_no_other_name_is_a_way_around(ca, tmp_path):
+    partners = Authority(tmp_path, "partners")
+    partners.issue("partner", "DNS:partner.test")
+    sites = f"""tls = {{ {pem(ca, 'site')}, certificates = {{
+      {{ {pem(ca, 'other')}, client_auth = "required", client_ca = "{partners.cert}" }} }} }}"""
+    with gateway(ca, sites) as gw:
+        shown = {name: ("--cert", str(where.folder / f"{name}.pem"), "--key", str(where.folder / f"{name}.key")) for name, where in
+                 (("partner", partners), ("client", ca))}
+        assert '"cert":false' in curl(gw, ca, "site.test", "/tls", *shown["partner"]).stdout  # nobody asks there
+        assert "CN=partner" in curl(gw, ca, "other.test", "/tls", *shown["partner"]).stdout
+        assert curl(gw, ca, "other.test", "/ok", *shown["client"]).returncode != 0
+        assert curl(gw, ca, "other.test", "/ok").returncode != 0
+        made = context(ca, maximum_version=ssl.TLSVersion.TLSv1_2)
+        with connect(gw, ca, made=made) as secure:
+            assert ask(secure, host="other.test").status == 421
+            session = secure.session
+        with pytest.raises(ssl.SSLError):
+            connect(gw, ca, "other.test", made=made, session=session)
+
+
 def test_an_ocsp_response_is_stapled(ca):
     ca.ocsp("site")
     with gateway(ca, f"tls = {{ {pem(ca, 'site')}, ocsp = \"@CA@/site.ocsp\" }}") as gw:

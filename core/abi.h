@@ -4,8 +4,8 @@
  * The build embeds this text (without the marked C-only lines and the preprocessor's) and asserts that both compilers
  * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
  * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other
- * parts alone: abi_cell.h, what all workers know of peers, upstreams and routes, abi_metric.h, what is counted, and
- * abi_line.h, lines of access logs.
+ * parts alone: abi_cell.h, what all workers know of peers, upstreams and routes, abi_metric.h, what is counted,
+ * abi_line.h, lines of access logs, and abi_tls.h, the TLS of clients and of listeners.
  */
 #ifndef TG_ABI_H
 #define TG_ABI_H
@@ -13,6 +13,7 @@
 #include "abi_cell.h"
 #include "abi_line.h"
 #include "abi_metric.h"
+#include "abi_tls.h"
 
 /* Borrowed bytes. Valid as long as the object they were read from; never NUL-terminated. */
 struct tg_slice {
@@ -224,27 +225,6 @@ TG_ABI int tg_abi_field_set(struct tg_abi_exchange *x, int side, const char *nam
 TG_ABI int tg_abi_field_add(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, const char *value,
                             size_t value_len);
 TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_t name_len);
-
-/* What is known of the TLS connection of a client, and of the certificate that it has shown and that was verified. */
-enum tg_abi_tls_part {
-    TG_TLS_VERSION,
-    TG_TLS_CIPHER,
-    TG_TLS_SERVER_NAME,
-    TG_TLS_ALPN,
-    TG_TLS_RESUMED, /* vm.number */
-    TG_TLS_SUBJECT, /* RFC 2253 */
-    TG_TLS_ISSUER,
-    TG_TLS_SERIAL,      /* hexadecimal */
-    TG_TLS_FINGERPRINT, /* SHA-256, hexadecimal */
-    TG_TLS_NAMES,       /* of subjectAltName, a line each: "dns:", "email:", "uri:" or "ip:" and the value */
-    TG_TLS_NOT_BEFORE,  /* vm.number: seconds of the wall clock */
-    TG_TLS_NOT_AFTER,
-    TG_TLS_PEM
-};
-
-/* Into vm.out or vm.number. TG_ENONE: plain text, no certificate, or nothing was said; TG_EINVAL: it is out of range.
- */
-TG_ABI int tg_abi_tls(struct tg_abi_exchange *x, int part);
 
 /* What the client sent: method in vm.out, and the target. */
 TG_ABI int tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target);
@@ -634,7 +614,8 @@ struct tg_abi_key {
 
 /*
  * Whether a certificate with its chain, and its private key, are well-formed PEM, belong together and are strong
- * enough; without a key: whether the text has certificates that others can be judged by. Not 0: vm.out says why not.
+ * enough: vm.out are the names that it is for, a line each; without a key: whether the text has certificates that
+ * others can be judged by. Not 0: vm.out says why not.
  */
 TG_ABI int tg_abi_certificate_check(const char *certificate, size_t certificate_len, const char *key, size_t key_len);
 /* A certificate for localhost and its key as PEM into vm.out. Not 0: none could be made. */

@@ -81,6 +81,21 @@ function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)
 end
 
+local url, id, age = ffi.new "struct tg_slice", ffi.new "struct tg_slice", ffi.new "double[1]"
+
+--- ocsp_ask(chain) -> request, URL, id of the certificate | nil, why not
+function abi.ocsp_ask(chain)
+  if C.tg_abi_ocsp_ask(chain, #chain, url, id) ~= 0 then return nil, abi.out() end
+  return abi.out(), abi.string(url.p, url.n), abi.string(id.p, id.n)
+end
+
+--- ocsp_judge(chain, response) -> seconds that it still holds, seconds that it has held | nil, why not, whether it says revoked
+function abi.ocsp_judge(chain, response)
+  local rc = C.tg_abi_ocsp_judge(chain, #chain, response, #response, age)
+  if rc ~= 0 then return nil, abi.out(), rc == abi.EDENIED end
+  return abi.vm.number, age[0]
+end
+
 local pool = ffi.new "struct tg_abi_pool"
 
 --- peer(host, port, tls, http2, { idle, idle_timeout, requests, age?, connections? }) -> index | negative enum tg_rc. Times in seconds.

@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <openssl/bio.h>
+#include <openssl/decoder.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -61,6 +62,37 @@ read_chain(struct tg_certificate *out, struct tg_slice text, struct tg_err *err)
     return rc;
 }
 
+/*
+ * One decoder serves for all keys of a process: OpenSSL 3.0 takes ten times as long to set one up as to read a key, and
+ * there may be thousands. What it does not know, the usual way may.
+ */
+static EVP_PKEY *
+read_key(struct tg_slice text)
+{
+    static OSSL_DECODER_CTX *decoder;
+    static EVP_PKEY *key;
+    BIO *bio = bio_of(text);
+    if (bio == NULL) {
+        return NULL;
+    }
+    if (decoder == NULL) {
+        decoder = OSSL_DECODER_CTX_new_for_pkey(&key, "PEM", NULL, NULL, EVP_PKEY_KEYPAIR, NULL, NULL);
+        (void)OSSL_DECODER_CTX_set_pem_password_cb(decoder, no_password, NULL);
+    }
+    key = NULL;
+    size_t left = text.n + 1;
+    while (key == NULL && decoder != NULL && BIO_ctrl_pending(bio) > 0 && BIO_ctrl_pending(bio) < left) {
+        left = BIO_ctrl_pending(bio);
+        (void)OSSL_DECODER_from_bio(decoder, bio); /* a block of PEM, which may be something else */
+    }
+    if (key == NULL) {
+        (void)BIO_reset(bio);
+        key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    }
+    BIO_free(bio);
+    return key;
+}
+
 static enum tg_rc
 judge_key(const EVP_PKEY *key, struct tg_err *err)
 {
@@ -84,14 +116,11 @@ enum tg_rc
 tg_certificate_read(struct tg_certificate *out, struct tg_slice certificate, struct tg_slice key, struct tg_err *err)
 {
     struct tg_certificate read = {0};
-    BIO *bio = NULL;
     enum tg_rc rc = read_chain(&read, certificate, err);
     if (rc != TG_OK) {
         goto fail;
     }
-    bio = bio_of(key);
-    read.key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
-    BIO_free_all(bio);
+    read.key = read_key(key);
     if (read.key == NULL) {
         rc = tg_err_set(err, TG_EINVAL, "there is no private key in it (PEM, not encrypted)");
         goto fail;
@@ -110,6 +139,19 @@ tg_certificate_read(struct tg_certificate *out, struct tg_slice certificate, str
 fail:
     ERR_clear_error();
     tg_certificate_fini(&read);
+    return rc;
+}
+
+enum tg_rc
+tg_certificate_read_chain(struct tg_certificate *out, struct tg_slice certificate, struct tg_err *err)
+{
+    struct tg_certificate read = {0};
+    const enum tg_rc rc = read_chain(&read, certificate, err);
+    if (rc == TG_OK) {
+        *out = read;
+    } else {
+        tg_certificate_fini(&read);
+    }
     return rc;
 }
 

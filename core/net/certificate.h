@@ -1,8 +1,9 @@
 /*
  * certificate.h - a certificate with its chain and private key, read from PEM and judged.
  *
- * Owns: the objects of OpenSSL. Used by: tls_server.c, tls_client.c, and the border, which judges what a configuration
- * names. Does not know: files, connections. Keys are read without a password: nobody is there to be asked.
+ * Owns: the objects of OpenSSL. Used by: ocsp.c, tls_server.c, tls_client.c, and the border, which judges what a
+ * configuration names. Does not know: files, connections. Keys are read without a password: nobody is there to be
+ * asked.
  */
 #ifndef TG_NET_CERTIFICATE_H
 #define TG_NET_CERTIFICATE_H
@@ -26,6 +27,9 @@ struct tg_certificate {
  */
 TG_MUST_CHECK enum tg_rc tg_certificate_read(struct tg_certificate *out, struct tg_slice certificate,
                                              struct tg_slice key, struct tg_err *err);
+/* The same without a key. */
+TG_MUST_CHECK enum tg_rc tg_certificate_read_chain(struct tg_certificate *out, struct tg_slice certificate,
+                                                   struct tg_err *err);
 void tg_certificate_fini(struct tg_certificate *certificate);
 
 /*

@@ -4,17 +4,34 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/ocsp.h>
 #include <openssl/rand.h>
+#include <time.h>
 
+#include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
 
 enum { GROUP = 32 /* bytes: SSL_MAX_SID_CTX_LENGTH */, VERIFY_DEPTH = 8, NAME_MAX_BYTES = 255 };
 
+/* What is stapled with a certificate. */
+struct status {
+    struct tg_slice response; /* empty: none, or a fetched one */
+    double until;             /* seconds since 1970 */
+    bool fetched;
+    unsigned char id[TG_OCSP_ID];
+};
+
+/* What was not read yet: the chain, and behind it the key. */
+struct unread {
+    char *text;
+    size_t chain;
+    size_t n;
+};
+
 struct site {
+    struct unread unread[TG_TLS_SITE_CERTIFICATES];
     struct tg_certificate certificates[TG_TLS_SITE_CERTIFICATES];
-    struct tg_slice ocsp[TG_TLS_SITE_CERTIFICATES];
+    struct status statuses[TG_TLS_SITE_CERTIFICATES];
     unsigned count;
     enum tg_tls_client_auth auth;
     X509_STORE *clients;
@@ -127,10 +144,44 @@ read_name(SSL *ssl, char out[NAME_MAX_BYTES + 1], size_t *n)
     return true;
 }
 
-static bool
-use_certificates(SSL *ssl, const struct site *site)
+static void
+forget_text(struct unread *unread)
 {
+    if (unread->text != NULL) {
+        OPENSSL_cleanse(unread->text, unread->n);
+        tg_mem_free(unread->text);
+        *unread = (struct unread){0};
+    }
+}
+
+static enum tg_rc
+read_certificate(struct site *site, unsigned i, struct tg_err *err)
+{
+    struct unread *unread = &site->unread[i];
+    if (unread->text == NULL) {
+        return TG_OK;
+    }
+    const struct tg_slice chain = tg_slice_of(unread->text, unread->chain);
+    const struct tg_slice key = tg_slice_of(unread->text + unread->chain, unread->n - unread->chain);
+    const enum tg_rc rc = tg_certificate_read(&site->certificates[i], chain, key, err);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    forget_text(unread);
+    return tg_ocsp_id(site->certificates[i].leaf, site->statuses[i].id) ? TG_OK : TG_ENOMEM;
+}
+
+static bool
+use_certificates(SSL *ssl, struct site *site)
+{
+    struct tg_err err = {0};
     SSL_certs_clear(ssl);
+    for (unsigned i = 0; i < site->count; i++) {
+        if (read_certificate(site, i, &err) != TG_OK) {
+            tg_log(TG_LOG_ERROR, "a certificate cannot be used: %s", err.text);
+            return false;
+        }
+    }
     for (unsigned i = 0; i < site->count; i++) {
         const struct tg_certificate *certificate = &site->certificates[i];
         if (SSL_use_cert_and_key(ssl, certificate->leaf, certificate->key, certificate->chain, 1) != 1) {
@@ -173,7 +224,7 @@ on_hello(SSL *ssl, int *alert, void *arg)
         return SSL_CLIENT_HELLO_ERROR;
     }
     tls->site = number > 0 ? number - 1 : 0;
-    const struct site *site = &server->sites[tls->site];
+    struct site *site = &server->sites[tls->site];
     /* Those of the first site every connection has by itself. */
     if ((tls->site > 0 && !use_certificates(ssl, site)) || !use_clients(ssl, site) ||
         SSL_set_session_id_context(ssl, site->group, GROUP) != 1) {
@@ -210,6 +261,18 @@ on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigne
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* One that does not hold any more is worse than none. */
+static bool
+find_response(const struct tg_tls_server *server, const struct status *status, struct tg_slice *response)
+{
+    if (status->fetched) {
+        return server->options.response != NULL &&
+               server->options.response(server->options.response_arg, status->id, response);
+    }
+    *response = status->response;
+    return response->n > 0 && (double)time(NULL) < status->until;
+}
+
 /* The response for the certificate that was chosen. */
 static int
 on_status(SSL *ssl, void *arg)
@@ -219,8 +282,9 @@ on_status(SSL *ssl, void *arg)
     const struct site *site = &server->sites[tls->site];
     const X509 *chosen = SSL_get_certificate(ssl);
     for (unsigned i = 0; i < site->count; i++) {
-        const struct tg_slice response = site->ocsp[i];
-        if (response.n == 0 || chosen == NULL || X509_cmp(site->certificates[i].leaf, chosen) != 0) {
+        struct tg_slice response;
+        if (chosen == NULL || X509_cmp(site->certificates[i].leaf, chosen) != 0 ||
+            !find_response(server, &site->statuses[i], &response)) {
             continue;
         }
         unsigned char *copy = OPENSSL_memdup(response.p, response.n);
@@ -239,6 +303,9 @@ static bool
 set_up(struct tg_tls_server *server)
 {
     static const char ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL";
+    /* Without the groups of finite fields, which are OpenSSL's default as well: a client that asks for the largest
+     * costs us some hundred times what it pays (CVE-2002-20001). */
+    static const char groups[] = "X25519:P-256:P-384:P-521";
     SSL_CTX *context = server->context;
     (void)SSL_CTX_set_app_data(context, server);
     (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
@@ -260,7 +327,7 @@ set_up(struct tg_tls_server *server)
         (void)SSL_CTX_set_num_tickets(context, 0);
     }
     return SSL_CTX_set_min_proto_version(context, server->options.tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) == 1 &&
-           SSL_CTX_set_cipher_list(context, ciphers) == 1;
+           SSL_CTX_set_cipher_list(context, ciphers) == 1 && SSL_CTX_set1_groups_list(context, groups) == 1;
 }
 
 struct tg_tls_server *
@@ -297,8 +364,9 @@ tg_tls_server_unref(struct tg_tls_server *server)
     for (unsigned i = 0; i < server->count; i++) {
         struct site *site = &server->sites[i];
         for (unsigned k = 0; k < site->count; k++) {
+            forget_text(&site->unread[k]);
             tg_certificate_fini(&site->certificates[k]);
-            tg_mem_free((void *)(uintptr_t)site->ocsp[k].p);
+            tg_mem_free((void *)(uintptr_t)site->statuses[k].response.p);
         }
         X509_STORE_free(site->clients);
         sk_X509_NAME_pop_free(site->authorities, X509_NAME_free);
@@ -352,59 +420,77 @@ tg_tls_server_site(struct tg_tls_server *server, enum tg_tls_client_auth auth, s
     return TG_OK;
 }
 
-static bool
-take_name(void *arg, struct tg_slice name)
+/* TG_EBUSY: an earlier site has it. Short of memory, the name gets the first site's certificate. */
+static void
+take_names(struct tg_tls_server *server, struct tg_slice names)
 {
-    struct tg_tls_server *server = arg;
-    /* TG_EBUSY: an earlier site has it. Short of memory, the name gets the first site's certificate. */
-    const enum tg_rc rc = tg_map_add(server->names, name.p, name.n, server->count);
-    return rc != TG_ENOMEM;
+    const char *end = names.p + names.n;
+    for (const char *p = names.p; p != NULL && p < end;) {
+        const char *line = memchr(p, '\n', (size_t)(end - p));
+        const size_t n = (size_t)((line != NULL ? line : end) - p);
+        (void)(tg_map_add(server->names, p, n, server->count) == TG_OK);
+        p += n + 1;
+    }
 }
 
 static enum tg_rc
-take_ocsp(struct tg_slice *out, struct tg_slice ocsp, struct tg_err *err)
+take_ocsp(struct status *out, struct tg_slice ocsp, struct tg_err *err)
 {
-    const unsigned char *p = (const unsigned char *)ocsp.p;
     if (ocsp.n == 0) {
         return TG_OK;
     }
-    OCSP_RESPONSE *response = d2i_OCSP_RESPONSE(NULL, &p, (long)ocsp.n);
-    const bool ok = response != NULL && OCSP_response_status(response) == OCSP_RESPONSE_STATUS_SUCCESSFUL;
-    OCSP_RESPONSE_free(response);
-    ERR_clear_error();
-    char *copy = ok ? tg_mem_alloc(ocsp.n) : NULL;
+    if (tg_ocsp_until(ocsp, &out->until) != TG_OK) {
+        return tg_err_set(err, TG_EINVAL, "this is no successful OCSP response (DER) that says until when it holds");
+    }
+    char *copy = tg_mem_alloc(ocsp.n);
     if (copy == NULL) {
-        return tg_err_set(err, TG_EINVAL, "this is no successful OCSP response (DER)");
+        return tg_err_set(err, TG_ENOMEM, "memory is short");
     }
     memcpy(copy, ocsp.p, ocsp.n);
-    *out = tg_slice_of(copy, ocsp.n);
+    out->response = tg_slice_of(copy, ocsp.n);
+    return TG_OK;
+}
+
+static enum tg_rc
+take_text(struct unread *out, const struct tg_tls_server_certificate *certificate, struct tg_err *err)
+{
+    const struct tg_slice chain = certificate->chain;
+    char *text = tg_mem_alloc(chain.n + certificate->key.n + 1);
+    if (text == NULL) {
+        return tg_err_set(err, TG_ENOMEM, "memory is short");
+    }
+    memcpy(text, chain.p, chain.n);
+    memcpy(text + chain.n, certificate->key.p, certificate->key.n);
+    *out = (struct unread){text, chain.n, chain.n + certificate->key.n};
     return TG_OK;
 }
 
 enum tg_rc
-tg_tls_server_add(struct tg_tls_server *server, struct tg_slice certificate, struct tg_slice key, struct tg_slice ocsp,
-                  struct tg_err *err)
+tg_tls_server_add(struct tg_tls_server *server, const struct tg_tls_server_certificate *certificate, struct tg_err *err)
 {
     struct site *site = &server->sites[server->count - 1];
-    struct tg_certificate read;
-    if (site->count == TG_TLS_SITE_CERTIFICATES) {
+    const unsigned i = site->count;
+    if (i == TG_TLS_SITE_CERTIFICATES) {
         return tg_err_set(err, TG_ELIMIT, "a site has at most %d certificates", TG_TLS_SITE_CERTIFICATES);
     }
-    enum tg_rc rc = tg_certificate_read(&read, certificate, key, err);
-    if (rc != TG_OK) {
-        return rc;
+    site->count++;
+    site->statuses[i].fetched = certificate->fetched;
+    enum tg_rc rc = take_text(&site->unread[i], certificate, err);
+    if (rc == TG_OK) {
+        rc = take_ocsp(&site->statuses[i], certificate->ocsp, err);
     }
-    site->certificates[site->count++] = read;
-    rc = take_ocsp(&site->ocsp[site->count - 1], ocsp, err);
-    if (rc != TG_OK) {
-        return rc;
+    if (rc == TG_OK && server->count == 1) {
+        const struct tg_certificate *read = &site->certificates[i];
+        rc = read_certificate(site, i, err);
+        if (rc == TG_OK && SSL_CTX_use_cert_and_key(server->context, read->leaf, read->key, read->chain, 1) != 1) {
+            ERR_clear_error();
+            rc = tg_err_set(err, TG_EINVAL, "OpenSSL does not take this certificate");
+        }
     }
-    if (server->count == 1 && SSL_CTX_use_cert_and_key(server->context, read.leaf, read.key, read.chain, 1) != 1) {
-        ERR_clear_error();
-        return tg_err_set(err, TG_EINVAL, "OpenSSL does not take this certificate");
+    if (rc == TG_OK) {
+        take_names(server, certificate->names);
     }
-    tg_certificate_names(read.leaf, take_name, server);
-    return TG_OK;
+    return rc;
 }
 
 /* ------------------------------------------------------------------ connections */

@@ -62,7 +62,8 @@ tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial
     preparation->step.run = on_step;
     struct tg_generation *generation = tg_generation_open(fd, &err);
     preparation->generation = generation;
-    if (generation == NULL || tg_tls_servers_make(preparation->tls, generation, preparation->tickets, &err) != TG_OK) {
+    if (generation == NULL ||
+        tg_tls_servers_make(preparation->tls, generation, preparation->tickets, preparation->host, &err) != TG_OK) {
         fail(preparation, err.text);
         return;
     }

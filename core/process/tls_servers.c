@@ -3,14 +3,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/map.h"
+#include "base/mem.h"
 #include "vm/bundle.h"
 
 struct making {
     struct tg_tls_server **servers;
     const struct tg_generation *generation;
     const struct tg_tickets *tickets;
+    struct tg_host *host;
     struct tg_err *err;
     enum tg_rc rc;
+    struct tg_map *names; /* of entries of the bundle, to their places from 1 on */
+    struct tg_slice *entries;
+    unsigned count;
 };
 
 void
@@ -22,21 +28,76 @@ tg_tls_servers_drop(struct tg_tls_server *servers[TG_LISTENERS_MAX])
     }
 }
 
+static bool
+count_entry(void *arg, struct tg_slice name, struct tg_slice data)
+{
+    unsigned *count = arg;
+    (void)name;
+    (void)data;
+    (*count)++;
+    return true;
+}
+
+static bool
+note_entry(void *arg, struct tg_slice name, struct tg_slice data)
+{
+    struct making *making = arg;
+    making->entries[making->count++] = data;
+    if (tg_map_add(making->names, name.p, name.n, making->count) == TG_ENOMEM) {
+        making->rc = tg_err_set(making->err, TG_ENOMEM, "memory is short");
+    }
+    return making->rc == TG_OK;
+}
+
+/* All entries of the bundle by name: a search from its begin for each of thousands would take seconds. */
+static void
+note_entries(struct making *making)
+{
+    unsigned count = 0;
+    const struct tg_slice bytes = making->generation->bytes;
+    making->names = tg_map_new();
+    enum tg_rc rc = tg_bundle_each(bytes, count_entry, &count);
+    making->entries = rc == TG_OK ? tg_mem_alloc((count + 1) * sizeof *making->entries) : NULL;
+    if (making->names == NULL || making->entries == NULL) {
+        making->rc = tg_err_set(making->err, TG_ENOMEM, "memory is short");
+        return;
+    }
+    rc = tg_bundle_each(bytes, note_entry, making);
+    if (rc != TG_OK && making->rc == TG_OK) {
+        making->rc = tg_err_set(making->err, rc, "the bundle is broken");
+    }
+}
+
 /* The entry `prefix`tls:ORDINAL:..., which is there whenever a line speaks of it. */
 static struct tg_slice
-find(const struct tg_generation *generation, const char *prefix, const char *name)
+find(const struct making *making, const char *prefix, const char *name)
 {
     char full[128];
-    struct tg_slice data = {0};
-    (void)snprintf(full, sizeof full, "%stls:%s", prefix, name);
-    return tg_bundle_find(generation->bytes, full, &data) == TG_OK ? data : (struct tg_slice){0};
+    const int n = snprintf(full, sizeof full, "%stls:%s", prefix, name);
+    const unsigned index = tg_map_find(making->names, full, (size_t)n);
+    return index > 0 ? making->entries[index - 1] : (struct tg_slice){0};
 }
 
 static struct tg_slice
-find_either(const struct tg_generation *generation, const char *name)
+find_either(const struct making *making, const char *name)
 {
-    const struct tg_slice data = find(generation, "", name);
-    return data.n > 0 ? data : find(generation, "secret:", name);
+    const struct tg_slice data = find(making, "", name);
+    return data.n > 0 ? data : find(making, "secret:", name);
+}
+
+/* What runtime/ocsp.lua has kept: the dictionary forgets a response when it does not hold any more. */
+static bool
+find_response(void *arg, const unsigned char id[TG_OCSP_ID], struct tg_slice *response)
+{
+    struct tg_host *host = arg;
+    struct tg_dict_value value;
+    const int index = tg_host_find_dict(host, tg_slice_of("@ocsp", 5));
+    if (index < 0 || tg_dict_get(host->dicts[index].dict, (const char *)id, TG_OCSP_ID, tg_loop_now(host->proxy->loop),
+                                 &value) != TG_OK) {
+        return false;
+    }
+    *response = tg_slice_of(value.p, value.n);
+    return value.type == TG_DICT_STRING;
 }
 
 static enum tg_rc
@@ -52,24 +113,31 @@ make_server(struct making *making, struct tg_tls_server **server, unsigned ordin
                                                   .http2 = http2 != 0,
                                                   .strict_sni = strict != 0,
                                                   .tickets = tickets != 0,
-                                                  .keys = making->tickets};
+                                                  .keys = making->tickets,
+                                                  .response = find_response,
+                                                  .response_arg = making->host};
     *server = tg_tls_server_new(&options);
     return *server == NULL ? tg_err_set(making->err, TG_ENOMEM, "TLS cannot be set up") : TG_OK;
 }
 
 static enum tg_rc
-add_certificate(struct making *making, struct tg_tls_server *server, unsigned ordinal, unsigned site, unsigned number)
+add_certificate(struct making *making, struct tg_tls_server *server, unsigned ordinal, unsigned site, unsigned number,
+                bool fetched)
 {
     char name[64];
     (void)snprintf(name, sizeof name, "%u:%u:%u:certificate", ordinal, site, number);
-    const struct tg_slice certificate = find_either(making->generation, name);
+    struct tg_tls_server_certificate certificate = {.chain = find_either(making, name), .fetched = fetched};
     (void)snprintf(name, sizeof name, "%u:%u:%u:key", ordinal, site, number);
-    const struct tg_slice key = find(making->generation, "secret:", name);
+    certificate.key = find(making, "secret:", name);
+    (void)snprintf(name, sizeof name, "%u:%u:%u:names", ordinal, site, number);
+    certificate.names = find_either(making, name);
     (void)snprintf(name, sizeof name, "%u:%u:%u:ocsp", ordinal, site, number);
-    return tg_tls_server_add(server, certificate, key, find_either(making->generation, name), making->err);
+    certificate.ocsp = find_either(making, name);
+    return tg_tls_server_add(server, &certificate, making->err);
 }
 
-/* "ORDINAL server ...", then for each site "ORDINAL site N AUTH", then for each of it "ORDINAL certificate N K". */
+/* "ORDINAL server ...", then for each site "ORDINAL site N AUTH", then for each of it "ORDINAL certificate N K
+ * FETCHED". */
 static bool
 take_line(void *arg, struct tg_slice rest)
 {
@@ -78,6 +146,7 @@ take_line(void *arg, struct tg_slice rest)
     unsigned ordinal = 0;
     unsigned a = 0;
     unsigned b = 0;
+    unsigned fetched = 0;
     int used = 0;
     char text[128];
     char name[64];
@@ -98,21 +167,25 @@ take_line(void *arg, struct tg_slice rest)
         making->rc = make_server(making, server, ordinal, text + used);
     } else if (sscanf(text + used, "site %u %u", &a, &b) == 2) {
         (void)snprintf(name, sizeof name, "%u:%u:client_ca", ordinal, a);
-        making->rc =
-            tg_tls_server_site(*server, (enum tg_tls_client_auth)b, find(making->generation, "", name), making->err);
-    } else if (sscanf(text + used, "certificate %u %u", &a, &b) == 2) {
-        making->rc = add_certificate(making, *server, ordinal, a, b);
+        making->rc = tg_tls_server_site(*server, (enum tg_tls_client_auth)b, find(making, "", name), making->err);
+    } else if (sscanf(text + used, "certificate %u %u %u", &a, &b, &fetched) == 3) {
+        making->rc = add_certificate(making, *server, ordinal, a, b, fetched != 0);
     }
     return making->rc == TG_OK;
 }
 
 enum tg_rc
 tg_tls_servers_make(struct tg_tls_server *servers[TG_LISTENERS_MAX], const struct tg_generation *generation,
-                    const struct tg_tickets *tickets, struct tg_err *err)
+                    const struct tg_tickets *tickets, struct tg_host *host, struct tg_err *err)
 {
-    struct making making = {servers, generation, tickets, err, TG_OK};
+    struct making making = {servers, generation, tickets, host, err, TG_OK, NULL, NULL, 0};
     memset(servers, 0, TG_LISTENERS_MAX * sizeof *servers);
-    tg_manifest_each(generation, "tls", take_line, &making);
+    note_entries(&making);
+    if (making.rc == TG_OK) {
+        tg_manifest_each(generation, "tls", take_line, &making);
+    }
+    tg_map_free(making.names);
+    tg_mem_free(making.entries);
     if (making.rc != TG_OK) {
         tg_tls_servers_drop(servers);
     }

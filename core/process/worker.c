@@ -655,7 +655,7 @@ tg_worker_run(const struct tg_worker_start *start)
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }
-    if (tg_tls_servers_make(worker->preparation.tls, start->generation, start->tickets, &err) != TG_OK) {
+    if (tg_tls_servers_make(worker->preparation.tls, start->generation, start->tickets, &worker->host, &err) != TG_OK) {
         tg_log(TG_LOG_ERROR, "cannot start: %s", err.text);
         return 1;
     }

@@ -61,13 +61,7 @@ milliseconds(double seconds)
 int
 tg_abi_dict_open(const char *name, size_t name_len)
 {
-    for (unsigned i = 0; i < tg_host->dict_count; i++) {
-        const char *known = tg_host->dicts[i].name;
-        if (strlen(known) == name_len && memcmp(known, name, name_len) == 0) {
-            return (int)i;
-        }
-    }
-    return TG_ENONE;
+    return tg_host_find_dict(tg_host, tg_slice_of(name, name_len));
 }
 
 int

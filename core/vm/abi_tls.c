@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "net/certificate.h"
+#include "net/ocsp.h"
 #include "vm/host.h"
 
 /* Lua is done with vm.out before it calls again. */
@@ -15,6 +15,37 @@ say(enum tg_rc rc)
 {
     tg_abi_vm.out = tg_slice_of(err.text, rc == TG_OK ? 0 : strlen(err.text));
     return rc;
+}
+
+static int
+put_out(const char *p, size_t n)
+{
+    tg_abi_vm.out = tg_slice_of(p, n);
+    return TG_OK;
+}
+
+static bool
+add_name(void *arg, struct tg_slice name)
+{
+    return BIO_printf(arg, "%.*s\n", (int)name.n, name.p) > 0;
+}
+
+/* The names of the certificate into vm.out, valid until the next call. */
+static int
+put_names(const X509 *leaf)
+{
+    static BIO *names;
+    char *p = NULL;
+    if (names == NULL) {
+        names = BIO_new(BIO_s_mem());
+    }
+    if (names == NULL) {
+        return TG_ENOMEM;
+    }
+    (void)BIO_reset(names);
+    tg_certificate_names(leaf, add_name, names);
+    const long n = BIO_get_mem_data(names, &p);
+    return put_out(p, (size_t)n);
 }
 
 int
@@ -30,9 +61,37 @@ tg_abi_certificate_check(const char *certificate, size_t certificate_len, const 
         }
         return say(rc);
     }
-    const enum tg_rc rc = tg_certificate_read(&read, text, tg_slice_of(key, key_len), &err);
+    enum tg_rc rc = tg_certificate_read(&read, text, tg_slice_of(key, key_len), &err);
+    if (rc != TG_OK) {
+        return say(rc);
+    }
+    rc = put_names(read.leaf);
+    tg_certificate_fini(&read);
+    return rc;
+}
+
+int
+tg_abi_ocsp_ask(const char *chain, size_t chain_len, struct tg_slice *url, struct tg_slice *id)
+{
+    static struct tg_ocsp_question question;
+    const enum tg_rc rc = tg_ocsp_ask(tg_slice_of(chain, chain_len), &question, &err);
+    if (rc != TG_OK) {
+        return say(rc);
+    }
+    *url = tg_slice_of(question.url, strlen(question.url));
+    *id = tg_slice_of((const char *)question.id, sizeof question.id);
+    return put_out(question.request, question.request_len);
+}
+
+int
+tg_abi_ocsp_judge(const char *chain, size_t chain_len, const char *response, size_t response_len, double *age)
+{
+    struct tg_ocsp_time holds;
+    const enum tg_rc rc =
+        tg_ocsp_judge(tg_slice_of(chain, chain_len), tg_slice_of(response, response_len), &holds, &err);
     if (rc == TG_OK) {
-        tg_certificate_fini(&read);
+        *age = tg_abi_vm.now - holds.from;
+        tg_abi_vm.number = holds.until - tg_abi_vm.now;
     }
     return say(rc);
 }
@@ -64,13 +123,6 @@ tg_abi_tls_client(const struct tg_abi_tls_client *asked)
     unsigned number = 0;
     const enum tg_rc rc = tg_peers_tls(&tg_host->proxy->peers, &options, &number, &err);
     return rc == TG_OK ? (int)number : say(rc);
-}
-
-static int
-put_out(const char *p, size_t n)
-{
-    tg_abi_vm.out = tg_slice_of(p, n);
-    return TG_OK;
 }
 
 static int

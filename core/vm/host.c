@@ -36,6 +36,17 @@ tg_host_each_sink(const struct tg_host *host, void (*deed)(struct tg_sink *sink)
 }
 
 int
+tg_host_find_dict(const struct tg_host *host, struct tg_slice name)
+{
+    for (unsigned i = 0; i < host->dict_count; i++) {
+        if (tg_slice_is(name, host->dicts[i].name, strlen(host->dicts[i].name))) {
+            return (int)i;
+        }
+    }
+    return TG_ENONE;
+}
+
+int
 tg_host_hold_redis(struct tg_host *host, uint64_t *held, struct tg_slice key,
                    const struct tg_abi_redis_settings *settings, tg_redis_command_cb done)
 {

@@ -79,6 +79,8 @@ extern struct tg_host *tg_host;
 TG_MUST_CHECK enum tg_rc tg_host_add_dict(struct tg_host *host, const char *name, int fd);
 /* Does something to all sinks. */
 void tg_host_each_sink(const struct tg_host *host, void (*deed)(struct tg_sink *sink));
+/* The index of the dictionary of this name, or TG_ENONE. */
+int tg_host_find_dict(const struct tg_host *host, struct tg_slice name);
 /*
  * The index of the client with this key, made when there is none; `held` are the bits of those that a generation holds,
  * which it then is one of. TG_ELIMIT, TG_ENOMEM.

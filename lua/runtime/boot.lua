@@ -7,6 +7,7 @@ local consumers = require "tidegate.consumers"
 local dict = require "tidegate.dict"
 local library = require "tidegate"
 local listen_tls = require "runtime.listen_tls"
+local ocsp = require "runtime.ocsp"
 local config = require "runtime.config"
 local pace = require "runtime.pace"
 local plugin = require "runtime.plugin"
@@ -269,6 +270,7 @@ local function manifest(cfg, uses, source)
   for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end
   table.sort(dicts)
   for _, name in ipairs(dicts) do lines[#lines + 1] = ("dict %s %d"):format(name, cfg.dict[name].size) end
+  lines[#lines + 1] = ocsp.dict_line(listen_tls.fetched(cfg.listen))
   for _, route in ipairs(cfg.route) do
     lines[#lines + 1] = ("route %d %s"):format(route.index, route.name)
     lines[#lines + 1] = ("about %d %s"):format(route.index, json.encode(route_summary.of(route), { sorted = true }))
@@ -405,6 +407,7 @@ function boot.start(core)
   local report = report_of.new()
   local cfg, uses, server = load(source, core.files.entry, report)
   if not cfg then error(report:text(), 0) end
+  ocsp.define(core.files)
   core.files = nil
   if cfg.admin then admin.start(cfg, uses) end
   return serve.start(server, cfg, uses, core.id)

@@ -1,13 +1,14 @@
 --- listen_tls: what `listen { tls = ... }` may say, read and judged; and how the workers get it.
 -- Certificates and keys go into the bundle as what they are, not as names of files: what was judged is what is served.
 local abi = require "abi"
+local ocsp = require "runtime.ocsp"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 
 local t = schema.t
 local listen_tls = {}
 
-local SELF_SIGNED = "self-signed"
+local SELF_SIGNED, FETCH = "self-signed", "fetch"
 local MAX_SITES, MAX_CERTIFICATES = 100000, 4 -- TG_TLS_SITES_MAX, TG_TLS_SITE_CERTIFICATES
 local clients = { none = 0, optional = 1, required = 2 } -- enum tg_tls_client_auth
 
@@ -42,9 +43,11 @@ local function key_of(source, value)
   return source:secret("file", value)
 end
 
+-- What is wrong with them, or nil and the names that the certificate is for.
 local function judge(certificate, key)
   local rc = abi.C.tg_abi_certificate_check(certificate, #certificate, key, key and #key or 0)
-  return rc ~= 0 and abi.out() or nil
+  if rc ~= 0 then return abi.out() end
+  return nil, key and abi.out()
 end
 
 -- One certificate of a site: reads its files and has them judged.
@@ -55,14 +58,17 @@ local function read_certificate(site, i, source, say)
   if not certificate then return say("cert", i, ("%s cannot be read: %s"):format(shown, problem)) end
   local key, key_problem = key_of(source, site.key[i])
   if not key then return say("key", i, "the private key " .. key_problem) end
-  local wrong = judge(certificate, key)
+  local wrong, names = judge(certificate, key)
   if wrong then return say("cert", i, ("%s: %s"):format(shown, wrong)) end
-  local ocsp = ""
-  if site.ocsp and site.ocsp[i] then
-    ocsp, problem = source:read(site.ocsp[i])
-    if not ocsp then return say("ocsp", i, "cannot be read: " .. problem) end
+  local from, response, fetched = site.ocsp and site.ocsp[i], "", nil
+  if from == FETCH then
+    fetched, problem = ocsp.check(certificate)
+    if not fetched then return say("ocsp", i, ("%s: %s"):format(shown, problem)) end
+  elseif from then
+    response, problem = source:read(from)
+    if not response then return say("ocsp", i, "cannot be read: " .. problem) end
   end
-  return { certificate = certificate, key = key, ocsp = ocsp }
+  return { certificate = certificate, key = key, names = names, ocsp = response, fetched = fetched }
 end
 
 local function read_site(site, source, say)
@@ -95,7 +101,7 @@ local function self_signed(source)
     pem = abi.out()
     source.kept = pem
   end
-  return { auth = 0, client_ca = "", { certificate = pem, key = pem, ocsp = "" } }
+  return { auth = 0, client_ca = "", { certificate = pem, key = pem, names = select(2, judge(pem, pem)), ocsp = "" } }
 end
 
 --- read(listen, at, report): replaces listen.tls by what was read of it; only where a configuration is judged.
@@ -141,9 +147,25 @@ function listen_tls.lines(listen, i)
   }
   for s, site in ipairs(tls.sites) do
     lines[#lines + 1] = ("tls %d site %d %d"):format(i, s, site.auth)
-    for k = 1, #site do lines[#lines + 1] = ("tls %d certificate %d %d"):format(i, s, k) end
+    for k, certificate in ipairs(site) do
+      lines[#lines + 1] = ("tls %d certificate %d %d %d"):format(i, s, k, certificate.fetched and 1 or 0)
+    end
   end
   return lines
+end
+
+--- fetched(listens) -> how many certificates have their OCSP responses fetched
+function listen_tls.fetched(listens)
+  local seen, n = {}, 0
+  for _, listen in ipairs(listens) do
+    for _, site in ipairs(listen.tls and listen.tls.sites or {}) do
+      for _, certificate in ipairs(site) do
+        local id = certificate.fetched
+        if id and not seen[id] then seen[id], n = true, n + 1 end
+      end
+    end
+  end
+  return n
 end
 
 --- entries(listen, i, files): puts what the lines speak of among the entries of the bundle. Keys stand under names that no hash but the
@@ -160,7 +182,9 @@ function listen_tls.entries(listen, i, files, unhashed)
       end
       into[prefix .. name .. "certificate"] = certificate.certificate
       into["secret:" .. name .. "key"] = certificate.key
+      into[prefix .. name .. "names"] = certificate.names
       into[prefix .. name .. "ocsp"] = certificate.ocsp
+      if certificate.fetched then files["ocsp:" .. certificate.fetched] = certificate.certificate end
     end
   end
 end

@@ -52,7 +52,7 @@ local function matchers_of(conf)
   local list = {}
   for name, value in pairs(conf.headers or {}) do list[#list + 1] = { kind = "header", name = name, value = value } end
   for name, value in pairs(conf.query or {}) do list[#list + 1] = { kind = "query", name = name, value = value } end
-  for _, name in ipairs { "scheme", "protocol", "sni" } do
+  for _, name in ipairs { "scheme", "protocol", "alpn", "sni" } do
     if conf[name] then list[#list + 1] = { kind = "connection", name = name, value = conf[name] } end
   end
   table.sort(list, function(a, b) return a.kind .. a.name < b.kind .. b.name end)

@@ -18,6 +18,7 @@ local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
 local messages = require "runtime.messages"
+local ocsp = require "runtime.ocsp"
 local pace = require "runtime.pace"
 local plugin_times = require "runtime.plugin_times"
 local redis = require "runtime.redis"
@@ -188,14 +189,14 @@ function probe:header(name)
 end
 -- The wanted value when the connection is of that kind.
 function probe:connection(name, wanted)
-  local x = self.x
-  if name == "scheme" then return x.secure ~= 0 and "https" or "http" end
+  if name == "scheme" then return self.x.secure ~= 0 and "https" or "http" end
+  if name == "alpn" then return C.tg_abi_tls(self.x, C.TG_TLS_ALPN) == 0 and to_string(vm.out.p, vm.out.n) or nil end
   if name == "sni" then
-    local sni = C.tg_abi_tls(x, C.TG_TLS_SERVER_NAME) == 0 and to_string(vm.out.p, vm.out.n):lower() or nil
+    local sni = C.tg_abi_tls(self.x, C.TG_TLS_SERVER_NAME) == 0 and to_string(vm.out.p, vm.out.n):lower() or nil
     local is_below = sni and wanted:sub(1, 2) == "*." and #sni >= #wanted and sni:sub(1 - #wanted) == wanted:sub(2)
     return is_below and wanted or sni
   end
-  if wanted == "h2" or wanted == "http/1" then return x.version_major == 2 and "h2" or "http/1" end
+  if wanted == "h2" or wanted == "http/1" then return self.x.version_major == 2 and "h2" or "http/1" end
   local kind = self:header(wanted == "grpc" and "content-type" or "upgrade")
   if not kind then return nil end
   if wanted == "grpc" then return kind:lower():find "^application/grpc" and not kind:lower():find "^application/grpc%-web" and "grpc" or nil end
@@ -564,6 +565,7 @@ end
 local function on_task(id)
   if id == 0 then
     upstreams.start()
+    ocsp.start()
     guard.start()
     redis.start()
     limit.start()

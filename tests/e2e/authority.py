@@ -18,12 +18,12 @@ class Authority:
         openssl("req", "-x509", "-newkey", *EC, "-nodes", "-keyout", self.key, "-out", self.cert, "-subj", f"/CN={name}", "-days", 30,
                 "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
 
-    def issue(self, name, names="", kind=EC, days=20):
-        """names: of subjectAltName, "DNS:a,IP:127.0.0.1"; returns the paths of certificate and key."""
+    def issue(self, name, names="", kind=EC, days=20, more=""):
+        """names: of subjectAltName, "DNS:a,IP:127.0.0.1"; more: lines of extensions; returns the paths of certificate and key."""
         cert, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
         openssl("req", "-new", "-newkey", *kind, "-nodes", "-keyout", key, "-out", request, "-subj", f"/O=Tidegate/CN={name}")
         extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n")
+        extensions.write_text((f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n") + more)
         openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial", "-out", cert, "-days", days,
                 "-extfile", extensions)
         return cert, key

@@ -1,4 +1,5 @@
 """HTTP/2 towards clients and towards upstreams: curl, h2load, nghttp, python3-h2 and a real origin that speaks it."""
+import asyncio
 import json
 import re
 import shutil
@@ -15,8 +16,10 @@ import h2.events
 import h2.errors
 import h2.settings
 import pytest
+import websockets
 from authority import Authority
-from gateway import Gateway, free_port
+from gateway import RELEASE, Gateway, free_port
+from node import run
 
 CONFIG = """
 api = 1
@@ -110,6 +113,11 @@ class Client:
         self.flush()
         return True
 
+    def upload(self):
+        """A stream whose request goes on and on, always the same."""
+        self.uploading = getattr(self, "uploading", None) or self.start("/echo", "POST", False)
+        return self.uploading
+
     def answer(self, stream, seconds=10):
         end = time.time() + seconds
         while self.responses.get(stream, {}).get("end") is None:
@@ -124,6 +132,13 @@ class Client:
                     return event.error_code
             if not self.take():
                 return None
+
+
+def wait_for_limit(gw, name):
+    end = time.time() + 10
+    while name + " reached" not in (status := gw.command("status").stdout):
+        assert time.time() < end, status
+        time.sleep(0.1)
 
 
 def test_curl_over_tls_and_in_plain_text(ca):
@@ -156,6 +171,16 @@ def test_many_streams_at_once(ca):
             began = time.time()
             assert all(client.answer(stream)["body"] == b"slow" for stream in slow)
             assert time.time() - began < 5
+
+
+def test_nghttp(ca, tmp_path):
+    (tmp_path / "body").write_bytes(b"0123456789" * 20000)
+    with gateway(ca) as gw:
+        base = f"https://localhost:{gw.port}"
+        out = subprocess.run(["nghttp", "-n", "-s", f"{base}/ok", f"{base}/big", f"{base}/stream"], capture_output=True, text=True, timeout=30).stdout
+        assert len(re.findall(r" 200 +\S+ /(?:ok|big|stream)$", out, re.M)) == 3, out
+        sent = subprocess.run(["nghttp", "-d", tmp_path / "body", "--trailer", "x-sum: 1", f"{base}/echo"], capture_output=True, timeout=30)
+        assert sent.stdout == b"0123456789" * 20000, sent.stderr
 
 
 def test_the_fields_of_a_request(ca):
@@ -254,6 +279,7 @@ FLOODS = {
     "PRIORITY": lambda client: client.raw(2, 0, 1, b"\0\0\0\0\x10"),
     "unknown": lambda client: client.raw(0x42, 0, 0, b"x"),
     "WINDOW_UPDATE": lambda client: client.raw(8, 0, 0, b"\0\0\0\1"),
+    "empty DATA": lambda client: client.raw(0, 0, client.upload()),
 }
 
 
@@ -278,11 +304,32 @@ def test_continuations_without_end(ca):
             client.raw(1, 0, 1, b"\x82")
             try:
                 for _ in range(2000):
-                    client.raw(9, 0, 1, b"")
+                    client.raw(9, 0, 1, b"x")
                 client.goaway()
             except (ConnectionError, h2.exceptions.ProtocolError):
                 pass
+        wait_for_limit(gw, "h2_continuations")
         assert curl(gw, ca, "/ok") == b"ok 2"
+
+
+def test_a_header_bomb_is_not_unpacked(ca):
+    """A large field goes into the table of HPACK once, and is named again and again by one byte each."""
+    with gateway(ca) as gw, Client(gw) as client:
+        client.take()
+        block = client.h2.encoder.encode([(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/ok"), ("x", "y" * 3900)])
+        client.raw(1, 5, 1, block + b"\xbe" * 12000)
+        assert client.goaway() == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+        wait_for_limit(gw, "h2_head")
+        assert curl(gw, ca, "/ok") == b"ok 2"
+
+
+def test_an_upload_that_does_not_go_on_ends_in_time(ca):
+    with gateway(ca, "body_timeout = '1s'") as gw, Client(gw) as client:
+        stream = client.start("/echo", "POST", False)
+        answer = client.answer(stream, 30)
+        assert answer["headers"].get(":status") == "408" or answer["end"] != "end", answer
+        wait_for_limit(gw, "body_timeout")
+        assert client.answer(client.start())["body"] == b"ok 2"  # the connection goes on
 
 
 def test_a_client_that_gives_no_window_is_reset_and_holds_little(ca):
@@ -295,8 +342,17 @@ def test_a_client_that_gives_no_window_is_reset_and_holds_little(ca):
 
 def test_more_streams_than_allowed_are_refused(ca):
     with gateway(ca, "http2_streams = 5") as gw, Client(gw) as client:
-        client.take()
+        streams = [client.start("/slow") for _ in range(8)]  # before it has heard of the limit
+        ends = [client.answer(stream)["end"] for stream in streams]
+        assert ends == ["end"] * 5 + [h2.errors.ErrorCodes.REFUSED_STREAM] * 3
         assert client.h2.remote_settings.max_concurrent_streams == 5
+        wait_for_limit(gw, "h2_streams")
+        assert client.answer(client.start())["body"] == b"ok 2"
+        client.h2.remote_settings = h2.settings.Settings(client=False)  # it forgets
+        for _ in range(8):
+            client.start("/slow")
+        assert client.goaway() == h2.errors.ErrorCodes.PROTOCOL_ERROR
+        assert curl(gw, ca, "/ok") == b"ok 2"
 
 
 def test_a_large_upload_waits_for_its_reader(ca):
@@ -426,10 +482,6 @@ def websocket(gw, ca, more=()):
 
 
 def test_websocket_over_a_stream(ca):
-    import asyncio
-
-    import websockets
-
     ports = []
 
     async def serve(ready):
@@ -473,3 +525,30 @@ def test_a_short_body_between_streams_is_not_lost(ca):
     with gateway(ca, more=TO.replace("@CA@", str(ca.folder))) as gw, Client(gw) as client:
         for _ in range(5):
             assert client.answer(client.start("/plain/ok"))["body"] == b"ok 2"
+
+
+def test_a_browser_uses_it_for_a_page_and_a_websocket(ca):
+    """All of Chromium's requests are streams of one connection, and so is its WebSocket (RFC 8441)."""
+    more = """dict "seen" { size = "64KiB" }
+    upstream "ws" { targets = { "http://127.0.0.1:@WS@" } }
+    use { function(ctx) if ctx.req.headers["sec-websocket-version"] then tg.dict("seen"):set("by", ctx.req.version) end end }
+    route "page" { path = "/", handler = function() return tg.respond(200, "<!doctype html><title>page</title>", { ["Content-Type"] = "text/html" }) end }
+    route "piece" { path = "/piece", handler = function() return tg.respond(200, ("x"):rep(10000)) end }
+    route "length" { path = "/length", handler = function(ctx) return tg.respond(200, tostring(#ctx.req:text(4e6))) end }
+    route "ws" { path = "/ws", to = "ws", upgrade = "websocket" }
+    route "seen" { path = "/seen", handler = function() return tg.respond(200, tg.dict("seen"):get("by")) end }"""
+    async def echo(socket, _=None):
+        async for message in socket:
+            await socket.send(message)
+
+    async def main():
+        async with websockets.serve(echo, "127.0.0.1", 0) as origin:
+            port = origin.sockets[0].getsockname()[1]
+            with gateway(ca, more=more.replace("@WS@", str(port)), binary=RELEASE) as gw:
+                seen = json.loads(await asyncio.to_thread(run, "browser_h2", f"https://localhost:{gw.port}/"))
+                assert seen["pieces"] == [10000] * 60 and seen["upload"] == "2000000"
+                assert seen["heard"] == ["hello", 200000, 1000, "enough", True]
+                assert seen["protocols"] == ["h2"] and seen["loaded"] >= 62, seen
+                assert gw.request("/seen", port=gw.port2).text == b"2"
+
+    asyncio.run(main())

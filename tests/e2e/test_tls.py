@@ -113,6 +113,22 @@ def test_only_forward_secret_ciphers(ca):
         assert b"Cipher is ECDHE-RSA-AES256-GCM-SHA384" in good.stdout
 
 
+def test_what_testssl_finds(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    cert, key = authority.issue("site", "DNS:localhost", days=90)
+    cert.write_text(cert.read_text() + authority.cert.read_text())
+    found = tmp_path / "found.json"
+    checks = ("-p", "-s", "-f", "-S", "-H", "-I", "-T", "-R")  # protocols, ciphers, forward secrecy, defaults, Heartbleed, CCS, Ticketbleed, renegotiation
+    with gateway(authority, f'tls = {{ cert = "{cert}", key = "{key}" }}', warns="TLS|handshake", binary=RELEASE) as gw:
+        ran = subprocess.run(["testssl", *checks, "--fast", "--nodns", "none", "--add-ca", authority.cert, "--ip", "127.0.0.1", "--warnings", "off",
+                              "--color", "0", "--quiet", "--jsonfile", found, f"localhost:{gw.port}"], capture_output=True, text=True, timeout=300)
+    findings = {one["id"]: one for one in json.loads(found.read_text())}
+    assert {"TLS1_2", "TLS1_3", "PFS", "cert_chain_of_trust", "heartbleed", "CCS", "ticketbleed", "secure_client_renego"} <= set(findings), ran.stdout
+    assert "ffdhe" not in found.read_text()  # a handshake with the largest is a hundred times as dear
+    bad = {name: one["finding"] for name, one in findings.items() if one["severity"] in ("MEDIUM", "HIGH", "CRITICAL", "FATAL")}
+    assert set(bad) == {"cert_revocation"}, bad  # a certificate of our own making names nobody to ask
+
+
 def test_rsa_and_ecdsa_side_by_side(ca):
     cert = f'tls = {{ cert = {{ "@CA@/site.pem", "@CA@/site-rsa.pem" }}, key = {{ "@CA@/site.key", "@CA@/site-rsa.key" }} }}'
     with gateway(ca, cert) as gw:
@@ -146,6 +162,9 @@ def test_thousands_of_names(ca):
     sites = ", ".join(f"{{ {pem(ca, 'site')} }}" for _ in range(1500))
     with gateway(ca, f"tls = {{ certificates = {{ {sites}, {{ {pem(ca, 'other')} }} }} }}", binary=RELEASE) as gw:
         assert curl(gw, ca, "other.test", "/ok").stdout == "https"
+        gw.write("gateway.lua", gw.folder.joinpath("gateway.lua").read_text() + "-- a change\n")
+        assert gw.command("reload").returncode == 0
+        assert curl(gw, ca, "other.test", "/ok").stdout == "https"  # and no worker was so long away that it was ended
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -207,6 +226,26 @@ def test_optional_client_certificates(ca):
         assert '"cert":false' in curl(gw, ca, "site.test", "/tls").stdout
         shown = ("--cert", str(ca.folder / "client.pem"), "--key", str(ca.folder / "client.key"))
         assert "CN=client" in curl(gw, ca, "site.test", "/tls", *shown).stdout
+
+
+def test_a_name_wants_clients_of_its_own_and_no_other_name_is_a_way_around(ca, tmp_path):
+    partners = Authority(tmp_path, "partners")
+    partners.issue("partner", "DNS:partner.test")
+    sites = f"""tls = {{ {pem(ca, 'site')}, certificates = {{
+      {{ {pem(ca, 'other')}, client_auth = "required", client_ca = "{partners.cert}" }} }} }}"""
+    with gateway(ca, sites) as gw:
+        shown = {name: ("--cert", str(where.folder / f"{name}.pem"), "--key", str(where.folder / f"{name}.key")) for name, where in
+                 (("partner", partners), ("client", ca))}
+        assert '"cert":false' in curl(gw, ca, "site.test", "/tls", *shown["partner"]).stdout  # nobody asks there
+        assert "CN=partner" in curl(gw, ca, "other.test", "/tls", *shown["partner"]).stdout
+        assert curl(gw, ca, "other.test", "/ok", *shown["client"]).returncode != 0
+        assert curl(gw, ca, "other.test", "/ok").returncode != 0
+        made = context(ca, maximum_version=ssl.TLSVersion.TLSv1_2)
+        with connect(gw, ca, made=made) as secure:
+            assert ask(secure, host="other.test").status == 421
+            session = secure.session
+        with pytest.raises(ssl.SSLError):
+            connect(gw, ca, "other.test", made=made, session=session)
 
 
 def test_an_ocsp_response_is_stapled(ca):
@@ -499,6 +538,8 @@ route "two" { path = "/*", scheme = "https", protocol = "h2", handler = function
 route "name" { path = "/*", scheme = "https", protocol = "http/1", sni = "site.test", handler = function() return tg.respond(200, "site") end }
 route "below" { path = "/*", sni = "*.site.test", handler = function() return tg.respond(200, "below") end }
 route "rest" { path = "/*", handler = function() return tg.respond(200, "rest") end }
+route "new" { path = "/alpn", alpn = "h2", handler = function() return tg.respond(200, "alpn h2") end }
+route "old" { path = "/alpn", alpn = "http/1.1", handler = function() return tg.respond(200, "alpn http/1.1") end }
 route "grpc" { path = "/*", protocol = "grpc", priority = 1, handler = function() return tg.respond(200, "grpc") end }
 """
     with Gateway(text.replace("@CA@", str(ca.folder))) as gw:
@@ -507,6 +548,10 @@ route "grpc" { path = "/*", protocol = "grpc", priority = 1, handler = function(
             return subprocess.run(["curl", "-sk", *names, *more, url.replace("PORT", str(gw.port))], capture_output=True, text=True, timeout=20).stdout
         assert ask("http://site.test:PORT/") == "plain"
         assert ask("https://site.test:PORT/", "--http2") == "h2"
+        assert ask("https://site.test:PORT/alpn", "--http2") == "alpn h2"
+        assert ask("https://site.test:PORT/alpn", "--http1.1") == "alpn http/1.1"
+        assert ask("https://site.test:PORT/alpn", "--no-alpn") == "site"
+        assert ask("http://site.test:PORT/alpn", "--http2-prior-knowledge") == "plain"
         assert ask("https://site.test:PORT/", "--http1.1") == "site"
         assert ask("https://a.site.test:PORT/", "--http1.1") == "below"
         assert ask("https://other.test:PORT/", "--http1.1") == "rest"

@@ -28,7 +28,7 @@ local function methods_of(uses, names)
     end
   end
   local missing = wanted and next(wanted)
-  if missing then error(("auth names %q, which is no use of the route that authenticates"):format(missing), 0) end
+  if missing then error(("auth names %q, which is no use of the route that authenticates (in shadow none does)"):format(missing), 0) end
   for _, use in ipairs(last) do list[#list + 1] = use end
   return list
 end

@@ -15,6 +15,7 @@ local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local serve = require "runtime.serve"
+local shadow = require "runtime.shadow"
 local upstreams = require "runtime.upstreams"
 
 local boot = {}
@@ -80,6 +81,7 @@ local function prepare_uses(cfg, source, report)
       local _, state = plugin.setup(use.plugin, use, use.conf, report)
       use.state = state
     end
+    if use.shadow then use.plugin, use.when = shadow.stand_in(use), nil end
   end
   return report:count() == 0 and uses or nil
 end

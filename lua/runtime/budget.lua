@@ -35,6 +35,9 @@ function budget.poll()
   return TURNS
 end
 
+--- forgive(): what runs next begins anew, after an error that has ended nothing but what raised it.
+function budget.forgive() resumes = -1 end
+
 -- ---------------------------------------------------------------- where loops begin
 
 -- The end of a string, comment or long bracket that begins at `i`; nil when there is none.

@@ -54,6 +54,7 @@ local specs = {
     scheme = t.optional(t.enum { "http", "https" }), protocol = t.optional(t.enum { "http/1", "h2", "grpc", "websocket" }),
     sni = t.optional(t.string { match = "^[%l%d*][%l%d.-]*$", len = 255 }), priority = t.integer { default = 0, min = -1e6, max = 1e6 },
     to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
+    shadow = t.boolean(false),
     timeout = t.optional(duration(nil)),
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(auth_type),
     breaker = t.optional(t.any { raw = true }), bulkhead = t.optional(t.any { raw = true }),
@@ -350,7 +351,7 @@ end
 
 -- ---------------------------------------------------------------- judgement
 
-local own_fields = { plugin = true, name = true, when = true, on_error = true }
+local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true }
 
 -- One element of `use`: a name, a table that begins with it, or a function.
 local function read_use(item, at, path, report)
@@ -363,6 +364,8 @@ local function read_use(item, at, path, report)
     use.plugin = item[1] or item.plugin
     use.name, use.when = item.name, item.when
     if item.on_error ~= nil then use.on_error = item.on_error end
+    use.shadow = item.shadow or false
+    if type(use.shadow) ~= "boolean" then report:found(at, path, use.shadow, "true or false as `shadow`") end
     if use.name ~= nil and not is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end
     for key, value in pairs(item) do
       if key ~= 1 and not own_fields[key] then use.conf[key] = value end
@@ -614,6 +617,7 @@ function readers.route(cfg, item, report)
     if not known then report:found(item.at, { path[1], "listen" }, name, "the name of a listener") end
   end
   route.use = read_uses(route.use, item.at, path, report)
+  for _, use in ipairs(route.shadow and route.use or {}) do use.shadow = true end
   if route.handler then route.handler = read_use(route.handler, item.at, { path[1], "handler" }, report) end
   route.timeout = route.timeout or cfg.defaults.timeout
   route.body_limit = route.body_limit or cfg.defaults.body_limit

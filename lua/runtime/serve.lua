@@ -1,5 +1,6 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
+local allowed_hosts = require "runtime.allowed_hosts"
 local authentication = require "runtime.authentication"
 local batch = require "tidegate.batch"
 local body = require "runtime.body"
@@ -22,6 +23,7 @@ local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
+local shadow = require "runtime.shadow"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
@@ -69,6 +71,7 @@ local function phases(uses, auth)
     response = chain.build(uses, "response", true),
     balance = chain.build(uses, "balance"),
     log = chain.build(uses, "log"),
+    authenticate_shadow = chain.build(uses, "authenticate_shadow"),
     to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true),
   }
   local level = levels(uses)
@@ -102,7 +105,8 @@ local function build_route(conf, shared, global)
     p = made
   end
   local up = conf.to and upstreams.by_name[conf.to] or nil
-  local own_rewrite = chain.build(conf.use, "rewrite") -- of a route's own uses: when it is known, before anybody is asked who he is
+  -- Of a route's own uses: when it is known, before anybody is asked who he is.
+  local own_rewrite = shadow.before(p, chain.build(conf.use, "rewrite"), conf.auth == "optional", concat(global, conf.use))
   local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
   local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
   local route = {
@@ -143,7 +147,7 @@ end
 local function strip(uses)
   local authenticates = false
   for _, use in ipairs(abi.validating and {} or uses) do
-    authenticates = authenticates or use.plugin.authenticate ~= nil
+    authenticates = authenticates or (use.plugin.authenticate or use.plugin.authenticate_shadow) ~= nil
     local fields = use.plugin.identity_headers
     if type(fields) == "function" then fields = fields(use.conf) end
     for _, name in ipairs(fields or {}) do strip_field(name) end
@@ -651,22 +655,6 @@ local function has_stop(uses)
   return false
 end
 
--- allowed(host) of tg.http: whether a URL may lead to a private address of this name.
-local function allow_hosts(list)
-  local exact, suffixes = {}, {}
-  for _, host in ipairs(list) do
-    host = host:lower()
-    if host:sub(1, 1) == "*" then suffixes[#suffixes + 1] = host:sub(2) else exact[host] = true end
-  end
-  return function(host)
-    if exact[host] then return true end
-    for _, suffix in ipairs(suffixes) do
-      if #host > #suffix and host:sub(-#suffix) == suffix then return true end
-    end
-    return false
-  end
-end
-
 --- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged, whether there are `stop` hooks
 function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
@@ -680,7 +668,7 @@ function serve.start(server, cfg, uses, id)
   end
   gateway_metrics.start(cfg, id)
   budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, log.warn
-  http.allowed = allow_hosts(cfg.http.allow)
+  http.allowed = allowed_hosts.new(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end
   branch.request, branch.fetch = upstreams.request, upstreams.fetch

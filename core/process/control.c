@@ -422,39 +422,55 @@ tg_control_forget(struct tg_control *control)
     }
 }
 
-int
-tg_control_ask(const char *path, const char *line)
+/* What the master sends until it closes, as much as there may be; NULL: nobody answers, or memory is short. */
+static char *
+receive_answer(const char *path, const char *line)
 {
     struct sockaddr_un address;
     size_t length = 0;
     ssize_t n;
     const int fd = address_of(path, &address) ? dial(&address) : -1;
     if (fd < 0) {
-        (void)fprintf(stderr, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
-        return EXIT_NOBODY;
+        return NULL;
     }
     const struct timeval wait = {strcmp(line, "upgrade") == 0 || strstr(line, "--canary") != NULL ? 0 : ANSWER_TIME, 0};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     (void)dprintf(fd, "%s\n", line);
     char *answer = tg_mem_alloc(ANSWER_MAX);
-    if (answer == NULL) {
-        close(fd);
-        return EXIT_NOBODY;
-    }
-    while (length < ANSWER_MAX - 1 && (n = read(fd, answer + length, ANSWER_MAX - 1 - length)) > 0) {
-        length += (size_t)n;
+    if (answer != NULL) {
+        while (length < ANSWER_MAX - 1 && (n = read(fd, answer + length, ANSWER_MAX - 1 - length)) > 0) {
+            length += (size_t)n;
+        }
+        answer[length] = '\0';
     }
     close(fd);
-    answer[length] = '\0';
-    int status = EXIT_NOBODY;
-    if (strncmp(answer, "ok\n", 3) == 0) {
-        (void)fputs(answer + 3, stdout);
-        status = 0;
-    } else if (strncmp(answer, "error\n", 6) == 0) {
-        (void)fprintf(stderr, "%s", answer + 6);
-        status = EXIT_REFUSED;
-    } else {
+    return answer;
+}
+
+int
+tg_control_fetch(const char *path, const char *line, char **answer)
+{
+    *answer = receive_answer(path, line);
+    if (*answer == NULL) {
+        return EXIT_NOBODY;
+    }
+    const size_t skip = strncmp(*answer, "ok\n", 3) == 0 ? 3 : strncmp(*answer, "error\n", 6) == 0 ? 6 : 0;
+    memmove(*answer, *answer + skip, strlen(*answer + skip) + 1);
+    return skip == 3 ? 0 : skip == 6 ? EXIT_REFUSED : EXIT_NOBODY;
+}
+
+int
+tg_control_ask(const char *path, const char *line)
+{
+    char *answer = NULL;
+    errno = 0;
+    const int status = tg_control_fetch(path, line, &answer);
+    if (answer == NULL) {
+        (void)fprintf(stderr, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
+    } else if (status == EXIT_NOBODY) {
         (void)fprintf(stderr, "tidegate: the gateway at %s gave no answer\n", path);
+    } else {
+        (void)fputs(answer, status == 0 ? stdout : stderr);
     }
     tg_mem_free(answer);
     return status;

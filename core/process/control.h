@@ -46,6 +46,11 @@ const char *tg_control_who(const struct tg_control_client *client);
 struct tg_slice tg_control_payload(const struct tg_control_client *client);
 
 /*
+ * Asks the master at `path`. Returns as below; *answer is its text, to be freed with tg_mem_free, NULL when nobody
+ * answers.
+ */
+int tg_control_fetch(const char *path, const char *line, char **answer);
+/*
  * Asks the master at `path`; prints its answer on standard output, or an error on standard error. Returns the exit
  * status: 0 ok, 1 the master says no, 3 nobody answers there.
  */

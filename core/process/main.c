@@ -462,6 +462,7 @@ command_tool(int argc, char **argv)
         return print_help(argv[0]);
     }
     find_plugins("", NULL);
+    (void)setenv("TIDEGATE_CONTROL", default_control(), 0); /* they ask it by the same name */
     return tg_tool_run(argv[0], plugin_dirs, argc - 1, argv + 1);
 }
 
@@ -551,6 +552,14 @@ static const struct command commands[] = {
      "usage: tidegate doc [NAME | --table]\n"
      "Prints what a plugin does, its fields and its example; without a name, the list; with --table, as Markdown.\n"
      "Exit status: 0; 1 there is no such plugin.\n"},
+    {"explain", command_tool,
+     "usage: tidegate explain [--config FILE | --generation ID] [--listen NAME] [--plugins DIR] [--json] REQUESTS\n"
+     "Tells what a configuration would do with a request, and sends nothing: route, near misses, uses, upstream.\n"
+     "  REQUESTS         a file with a request as text (an editor's, or what curl -v prints), several divided by ###,\n"
+     "                   or a line of JSON each, with method, host and path, as access logs have them; - for stdin\n"
+     "  --config FILE    default: gateway.lua; of a generation the name of its first file\n"
+     "  --generation ID  one that the gateway at --control PATH keeps (see: tidegate history)\n"
+     "Exit status: 0; 1 the configuration or the file cannot be read; 2 wrong usage.\n"},
     {"version", command_version, "usage: tidegate version\nPrints the version.\n"},
     {NULL, NULL, NULL},
 };

@@ -17,6 +17,8 @@
 #include "base/mem.h"
 #include "http/body.h"
 #include "http/h1_write.h"
+#include "process/control.h"
+#include "process/tool_request.h"
 #include "vm/compile.h"
 
 /*
@@ -323,6 +325,20 @@ tool_remove_folder(lua_State *L)
     return 0;
 }
 
+/* ask(control path, line) -> what the master says, or nil and why not */
+static int
+tool_ask(lua_State *L)
+{
+    char *answer = NULL;
+    const int status = tg_control_fetch(luaL_checkstring(L, 1), luaL_checkstring(L, 2), &answer);
+    if (status != 0) {
+        lua_pushnil(L);
+    }
+    lua_pushstring(L, answer == NULL ? "no gateway answers there" : answer);
+    tg_mem_free(answer);
+    return status != 0 ? 2 : 1;
+}
+
 static void
 provide(lua_State *L)
 {
@@ -336,6 +352,8 @@ provide(lua_State *L)
         {"requests", tool_requests},
         {"folder", tool_folder},
         {"remove_folder", tool_remove_folder},
+        {"parse", tg_tool_request_parse},
+        {"ask", tool_ask},
         {NULL, NULL},
     };
     for (const luaL_Reg *function = functions; function->name != NULL; function++) {

@@ -81,6 +81,7 @@ local function prepare_uses(cfg, source, report)
       local _, state = plugin.setup(use.plugin, use, use.conf, report)
       use.state = state
     end
+    use.conditional = use.when ~= nil
     if use.shadow then use.plugin, use.when = shadow.stand_in(use), nil end
   end
   return report:count() == 0 and uses or nil
@@ -170,7 +171,9 @@ end
 -- Kept apart from other files: their bytes are in no name, and in no hash but a slow one.
 function FileSource:secret(kind, name)
   local value, err
-  if kind == "env" then
+  if self.core.no_secrets then
+    value = ("*"):rep(64)
+  elseif kind == "env" then
     value = os.getenv(name)
   else
     local full = name:sub(1, 1) == "/" and name or self.folder .. name
@@ -339,8 +342,8 @@ local function pushed_files(core, entry)
   return files
 end
 
---- compile(core) -> list of { name, data } | nil, all that is wrong with the configuration
-function boot.compile(core)
+-- The files that a configuration is made of, and what it is -> source, entry, cfg, uses, server | nil, all that is wrong with it
+local function judge(core)
   abi.validating = true
   local folder, entry = core.entry:match "^(.*/)([^/]+)$"
   folder, entry = folder or "", entry or core.entry
@@ -348,9 +351,23 @@ function boot.compile(core)
   if problem then return nil, problem end
   local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, live = {}, kept = core.kept, pushed = pushed }, FileSource)
   local report = report_of.new()
-  local cfg, uses = load(source, entry, report)
+  local cfg, uses, server = load(source, entry, report)
   if not cfg then return nil, report:text() end
+  return source, entry, cfg, uses, server
+end
+
+--- compile(core) -> list of { name, data } | nil, all that is wrong with the configuration
+function boot.compile(core)
+  local source, entry, cfg, uses = judge(core)
+  if not source then return nil, entry end
   return bundle(core, source, entry, cfg, uses)
+end
+
+--- inspect(core) -> cfg, server | nil, all that is wrong: for tools that only look. With core.no_secrets those that are absent here get a stand-in.
+function boot.inspect(core)
+  local source, entry, cfg, _, server = judge(core)
+  if not source then return nil, entry end
+  return cfg, server
 end
 
 -- ---------------------------------------------------------------- in a worker

@@ -93,7 +93,7 @@ local function milliseconds(seconds) return math.floor(seconds * 1000) end
 local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD, COUNTED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
 -- What of abi.path_doubts the route refuses.
-local function refused_doubts(conf)
+function serve.refused_doubts(conf)
   return (conf.encoded_slashes == "keep" and 0 or 1) + (conf.invalid_utf8 == "keep" and 0 or 2)
 end
 
@@ -112,7 +112,7 @@ local function build_route(conf, shared, global)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
-    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0,
+    serve.refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0,
     name = conf.name, upstream = up, phases = p, rewrite = own_rewrite,
     optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     max_message = conf.max_message, message_deflate = conf.message_deflate and 1 or 0,

@@ -58,7 +58,7 @@ local function prepare_uses(cfg, source, report)
   for _, use in ipairs(uses) do
     local name = use.plugin_name
     if not name then
-      use.plugin = { [use.is_handler and "handler" or "access"] = use.fn }
+      use.plugin = use.built_in or { [use.is_handler and "handler" or "access"] = use.fn }
     else
       if loaded[name] == nil then
         local text, path = source:plugin(name)
@@ -93,6 +93,7 @@ local function build(source, entry, report)
   config.library = { tg = library, t = schema.t }
   local cfg = config.load(entry, source, report)
   if not cfg or report:count() > 0 then return nil end
+  if cfg.explain then table.insert(cfg.use, 1, require("runtime.explain").use(cfg.explain)) end
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
   redis.define(cfg.redis_list)
@@ -420,6 +421,7 @@ function boot.start(core)
   if not cfg then error(report:text(), 0) end
   core.files = nil
   if cfg.admin then admin.start(cfg, uses) end
+  if cfg.explain then require("runtime.explain").start(server.routers) end
   return serve.start(server, cfg, uses, core.id)
 end
 

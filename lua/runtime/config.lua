@@ -21,6 +21,7 @@ local config = { library = { tg = nil, t = nil } }
 -- The core counts milliseconds in 32 bits.
 local MAX_WAIT = 7 * 86400
 local NO_LIMIT = 2 ^ 53 -- body_limit = 0: none, which must be said
+local MIN_SECRET = 16 -- bytes, of `explain`
 local MAX_LISTENERS, MAX_DICTS = 64, 128 -- TG_LISTENERS_MAX, TG_GENERATION_DICTS: the master would leave out the rest
 local function duration(default) return t.duration { default = default, min = 0.001, max = MAX_WAIT } end
 
@@ -74,6 +75,7 @@ local specs = {
   canary = { share = t.number { default = 0.05, min = 0.0001, max = 1 }, watch = t.duration { default = "60s", min = 1, max = 86400 },
     header = t.optional(t.string { match = "^[%w_%-]+$", len = 63 }), max_errors = t.number { default = 0.01, min = 0.0001, max = 1 },
     max_latency = t.number { default = 1.5, min = 1, max = 1000 }, least = t.integer { default = 0, min = 0, max = 1e9 } },
+  explain = { secret = t.secret() },
   log = {
     level = t.enum { "debug", "info", "warn", "error", default = "info" },
     rate = t.integer { default = 100, min = 0, max = 1000000 },
@@ -88,6 +90,7 @@ Collector.__index = Collector
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
 local words = {
   "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin", "canary", "log",
+  "explain",
 }
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
@@ -516,6 +519,16 @@ function readers.canary(cfg, item, report)
   cfg.canary = cfg.canary or {}
   read_once(cfg, "canary", item, report)
 end
+
+function readers.explain(cfg, item, report)
+  cfg.explain = cfg.explain or {}
+  read_once(cfg, "explain", item, report)
+  local secret_of = cfg.explain.secret
+  if secret_of and #secret_of:reveal() < MIN_SECRET then
+    report:problem(item.at, { "explain", "secret" }, ("has less than %d bytes: it can be guessed"):format(MIN_SECRET))
+  end
+end
+
 function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
@@ -628,7 +641,8 @@ end
 
 -- The order in which words are judged: what others refer to comes first.
 local order = {
-  "log", "canary", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers", "use", "route",
+  "log", "canary", "explain", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers",
+  "use", "route",
 }
 
 local function refuse_duplicates(items, word, report)

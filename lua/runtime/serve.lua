@@ -305,7 +305,7 @@ local function run_handler(ctx, route)
   end
   local frame = trace.on and trace.enter("handler", "handler")
   local r = route.handler(ctx, route.handler_conf, route.handler_state)
-  if frame then trace.leave(frame) end
+  if frame then trace.leave(frame, r) end
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
   return r
 end
@@ -622,6 +622,7 @@ local function describe(mark)
 end
 
 function chain.report(use, err)
+  if trace.on then trace.note "raised" end
   C.tg_abi_metric_raised()
   plugin_times.errors:inc(1, { plugin = use.label })
   vm.mark[0] = use.index
@@ -630,6 +631,7 @@ end
 
 -- The error value of a coroutine that raised: a response, an `err` with its status, or something to be logged.
 local function judge(value, traceback, entry, mark)
+  if trace.on then trace.raised(value) end
   local x = vm.exchange
   local answers = x ~= nil and (entry == ENTRY_REQUEST or entry == ENTRY_RESPONSE)
   if answers and response.is(value) then

@@ -9,6 +9,7 @@ local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
 local query_string = require "tidegate.query"
 local response = require "tidegate.response"
+local trace = require "tidegate.trace"
 
 local C = abi.C
 local rawget, rawset, setmetatable, type, error, tostring = rawget, rawset, setmetatable, type, error, tostring
@@ -247,6 +248,7 @@ function Frame.__newindex(_, key) error("message." .. tostring(key) .. " cannot 
 
 local function count(use, verdict, phase, text)
   counted:inc(1, { plugin = use.label, verdict = verdict })
+  if trace.on then trace.note("in shadow " .. verdict) end
   if not text then return end
   local tell = verdict == "changed" and log.debug or log.info -- a plugin that sets a header does it with each request
   tell(("in shadow it would have %s (%s)"):format(text, phase))
@@ -258,7 +260,7 @@ local function judge_error(use, phase, err)
   if phase ~= "log" and failure.is(err) and err.status >= 400 then
     return count(use, tostring(err.status), phase, ("answered %d: %s"):format(err.status, tostring(err.message)))
   end
-  counted:inc(1, { plugin = use.label, verdict = "raised" })
+  count(use, "raised", phase)
   log.warn(("in shadow it has raised (%s): %s"):format(phase, tostring(err)))
 end
 

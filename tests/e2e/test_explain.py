@@ -1,6 +1,9 @@
 """tidegate explain and tidegate diff --traffic, which send nothing, and explanations of a live exchange."""
+import hashlib
+import hmac
 import json
 import subprocess
+import time
 
 from gateway import BINARY, Gateway
 
@@ -72,3 +75,72 @@ def test_a_generation_that_a_gateway_keeps_is_explained():
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["route"] == {"name": "r", "at": "routes.lua:1"} and said["uses"][0]["name"] == "mine"
+
+
+LIVE = '''api = 1
+listen { name = "public", address = "127.0.0.1", port = @PORT@ }
+listen { name = "origin", address = "127.0.0.1", port = @PORT2@ }
+explain { secret = secret "env:EXPLAIN_SECRET" }
+upstream "origin" { targets = { "http://127.0.0.1:1", "http://127.0.0.1:@PORT2@" }, passive = false,
+  retry = { on = { "connect" }, budget = 1, budget_min = 100 } }
+consumer "acme" { credentials = { key = "k1" } }
+route "origin" { listen = { "origin" }, path = "/*", handler = function(ctx)
+  return tg.respond(200, ctx.req.headers["X-Tidegate-Explain"] and "seen" or "not seen")
+end }
+route "plain" { listen = { "public" }, path = "/plain/{x}", to = "origin" }
+route "whole" { listen = { "public" }, path = "/whole", methods = { "GET" }, to = "origin", use = { "key-auth",
+  { "acl", allow = { "gold" }, shadow = true }, { "rate-limit", limit = 2, per = "1h", key = "all" }, { "raiser", on_error = "skip" } } }
+route "other" { listen = { "public" }, path = "/whole", methods = { "PUT" }, to = "origin" }
+route "thrown" { listen = { "public" }, path = "/thrown", use = { "thrower" }, handler = function() return tg.respond(200) end }
+'''
+SECRET = "a secret of some length"
+
+
+def sign(at=None, secret=SECRET):
+    at = str(int(time.time()) if at is None else at)
+    return {"X-Tidegate-Explain": f"{at}.{hmac.new(secret.encode(), at.encode(), hashlib.sha256).hexdigest()}"}
+
+
+def live():
+    plugins = {"raiser": 'return { access = function() error "oops" end }', "thrower": "return { access = function() error(tg.respond(418)) end }"}
+    return Gateway(LIVE, plugins=plugins, env={"EXPLAIN_SECRET": SECRET})
+
+
+def test_a_signed_request_is_told_what_became_of_it():
+    with live() as gw:
+        answer = gw.request("/whole", headers={**sign(), "X-Api-Key": "k1"})
+        assert answer.status == 200 and answer.text == b"not seen", answer.text
+        said = json.loads(answer.headers["X-Tidegate-Explain"])
+        assert said["route"] == "whole" and said["consumer"] == "acme" and said["status"] == 200 and said["source"] == "upstream"
+        assert said["near"] == [{"route": "other", "lacks": "method", "found": "GET", "wanted": "PUT"}]
+        verdicts = {(step[0], step[1]): step[2] for step in said["steps"]}
+        assert verdicts[("key-auth", "authenticate")] == "passed" and verdicts[("rate-limit", "access")] == "passed"
+        assert verdicts[("acl", "access")] == "in shadow 403" and verdicts[("raiser", "access")] == "raised"
+        assert all(step[3] >= 0 for step in said["steps"] if step[0] != "explain")
+        assert said["limits"] == [{"name": "whole", "allowed": True, "limit": 2, "left": 1, "source": "local"}]
+        assert [attempt["peer"] for attempt in said["attempts"]][-1] == f"127.0.0.1:{gw.port2}" and said["attempts"][-1]["result"] == 200
+        denied = json.loads(gw.request("/whole", headers=sign()).headers["X-Tidegate-Explain"])
+        assert denied["status"] == 401 and denied["attempts"] == [] and "consumer" not in denied
+        gw.request("/whole", headers={"X-Api-Key": "k1"})
+        limited = json.loads(gw.request("/whole", headers={**sign(), "X-Api-Key": "k1"}).headers["X-Tidegate-Explain"])
+        assert limited["status"] == 429 and ["rate-limit", "access", 429] in [step[:3] for step in limited["steps"]]
+        thrown = json.loads(gw.request("/thrown", headers=sign()).headers["X-Tidegate-Explain"])
+        assert thrown["status"] == 418 and ["thrower", "access", 418] in [step[:3] for step in thrown["steps"]]
+        lost = json.loads(gw.request("/wholes", headers=sign()).headers["X-Tidegate-Explain"])
+        assert lost["status"] == 404 and lost["route"] is None and [entry["route"] for entry in lost["near"]] == ["whole"]
+
+
+def test_who_has_not_signed_is_told_nothing_and_nothing_goes_upstream():
+    wrong = (sign(secret="another secret of it"), sign(int(time.time()) - 100), sign(int(time.time()) + 100), {"X-Tidegate-Explain": "x"}, {"X-Tidegate-Explain": ""}, {})
+    with live() as gw:
+        for headers in wrong:
+            answer = gw.request("/plain/x", headers=headers)
+            assert answer.status == 200 and answer.text == b"not seen" and answer.headers["X-Tidegate-Explain"] is None, headers
+        long = gw.request("/plain/" + "%C3%A4" * 1000, headers=sign()).headers["X-Tidegate-Explain"]
+        assert len(long) <= 4096 and json.loads(long)["route"] == "plain"
+
+
+def test_a_short_secret_is_refused(tmp_path):
+    (tmp_path / "gateway.lua").write_text('api = 1\nlisten { port = 1 }\nexplain { secret = "short" }\nroute "r" { path = "/", handler = function() end }\n')
+    done = run("check", str(tmp_path / "gateway.lua"))
+    assert done.returncode == 1 and "gateway.lua:3" in done.stderr and "less than 16 bytes" in done.stderr, done.stderr

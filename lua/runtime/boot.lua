@@ -9,6 +9,7 @@ local library = require "tidegate"
 local listen_tls = require "runtime.listen_tls"
 local config = require "runtime.config"
 local plugin = require "runtime.plugin"
+local quarantine = require "runtime.quarantine"
 local report_of = require "runtime.report"
 local redis = require "runtime.redis"
 local sandbox = require "runtime.sandbox"
@@ -74,6 +75,7 @@ local function prepare_uses(cfg, source, report)
     if use.plugin and name then
       use.conf = plugin.configure(use.plugin, use, report, names)
     end
+    if use.plugin and not use.built_in then quarantine.judge(use, cfg.defaults.quarantine, report) end
   end
   if report:count() > 0 then return nil end
   for _, use in ipairs(uses) do
@@ -82,7 +84,11 @@ local function prepare_uses(cfg, source, report)
       use.state = state
     end
     use.conditional = use.when ~= nil
-    if use.shadow then use.plugin, use.when = shadow.stand_in(use), nil end
+    if use.shadow then
+      use.plugin, use.when = shadow.stand_in(use), nil
+    elseif use.quarantine then
+      use.plugin = quarantine.stand_in(use)
+    end
   end
   return report:count() == 0 and uses or nil
 end

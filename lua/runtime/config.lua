@@ -7,6 +7,7 @@ local consumer_config = require "runtime.consumer_config"
 local consumers_config = require "runtime.consumers_config"
 local listen_tls = require "runtime.listen_tls"
 local ordered = require "runtime.ordered"
+local quarantine = require "runtime.quarantine"
 local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
@@ -65,6 +66,7 @@ local specs = {
   },
   defaults = {
     timeout = duration "60s", body_limit = t.size "10MiB", budget = t.duration { default = "50ms", min = 0.001, max = 10 },
+    quarantine = t.optional(t.record(quarantine.spec)),
   },
   resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },
   -- Hosts and "*.names" that plugins may reach by URL although they lead to private addresses.
@@ -354,7 +356,7 @@ end
 
 -- ---------------------------------------------------------------- judgement
 
-local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true }
+local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true }
 
 -- One element of `use`: a name, a table that begins with it, or a function.
 local function read_use(item, at, path, report)
@@ -367,6 +369,7 @@ local function read_use(item, at, path, report)
     use.plugin = item[1] or item.plugin
     use.name, use.when = item.name, item.when
     if item.on_error ~= nil then use.on_error = item.on_error end
+    use.fail, use.quarantine_words = item.fail, item.quarantine
     use.shadow = item.shadow or false
     if type(use.shadow) ~= "boolean" then report:found(at, path, use.shadow, "true or false as `shadow`") end
     if use.name ~= nil and not is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end

@@ -19,6 +19,7 @@ local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
 local messages = require "runtime.messages"
 local plugin_times = require "runtime.plugin_times"
+local quarantine = require "runtime.quarantine"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local router = require "runtime.router"
@@ -625,6 +626,7 @@ function chain.report(use, err)
   if trace.on then trace.note "raised" end
   C.tg_abi_metric_raised()
   plugin_times.errors:inc(1, { plugin = use.label })
+  quarantine.raised(use)
   vm.mark[0] = use.index
   log.raised(3, tostring(err) .. describe(use.index), err)
 end
@@ -642,6 +644,7 @@ local function judge(value, traceback, entry, mark)
   if not failure.is(value) then
     C.tg_abi_metric_raised()
     plugin_times.errors:inc(1, { plugin = all_uses[mark] and all_uses[mark].label or "-" })
+    quarantine.raised(all_uses[mark])
   end
   if answers and failure.is(value) and value.status >= 400 then
     apply(x, response.problem(value.status, value.status < 500 and value.message or nil))
@@ -669,7 +672,10 @@ function serve.start(server, cfg, uses, id)
     if index > 0 then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
   end
   gateway_metrics.start(cfg, id)
-  budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, log.warn
+  budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, function(text)
+    log.warn(text)
+    quarantine.raised(all_uses[vm.mark[0]])
+  end
   http.allowed = allowed_hosts.new(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end

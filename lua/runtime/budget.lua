@@ -110,10 +110,20 @@ function budget.instrument(text)
   return HEAD .. table.concat(parts)
 end
 
---- load(text, chunk name) -> function | nil, err; as loadstring, with counting loops. Its environment needs `__poll`.
-function budget.load(text, chunk_name)
+-- A file may do without: by a line "-- guard = false" among the comments that it begins with.
+local function is_unguarded(text)
+  for line in text:gmatch "[^\n]*" do
+    if line:find "^%-%-+%s*guard%s*=%s*false%s*$" then return true end
+    if line:find "%S" and not line:find "^%s*%-%-" and not line:find "^#" then return false end
+  end
+  return false
+end
+
+--- load(text, chunk name, guarded?) -> function | nil, err; as loadstring, with counting loops, also in a file that wants none when it is
+-- `guarded`. Its environment needs `__poll`.
+function budget.load(text, chunk_name, guarded)
   local f, err = loadstring(text, chunk_name)
-  if not f or text:byte(1) == 27 then return f, err end
+  if not f or text:byte(1) == 27 or not guarded and is_unguarded(text) then return f, err end
   local counting = budget.instrument(text)
   -- One that is at the limits of the language (200 locals, 60 upvalues) goes without.
   return counting and loadstring(counting, chunk_name) or f

@@ -45,6 +45,8 @@ local function check_shape(value, at, name, report)
     local kind = fields[key]
     if key == "certificate" then
       report:problem(at, path, ("%q is not available in this version"):format(key))
+    elseif key == "guard" then
+      report:problem(at, path, 'the file must say it before it runs, in a comment at its beginning: -- guard = false')
     elseif not kind then
       local known = {}
       for field in pairs(fields) do known[#known + 1] = field end

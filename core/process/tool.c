@@ -101,6 +101,18 @@ tool_spawn(lua_State *L)
     return 1;
 }
 
+static int
+push_status(lua_State *L, int status)
+{
+    if (WIFEXITED(status)) {
+        lua_pushinteger(L, WEXITSTATUS(status));
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushinteger(L, WTERMSIG(status));
+    return 2;
+}
+
 /* stop(process id, signal = TERM) -> exit status, or nil and the signal that ended it */
 static int
 tool_stop(lua_State *L)
@@ -115,13 +127,18 @@ tool_stop(lua_State *L)
         }
         sleep_milliseconds(10);
     }
-    if (WIFEXITED(status)) {
-        lua_pushinteger(L, WEXITSTATUS(status));
-        return 1;
+    return push_status(L, status);
+}
+
+/* wait(process id) -> exit status, or nil and the signal that ended it */
+static int
+tool_wait(lua_State *L)
+{
+    int status = 0;
+    const pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
-    lua_pushnil(L);
-    lua_pushinteger(L, WTERMSIG(status));
-    return 2;
+    return push_status(L, status);
 }
 
 /* exchange(port, bytes, seconds) -> all that comes back until the end, or nil and why */
@@ -347,6 +364,7 @@ provide(lua_State *L)
         {"free_port", tool_free_port},
         {"spawn", tool_spawn},
         {"stop", tool_stop},
+        {"wait", tool_wait},
         {"exchange", tool_exchange},
         {"serve", tool_serve},
         {"requests", tool_requests},

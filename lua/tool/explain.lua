@@ -5,7 +5,7 @@ local options = require "tool.options"
 local request_file = require "tool.request_file"
 
 local explain = {}
-local OPTIONS = { config = "value", plugins = "value", listen = "value", generation = "value", control = "value", json = "flag" }
+local OPTIONS = { config = "value", plugins = "value", listen = "value", generation = "value", control = "value", json = "flag", brief = "flag" }
 
 local function line(name, text) print(("%-10s %s"):format(name, text)) end
 
@@ -79,7 +79,7 @@ function explain.main(core, ...)
   local listen = inspection.listener(cfg, given.listen)
   if not listen then return trouble(("there is no listener %q"):format(given.listen)) end
   for i, request in ipairs(requests) do
-    local said = inspection.explain(core, cfg, server, listen, request)
+    local said = inspection.explain(core, cfg, server, listen, request, given.brief)
     if given.json then
       print(json.encode(said, { sorted = true }))
     else

@@ -173,8 +173,8 @@ function inspection.listener(cfg, name)
   end
 end
 
---- explain(core, cfg, server, listen, { head, scheme?, protocol }) -> what would become of it, as JSON has it
-function inspection.explain(core, cfg, server, listen, given)
+--- explain(core, cfg, server, listen, { head, scheme?, protocol }, brief) -> what would become of it, as JSON has it; `brief`: without near misses
+function inspection.explain(core, cfg, server, listen, given, brief)
   local said = { listen = listen.name or ("%s:%d"):format(listen.address, listen.port) }
   local request, status, why
   if given.problem then return { status = 400, why = given.problem } end
@@ -188,7 +188,7 @@ function inspection.explain(core, cfg, server, listen, given)
   local r = server.routers[listen.index]
   local route, params, allow = r:match(request.method, request.host, request.path, probe)
   local conf = conf_of(cfg, route)
-  said.near = near_of(near.routes(r, request.method, request.host, request.path, probe), conf)
+  said.near = not brief and near_of(near.routes(r, request.method, request.host, request.path, probe), conf) or nil
   if refused_path(conf, request) then
     said.status, said.why = 400, request.doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"
   elseif not conf then

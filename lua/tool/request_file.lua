@@ -46,6 +46,7 @@ local function target_of(entry)
 end
 
 local function from_json(line)
+  line = line:gsub("^data:%s*", "") -- of events: /tail of the admin interface
   local entry, err = json.decode_object(line)
   if type(entry) ~= "table" then return { problem = tostring(err or "no object") } end
   local lines = { ("%s %s HTTP/1.1"):format(tostring(entry.method or "GET"), target_of(entry)) }
@@ -63,9 +64,10 @@ end
 --- parse(text) -> list of { head, scheme?, protocol } or { problem }; requests of a text are divided by lines that begin with ###
 function request_file.parse(text)
   local list = {}
-  if text:match "^%s*{" then
-    for line in text:gmatch "[^\r\n]+" do
-      if line:find "%S" then list[#list + 1] = from_json(line) end
+  local first = text:match "^[^\n]*tail begins[^\n]*\n(.*)$" or text
+  if first:find "^%s*{" or first:find "^%s*data:" then
+    for line in first:gmatch "[^\r\n]+" do
+      if line:find "%S" and line:sub(1, 1) ~= ":" then list[#list + 1] = from_json(line) end
     end
     return list
   end

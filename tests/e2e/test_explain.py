@@ -75,6 +75,36 @@ def test_a_generation_that_a_gateway_keeps_is_explained():
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["route"] == {"name": "r", "at": "routes.lua:1"} and said["uses"][0]["name"] == "mine"
+        gw.write("routes.lua", 'route "r" { path = "/*", handler = function() print("read") end }')
+        done = run("diff", "--traffic", "-", "--control", str(gw.control), generation, str(gw.folder / "gateway.lua"), text="GET /x\nHost: y\n\n")
+        assert done.returncode == 1 and "- access mine" in done.stdout, done.stdout + done.stderr
+
+
+def diff(folder, *words, text=None):
+    done = run("diff", *words, text=text, cwd=folder)
+    assert done.returncode in (0, 1), done.stderr
+    return done
+
+
+def test_what_two_configurations_would_do_differently_with_recorded_requests(tmp_path):
+    (tmp_path / "a.lua").write_text(CONFIG)
+    (tmp_path / "b.lua").write_text(CONFIG.replace("limit = 10", "limit = 20").replace('path = "/files/*"', 'path = "/docs/*"').replace("10.0.0.2", "10.0.0.3"))
+    lines = [{"method": "GET", "host": "h", "path": f"/orders/{i}"} for i in range(5)] + [{"method": "GET", "host": "h", "path": path} for path in ("/files/x", "/docs/x", "/none")]
+    (tmp_path / "traffic").write_text("\n".join(json.dumps(line) for line in lines))
+    assert diff(tmp_path, "--traffic", "traffic", "a.lua", "a.lua").returncode == 0
+    done = diff(tmp_path, "--traffic", "traffic", "a.lua", "b.lua")
+    assert done.returncode == 1 and "7 of 8 requests differ" in done.stdout and "not what plugins and upstreams do" in done.stdout
+    said = json.loads(diff(tmp_path, "--traffic", "-", "--json", "a.lua", "b.lua", text=(tmp_path / "traffic").read_text()).stdout)
+    assert said["requests"] == 8 and said["differ"] == 7 and [group["count"] for group in said["groups"]] == [5, 1, 1]
+    first = {change["what"]: (change["before"], change["after"]) for change in said["groups"][0]["changes"]}
+    assert first["limits"] == ("rate-limit 10 in 60 s", "rate-limit 20 in 60 s") and "10.0.0.3" in first["targets"][1] and set(first) == {"limits", "targets"}
+    gone = {group["example"]: {change["what"]: (change["before"], change["after"]) for change in group["changes"]} for group in said["groups"]}
+    assert gone["GET h/files/x"]["route"] == ("files", "none") and gone["GET h/files/x"]["answer"] == ("by the route", "404 no route matches")
+    assert gone["GET h/docs/x"]["path"] == ("none", "/x")
+    for words, why in ((("--traffic", "none", "a.lua", "b.lua"), "No such file"), (("a.lua", "b.lua"), "--traffic FILE and two"),
+                       (("--traffic", "traffic", "a.lua", "c.lua", "--control", "x.sock"), "c.lua")):
+        done = run("diff", *words, cwd=tmp_path)
+        assert done.returncode == 2 and why in done.stderr, done.stderr
 
 
 LIVE = '''api = 1

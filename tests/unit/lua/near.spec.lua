@@ -87,5 +87,7 @@ describe("request_file", function()
   it("reads lines of JSON, whose values cannot make lines of their own", function()
     expect(heads '{"method":"GET","host":"h","path":"/a b","query":"q=1"}\n\n{"path":"/\\r\\nX: 1","host":"h"}\n{oops\n'):equals {
       "GET /a%20b?q=1 HTTP/1.1\r\nHost: h\r\n\r\n", "GET /%0D%0AX:%201 HTTP/1.1\r\nHost: h\r\n\r\n", "problem" }
+    local tail = ': the tail begins\n\ndata: {"method":"PUT","host":"h","path":"/t"}\n\n: nothing\n\n'
+    expect(heads(tail)):equals { "PUT /t HTTP/1.1\r\nHost: h\r\n\r\n" }
   end)
 end)

@@ -100,7 +100,7 @@ end
 
 local function build_route(conf, shared, global)
   local p = shared
-  if #conf.use > 0 or type(conf.auth) == "table" then
+  if #conf.use > 0 or type(conf.auth) == "table" or conf.auth == "required" then
     local ok, made = pcall(phases, concat(global, conf.use), conf.auth)
     if not ok then error(("%s: route %q: %s"):format(conf.at, conf.name, tostring(made)), 0) end
     p = made

@@ -17,7 +17,7 @@ local rawget, rawset, setmetatable, type, error, tostring = rawget, rawset, setm
 local shadow = {}
 local counted = metrics.counter("tidegate_shadow_total",
   { help = "Calls of plugins in shadow, by what would have come of them: a status, changed, raised or passed.", labels = { "plugin", "verdict" } })
-local PHASES = { "rewrite", "authenticate", "access", "balance", "response", "websocket", "log" }
+local PHASES = { "rewrite", "authenticate", "access", "balance", "response", "log" }
 local DECIDES = { rewrite = true, authenticate = true, access = true } -- phases of which a pass is a verdict
 local NOTES_MAX = 16 -- of one call
 local TAKEN = {} -- what is raised where a body would have been taken
@@ -230,20 +230,6 @@ local function view_of(ctx)
   return view
 end
 
--- ---------------------------------------------------------------- messages of a WebSocket
-
-local Frame = { __metatable = false }
-local frame_methods = {
-  reply = function(self) note(self[2], "replied with a message") return true end,
-  send = function(self) note(self[2], "sent a message") return true end,
-  close = function(self, code)
-    note(self[2], ("closed the WebSocket with %s"):format(tostring(code)))
-    return false
-  end,
-}
-function Frame.__index(self, key) return frame_methods[key] or self[1][key] end
-function Frame.__newindex(_, key) error("message." .. tostring(key) .. " cannot be assigned: return what goes on in its place", 2) end
-
 -- ---------------------------------------------------------------- verdicts
 
 local function count(use, verdict, phase, text)
@@ -267,10 +253,6 @@ end
 local function note_result(view, phase, result)
   if phase == "balance" then
     note(view, "chosen a peer")
-  elseif phase == "websocket" and result == false then
-    note(view, "kept a message back")
-  elseif phase == "websocket" and type(result) == "string" then
-    note(view, "replaced a message")
   else
     return ("%s must return a response or nothing, returned a %s"):format(phase, type(result))
   end
@@ -293,12 +275,11 @@ local function wrap(use, phase, f)
     if when and not when(view) then return nil end
     return f(view, ...)
   end
-  return function(ctx, first, second, third)
+  return function(ctx, conf, state)
     local view = view_of(ctx)
     if phase == "authenticate" and view.consumer then return nil end
     view[NOTES] = {}
-    if phase == "websocket" then first = setmetatable({ first, view }, Frame) end
-    judge(use, phase, view, pcall(call, view, first, second, third))
+    judge(use, phase, view, pcall(call, view, conf, state))
   end
 end
 
@@ -308,6 +289,7 @@ end
 function shadow.refusal(loaded, use)
   if use.is_handler then return "cannot be in shadow: nothing else would answer" end
   if loaded.around then return "cannot be in shadow: its `around` wraps what others do, and would have to do it" end
+  if loaded.websocket then return "cannot be in shadow: messages of a WebSocket that are looked at have limits, which would hold" end
   if loaded.shadow == false then return "cannot be in shadow: it changes exchanges by other ways than ctx" end
 end
 

@@ -75,7 +75,7 @@ def test_a_generation_that_a_gateway_keeps_is_explained():
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["route"] == {"name": "r", "at": "routes.lua:1"} and said["uses"][0]["name"] == "mine"
-        gw.write("routes.lua", 'route "r" { path = "/*", handler = function() print("read") end }')
+        gw.write("routes.lua", 'print "read" route "r" { path = "/*", handler = function() end }')
         done = run("diff", "--traffic", "-", "--control", str(gw.control), generation, str(gw.folder / "gateway.lua"), text="GET /x\nHost: y\n\n")
         assert done.returncode == 1 and "- access mine" in done.stdout, done.stdout + done.stderr
 

@@ -108,6 +108,8 @@ def test_what_cannot_be_held_back_is_refused(tmp_path):
     config = tmp_path / "gateway.lua"
     for use, why in (('{ "fallback", chain = { { status = 200 } }, shadow = true }', "its `around` wraps what others do"),
                      ('{ "correlation-id", shadow = true }', "it changes exchanges by other ways than ctx"),
+                     ('{ "websocket-limit", shadow = true }', "messages of a WebSocket that are looked at have limits"),
+                     ('{ "key-auth", shadow = true } }, auth = "required", methods = { "GET"', "all uses that authenticate are in shadow"),
                      ('{ "cors", shadow = "yes" }', "true or false as `shadow`")):
         config.write_text(f'api = 1\nlisten {{ port = 1 }}\nroute "r" {{ path = "/", handler = function() end, use = {{ {use} }} }}\n')
         done = subprocess.run([BINARY, "check", str(config)], capture_output=True, text=True, timeout=30)

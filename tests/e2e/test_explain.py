@@ -10,6 +10,7 @@ from gateway import BINARY, Gateway
 CONFIG = '''api = 1
 listen { name = "public", port = 8080 }
 listen { name = "inside", port = 8081 }
+explain { secret = secret "file:nowhere" }
 upstream "orders" { targets = { "http://10.0.0.1:8082", { url = "http://10.0.0.2:8082", weight = 2 } } }
 consumer "acme" { credentials = { key = { secret "env:NOWHERE_TO_BE_FOUND" } } }
 use { "correlation-id" }
@@ -39,8 +40,8 @@ def test_a_request_in_a_file_is_explained_offline(tmp_path):
     done = run("explain", "request.http", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
-    for part in ('GET /orders/7 of "api.test" on public', "order gateway.lua:7", '{id} = "7"', 'beta gateway.lua:11 /orders/{id}: header X-Beta: found nothing, wanted "1"',
-                 "authenticate key-auth gateway.lua:7", "acl gateway.lua:7 in shadow", "rate-limit gateway.lua:7 under a condition", "not evaluated offline",
+    for part in ('GET /orders/7 of "api.test" on public', "order gateway.lua:8", '{id} = "7"', 'beta gateway.lua:12 /orders/{id}: header X-Beta: found nothing, wanted "1"',
+                 "authenticate key-auth gateway.lua:8", "acl gateway.lua:8 in shadow", "rate-limit gateway.lua:8 under a condition", "not evaluated offline",
                  "rate-limit: 10 in 60 s", "5 s in all", "http://10.0.0.2:8082 weight 2"):
         assert part in text, (part, done.stdout)
 
@@ -55,7 +56,9 @@ def test_what_the_gateway_would_refuse_or_not_find_is_told(tmp_path):
     assert found[5]["route"]["name"] == "files" and found[5]["upstream_path"] == "/a/b"
     assert explain(tmp_path, "GET /desk\nHost: x\n\n")[0]["status"] == 404
     inside = explain(tmp_path, '{"method":"GET","host":"x","path":"/desk"}\n', "--listen", "inside")[0]
-    assert inside["route"]["name"] == "desk" and [use["phase"] for use in inside["uses"]] == ["rewrite", "handler", "response"]
+    assert inside["route"]["name"] == "desk"
+    assert [(use["phase"], use["name"]) for use in inside["uses"]] == [("rewrite", "explain"), ("rewrite", "correlation-id"), ("handler", "inline function"),
+                                                                       ("response", "correlation-id"), ("response", "explain")]
 
 
 def test_what_explain_cannot_read_is_told(tmp_path):

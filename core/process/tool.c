@@ -342,18 +342,16 @@ tool_remove_folder(lua_State *L)
     return 0;
 }
 
-/* ask(control path, line) -> what the master says, or nil and why not */
+/* ask(control, line) -> exit status, the answer or what is to be told of the failure */
 static int
 tool_ask(lua_State *L)
 {
     char *answer = NULL;
     const int status = tg_control_fetch(luaL_checkstring(L, 1), luaL_checkstring(L, 2), &answer);
-    if (status != 0) {
-        lua_pushnil(L);
-    }
+    lua_pushinteger(L, status);
     lua_pushstring(L, answer == NULL ? "no gateway answers there" : answer);
     tg_mem_free(answer);
-    return status != 0 ? 2 : 1;
+    return 2;
 }
 
 static void
@@ -378,6 +376,8 @@ provide(lua_State *L)
         lua_pushcfunction(L, function->func);
         lua_setfield(L, -2, function->name);
     }
+    lua_pushstring(L, getenv("TIDEGATE_CONTROL"));
+    lua_setfield(L, -2, "control");
     lua_newtable(L); /* core dirs */
     for (int i = 0; tool_plugin_dirs[i] != NULL; i++) {
         lua_pushstring(L, tool_plugin_dirs[i]);

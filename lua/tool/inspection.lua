@@ -15,8 +15,8 @@ local NEAR_MAX = 8
 
 -- The files of a generation that a gateway keeps, as those that are pushed: by name, and which is the first.
 local function sources_of(core, options)
-  local text, err = core.ask(options.control or os.getenv "TIDEGATE_CONTROL", "sources " .. options.generation)
-  if not text then return nil, (err:gsub("%s+$", "")) end
+  local status, text = core.ask(options.control or core.control, "sources " .. options.generation)
+  if status ~= 0 then return nil, (text:gsub("%s+$", "")) end
   local files, count, entry = {}, 0, options.config
   for name, source in pairs(assert(json.decode_object(text))) do
     local kind, rest = name:match "^(%a+):(.*)$"

@@ -1,6 +1,7 @@
 --- correlation-id: one id for an exchange, upstream and back, and in every log line.
 return {
   api = 1,
+  shadow = false,
   doc = [[
 Give every exchange an id and pass it on.
 An id that the client sent is kept when `keep` is on and it is harmless (a token of at most 128 bytes), otherwise a new one is made. It goes

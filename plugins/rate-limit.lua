@@ -63,11 +63,10 @@ local function cost_for(ctx, conf)
   return cost
 end
 
--- In shadow nothing is refused, only counted.
-local function refuse(conf, name, refused)
-  if not conf.shadow then return refused end
-  shadowed:inc(1, { limit = name })
-  tg.log.info("a limit in shadow would have refused this", { limit = name })
+-- In shadow, where the runtime holds back what is returned, it is counted by the limit's name, too.
+local function refuse(ctx, name, refused)
+  if ctx.shadow then shadowed:inc(1, { limit = name }) end
+  return refused
 end
 
 local settled = {
@@ -83,7 +82,8 @@ Refuse more than `limit` requests in `per`, for each value of `key`.
 its border; `log` remembers each request and is exact in every window; `gcra` lets `limit` in `per` through at an even rate and `burst` at once;
 `leaky` lets them through one after the other and makes those wait that come too early, up to `delay`; `concurrency` is how many may be under way.
 Several `limits` are counted all together or, when one of them refuses, not at all. Refused requests get 429 with `Retry-After` and a problem
-that names the limit; a request whose key has no value gets 400. Counters survive reloads.
+that names the limit; a request whose key has no value gets 400. Counters survive reloads. With `shadow = true`, as of any use, it counts, but
+refuses and delays nothing.
 
 `store = "redis:NAME"` counts in that Redis, for all gateways, on its clock. `mode = "lease"` takes portions in advance and asks a few times a second
 for each key instead of for each request: all together never let more through; what may be refused too early are the units in portions, an eighth of a
@@ -114,7 +114,6 @@ when Redis is back. What a master of Redis has not told its replica before it di
     timeout = t.duration { default = "50ms", min = 0.001, max = 10, doc = "How long a request waits for Redis." },
     nodes = t.optional(t.integer { min = 1, doc = "How many gateways share the limit while Redis is away. Default: as many as there were." }),
     count_denied = t.boolean { default = false, doc = "Charge also what is refused." },
-    shadow = t.boolean { default = false, doc = "Count and log, but refuse and delay nothing." },
     dict = t.dict { default = "rate-limit", doc = "Shared dictionary of the local counters." },
     headers = t.list(t.enum { "draft", "x-ratelimit", "kong" }, { default = { "draft" },
       doc = "Forms in which clients are told what is left; {}: none." }),
@@ -148,15 +147,15 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     local limits = chosen(ctx, conf, state)
     local key = keys_for(ctx, conf, limits)
     local name = conf.group or ctx.route.name
-    if not key or key == "" then return refuse(conf, name, tg.problem(400, "nothing to count by")) end
+    if not key or key == "" then return refuse(ctx, name, tg.problem(400, "nothing to count by")) end
     local cost = cost_for(ctx, conf)
-    if not cost then return refuse(conf, name, tg.problem(400, "the cost of the request is no number")) end
+    if not cost then return refuse(ctx, name, tg.problem(400, "the cost of the request is no number")) end
     local decision = assert(limits.limiter:take(key, cost, name))
     if state.tells or conf.settle then ctx.vars[state] = decision end
-    if decision.delay > 0 and not conf.shadow then tg.sleep(decision.delay) end
+    if decision.delay > 0 and not ctx.shadow then tg.sleep(decision.delay) end
     if decision.allowed then return end
     local refused = decision:response(conf.status, conf.message)
-    if conf.shadow or not conf.body or decision.source == "down" then return refuse(conf, name, refused) end
+    if ctx.shadow or not conf.body or decision.source == "down" then return refuse(ctx, name, refused) end
     return tg.respond(conf.status, conf.body, { ["Content-Type"] = conf.content_type, ["Retry-After"] = refused.headers["Retry-After"] })
   end,
 

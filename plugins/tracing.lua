@@ -3,6 +3,7 @@ local FORMATS = { "w3c", "b3", "b3-multi", "jaeger" }
 
 return {
   api = 1,
+  shadow = false,
   doc = [[
 Record traces of exchanges, and send them to a collector (OTLP over HTTP, or Zipkin).
 An exchange belongs to the trace that its client names, or begins one; both go upstream and with all calls. Recorded: the request, each attempt

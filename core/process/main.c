@@ -589,6 +589,21 @@ static const struct tg_command commands[] = {
      "usage: tidegate completion bash|zsh\n"
      "Prints a script for the shell that completes commands and options: source <(tidegate completion bash).\n"
      "Exit status: 0; 2 wrong usage.\n"},
+    {"explain", command_tool,
+     "usage: tidegate explain [--config FILE | --generation ID] [--listen NAME] [--plugins DIR] [--json] REQUESTS\n"
+     "Tells what a configuration would do with a request, and sends nothing: route, near misses, uses, upstream.\n"
+     "  REQUESTS         a file with a request as text (an editor's, or what curl -v prints), several divided by ###,\n"
+     "                   or a line of JSON each, with method, host and path, as access logs have them; - for stdin\n"
+     "  --config FILE    default: gateway.lua; of a generation the name of its first file\n"
+     "  --generation ID  one that the gateway at --control PATH keeps (see: tidegate history)\n"
+     "  --brief          without near misses, which take time where routes are many\n"
+     "Exit status: 0; 1 the configuration or the file cannot be read; 2 wrong usage.\n"},
+    {"diff", command_tool,
+     "usage: tidegate diff --traffic FILE A B [--listen NAME] [--plugins DIR] [--control PATH] [--json]\n"
+     "Tells which recorded requests two configurations would treat differently, and sends none.\n"
+     "  --traffic FILE  requests as `tidegate explain` takes them: access logs in JSON, what /tail gives, or texts\n"
+     "  A, B            files, or ids of generations that the gateway at PATH keeps (see: tidegate history)\n"
+     "Exit status: 0 none differs; 1 some do; 2 wrong usage, or something cannot be read.\n"},
     {"version", command_version, "usage: tidegate version\nPrints the version.\n"},
     {NULL, NULL, NULL},
 };

@@ -19,6 +19,7 @@
 #include "http/body.h"
 #include "http/h1_write.h"
 #include "process/control.h"
+#include "process/tool_request.h"
 #include "vm/compile.h"
 
 /*
@@ -101,6 +102,18 @@ tool_spawn(lua_State *L)
     return 1;
 }
 
+static int
+push_status(lua_State *L, int status)
+{
+    if (WIFEXITED(status)) {
+        lua_pushinteger(L, WEXITSTATUS(status));
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushinteger(L, WTERMSIG(status));
+    return 2;
+}
+
 /* stop(process id, signal = TERM) -> exit status, or nil and the signal that ended it */
 static int
 tool_stop(lua_State *L)
@@ -115,13 +128,18 @@ tool_stop(lua_State *L)
         }
         sleep_milliseconds(10);
     }
-    if (WIFEXITED(status)) {
-        lua_pushinteger(L, WEXITSTATUS(status));
-        return 1;
+    return push_status(L, status);
+}
+
+/* wait(process id) -> exit status, or nil and the signal that ended it */
+static int
+tool_wait(lua_State *L)
+{
+    int status = 0;
+    const pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
-    lua_pushnil(L);
-    lua_pushinteger(L, WTERMSIG(status));
-    return 2;
+    return push_status(L, status);
 }
 
 /* exchange(port, bytes, seconds) -> all that comes back until the end, or nil and why */
@@ -379,10 +397,20 @@ static void
 provide(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"sleep", tool_sleep},       {"free_port", tool_free_port}, {"spawn", tool_spawn},
-        {"stop", tool_stop},         {"exchange", tool_exchange},   {"serve", tool_serve},
-        {"requests", tool_requests}, {"folder", tool_folder},       {"remove_folder", tool_remove_folder},
-        {"ask", tool_ask},           {"terminal", tool_terminal},   {NULL, NULL},
+        {"sleep", tool_sleep},
+        {"free_port", tool_free_port},
+        {"spawn", tool_spawn},
+        {"stop", tool_stop},
+        {"wait", tool_wait},
+        {"exchange", tool_exchange},
+        {"serve", tool_serve},
+        {"requests", tool_requests},
+        {"folder", tool_folder},
+        {"remove_folder", tool_remove_folder},
+        {"parse", tg_tool_request_parse},
+        {"ask", tool_ask},
+        {"terminal", tool_terminal},
+        {NULL, NULL},
     };
     for (const luaL_Reg *function = functions; function->name != NULL; function++) {
         lua_pushcfunction(L, function->func);

@@ -28,7 +28,7 @@ local function methods_of(uses, names)
     end
   end
   local missing = wanted and next(wanted)
-  if missing then error(("auth names %q, which is no use of the route that authenticates"):format(missing), 0) end
+  if missing then error(("auth names %q, which is no use of the route that authenticates (in shadow none does)"):format(missing), 0) end
   for _, use in ipairs(last) do list[#list + 1] = use end
   return list
 end
@@ -77,13 +77,23 @@ local function all_of(methods, challenges)
   end
 end
 
+-- A use in shadow lets everybody pass: that is what it is for, but not what a route wants that says so.
+local function refuse_shadows(uses, auth)
+  for _, use in ipairs(auth == "required" and uses or {}) do
+    if use.plugin.authenticate_shadow then error('auth = "required", and all uses that authenticate are in shadow', 0) end
+  end
+end
+
 --- build(uses, auth) -> function(ctx) -> response | nil, its challenges; nil when nothing authenticates. `auth`: { any = names } or
 -- { all = names }, or nothing.
 function authentication.build(uses, auth)
   local methods, challenges = {}, {}
   local rules = type(auth) == "table" and auth or {}
   local list = methods_of(uses, rules.all or rules.any)
-  if #list == 0 then return nil end
+  if #list == 0 then
+    refuse_shadows(uses, auth)
+    return nil
+  end
   for i, use in ipairs(list) do
     methods[i] = { chain = chain.build({ use }, "authenticate"), anonymous = use.plugin.anonymous }
     if not use.plugin.anonymous then challenges[#challenges + 1] = challenge_of(use) end

@@ -11,6 +11,7 @@ local ocsp = require "runtime.ocsp"
 local config = require "runtime.config"
 local pace = require "runtime.pace"
 local plugin = require "runtime.plugin"
+local quarantine = require "runtime.quarantine"
 local report_of = require "runtime.report"
 local redis = require "runtime.redis"
 local route_summary = require "runtime.route_summary"
@@ -18,6 +19,7 @@ local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local serve = require "runtime.serve"
+local shadow = require "runtime.shadow"
 local upstreams = require "runtime.upstreams"
 
 local boot = {}
@@ -61,7 +63,7 @@ local function prepare_uses(cfg, source, report)
     pace.breathe()
     local name = use.plugin_name
     if not name then
-      use.plugin = { [use.is_handler and "handler" or "access"] = use.fn }
+      use.plugin = use.built_in or { [use.is_handler and "handler" or "access"] = use.fn }
     else
       if loaded[name] == nil then
         local text, path = source:plugin(name)
@@ -77,6 +79,7 @@ local function prepare_uses(cfg, source, report)
     if use.plugin and name then
       use.conf = plugin.configure(use.plugin, use, report, names)
     end
+    if use.plugin and not use.built_in then quarantine.judge(use, cfg.defaults.quarantine, report) end
   end
   if report:count() > 0 then return nil end
   for _, use in ipairs(uses) do
@@ -84,6 +87,12 @@ local function prepare_uses(cfg, source, report)
     if use.plugin_name then
       local _, state = plugin.setup(use.plugin, use, use.conf, report)
       use.state = state
+    end
+    use.conditional = use.when ~= nil
+    if use.shadow then
+      use.plugin, use.when = shadow.stand_in(use), nil
+    elseif use.quarantine then
+      use.plugin = quarantine.stand_in(use)
     end
   end
   return report:count() == 0 and uses or nil
@@ -95,6 +104,7 @@ local function build(source, entry, report)
   config.library = { tg = library, t = schema.t }
   local cfg = config.load(entry, source, report)
   if not cfg or report:count() > 0 then return nil end
+  if cfg.explain then table.insert(cfg.use, 1, require("runtime.explain").use(cfg.explain)) end
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
   redis.define(cfg.redis_list)
@@ -171,7 +181,7 @@ function FileSource:glob(pattern)
 end
 
 -- Kept apart from other files: their bytes are in no name, and in no hash but a slow one.
-function FileSource:secret(kind, name)
+local function read_secret(self, kind, name)
   local value, err
   if kind == "env" then
     value = os.getenv(name)
@@ -184,6 +194,13 @@ function FileSource:secret(kind, name)
   if not value then return nil, "is not there" end
   self.files["secret:" .. kind .. ":" .. name] = value
   return value
+end
+
+-- Who only looks may not have them.
+function FileSource:secret(kind, name)
+  local value, err = read_secret(self, kind, name)
+  if not value and self.core.no_secrets then return ("*"):rep(64) end
+  return value, err
 end
 
 function FileSource.json(_, text) return json.decode(text) end
@@ -345,8 +362,8 @@ local function pushed_files(core, entry)
   return files
 end
 
---- compile(core) -> list of { name, data } | nil, all that is wrong with the configuration
-function boot.compile(core)
+-- The files that a configuration is made of, and what it is -> source, entry, cfg, uses, server | nil, all that is wrong with it
+local function judge(core)
   abi.validating = true
   local folder, entry = core.entry:match "^(.*/)([^/]+)$"
   folder, entry = folder or "", entry or core.entry
@@ -354,9 +371,23 @@ function boot.compile(core)
   if problem then return nil, problem end
   local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, live = {}, kept = core.kept, pushed = pushed }, FileSource)
   local report = report_of.new()
-  local cfg, uses = load(source, entry, report)
+  local cfg, uses, server = load(source, entry, report)
   if not cfg then return nil, report:text() end
+  return source, entry, cfg, uses, server
+end
+
+--- compile(core) -> list of { name, data } | nil, all that is wrong with the configuration
+function boot.compile(core)
+  local source, entry, cfg, uses = judge(core)
+  if not source then return nil, entry end
   return bundle(core, source, entry, cfg, uses)
+end
+
+--- inspect(core) -> cfg, server | nil, all that is wrong: for tools that only look. With core.no_secrets those that are absent here get a stand-in.
+function boot.inspect(core)
+  local source, entry, cfg, _, server = judge(core)
+  if not source then return nil, entry end
+  return cfg, server
 end
 
 -- ---------------------------------------------------------------- in a worker
@@ -410,6 +441,7 @@ function boot.start(core)
   ocsp.define(core.files)
   core.files = nil
   if cfg.admin then admin.start(cfg, uses) end
+  if cfg.explain then require("runtime.explain").start(server.routers) end
   return serve.start(server, cfg, uses, core.id)
 end
 

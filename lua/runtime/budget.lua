@@ -35,6 +35,9 @@ function budget.poll()
   return TURNS
 end
 
+--- forgive(): what runs next begins anew, after an error that has ended nothing but what raised it.
+function budget.forgive() resumes = -1 end
+
 -- ---------------------------------------------------------------- where loops begin
 
 -- The end of a string, comment or long bracket that begins at `i`; nil when there is none.
@@ -110,17 +113,27 @@ end
 -- What was loaded last under a name, while a configuration is judged: its code goes into the bundle, and counting costs as much as all else.
 local kept = {}
 
-local function load_counting(text, chunk_name)
+-- A file may do without: by a line "-- guard = false" among the comments that it begins with.
+local function is_unguarded(text)
+  for line in text:gmatch "[^\n]*" do
+    if line:find "^%-%-+%s*guard%s*=%s*false%s*$" then return true end
+    if line:find "%S" and not line:find "^%s*%-%-" and not line:find "^#" then return false end
+  end
+  return false
+end
+
+local function load_counting(text, chunk_name, guarded)
   local f, err = loadstring(text, chunk_name)
-  if not f or text:byte(1) == 27 then return f, err end
+  if not f or text:byte(1) == 27 or not guarded and is_unguarded(text) then return f, err end
   local counting = budget.instrument(text)
   -- One that is at the limits of the language (200 locals, 60 upvalues) goes without.
   return counting and loadstring(counting, chunk_name) or f
 end
 
---- load(text, chunk name) -> function | nil, err; as loadstring, with counting loops. Its environment needs `__poll`.
-function budget.load(text, chunk_name)
-  local f, err = load_counting(text, chunk_name)
+--- load(text, chunk name, guarded?) -> function | nil, err; as loadstring, with counting loops, also in a file that wants none when it is
+-- `guarded`. Its environment needs `__poll`.
+function budget.load(text, chunk_name, guarded)
+  local f, err = load_counting(text, chunk_name, guarded)
   if f and abi.validating and chunk_name then kept[chunk_name] = { text = text, f = f } end
   return f, err
 end

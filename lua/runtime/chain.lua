@@ -36,7 +36,7 @@ local function step(i, use, phase, lines, measured)
   end
   -- Where nothing is traced, nothing is asked.
   local before, after = "", ""
-  if trace.on and phase ~= "websocket" then before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t) end" end
+  if trace.on and phase ~= "websocket" then before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t, r) end" end
   local judge = phase == "websocket" and ("if r ~= nil and take(message, r, u%d) then return end"):format(i)
     or ("if r ~= nil then return check(r, u%d, %q) end"):format(i, phase)
   lines[#lines + 1] = ("  %s mark[0] = m%d %s local r = %s %s %s end"):format(open, i, before, call, after, judge)

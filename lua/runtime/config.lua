@@ -8,6 +8,7 @@ local consumers_config = require "runtime.consumers_config"
 local listen_tls = require "runtime.listen_tls"
 local ordered = require "runtime.ordered"
 local pace = require "runtime.pace"
+local quarantine = require "runtime.quarantine"
 local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
@@ -22,6 +23,7 @@ local config = { library = { tg = nil, t = nil } }
 -- The core counts milliseconds in 32 bits.
 local MAX_WAIT = 7 * 86400
 local NO_LIMIT = 2 ^ 53 -- body_limit = 0: none, which must be said
+local MIN_SECRET = 16 -- bytes, of `explain`
 local MAX_LISTENERS, MAX_DICTS = 64, 128 -- TG_LISTENERS_MAX, TG_GENERATION_DICTS: the master would leave out the rest
 local function duration(default) return t.duration { default = default, min = 0.001, max = MAX_WAIT } end
 
@@ -56,6 +58,7 @@ local specs = {
     alpn = t.optional(t.enum { "http/1.1", "h2" }), sni = t.optional(t.string { match = "^[%l%d*][%l%d.-]*$", len = 255 }),
     priority = t.integer { default = 0, min = -1e6, max = 1e6 },
     to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
+    shadow = t.boolean(false),
     timeout = t.optional(duration(nil)),
     body_limit = t.optional(t.size()), strip_path = t.boolean(false), auth = t.optional(auth_type),
     breaker = t.optional(t.any { raw = true }), bulkhead = t.optional(t.any { raw = true }),
@@ -65,6 +68,7 @@ local specs = {
   },
   defaults = {
     timeout = duration "60s", body_limit = t.size "10MiB", budget = t.duration { default = "50ms", min = 0.001, max = 10 },
+    quarantine = t.optional(t.record(quarantine.spec)),
   },
   resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },
   -- Hosts and "*.names" that plugins may reach by URL although they lead to private addresses.
@@ -75,6 +79,7 @@ local specs = {
   canary = { share = t.number { default = 0.05, min = 0.0001, max = 1 }, watch = t.duration { default = "60s", min = 1, max = 86400 },
     header = t.optional(t.string { match = "^[%w_%-]+$", len = 63 }), max_errors = t.number { default = 0.01, min = 0.0001, max = 1 },
     max_latency = t.number { default = 1.5, min = 1, max = 1000 }, least = t.integer { default = 0, min = 0, max = 1e9 } },
+  explain = { secret = t.secret() },
   log = {
     level = t.enum { "debug", "info", "warn", "error", default = "info" },
     rate = t.integer { default = 100, min = 0, max = 1000000 },
@@ -89,6 +94,7 @@ Collector.__index = Collector
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
 local words = {
   "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin", "canary", "log",
+  "explain",
 }
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
@@ -353,7 +359,7 @@ end
 
 -- ---------------------------------------------------------------- judgement
 
-local own_fields = { plugin = true, name = true, when = true, on_error = true }
+local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true }
 
 -- One element of `use`: a name, a table that begins with it, or a function.
 local function read_use(item, at, path, report)
@@ -366,6 +372,9 @@ local function read_use(item, at, path, report)
     use.plugin = item[1] or item.plugin
     use.name, use.when = item.name, item.when
     if item.on_error ~= nil then use.on_error = item.on_error end
+    use.fail, use.quarantine_words = item.fail, item.quarantine
+    use.shadow = item.shadow or false
+    if type(use.shadow) ~= "boolean" then report:found(at, path, use.shadow, "true or false as `shadow`") end
     if use.name ~= nil and not is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end
     for key, value in pairs(item) do
       if key ~= 1 and not own_fields[key] then use.conf[key] = value end
@@ -516,6 +525,16 @@ function readers.canary(cfg, item, report)
   cfg.canary = cfg.canary or {}
   read_once(cfg, "canary", item, report)
 end
+
+function readers.explain(cfg, item, report)
+  cfg.explain = cfg.explain or {}
+  read_once(cfg, "explain", item, report)
+  local secret_of = cfg.explain.secret
+  if secret_of and #secret_of:reveal() < MIN_SECRET then
+    report:problem(item.at, { "explain", "secret" }, ("has less than %d bytes: it can be guessed"):format(MIN_SECRET))
+  end
+end
+
 function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
@@ -617,6 +636,7 @@ function readers.route(cfg, item, report)
     if not known then report:found(item.at, { path[1], "listen" }, name, "the name of a listener") end
   end
   route.use = read_uses(route.use, item.at, path, report)
+  for _, use in ipairs(route.shadow and route.use or {}) do use.shadow = true end
   if route.handler then route.handler = read_use(route.handler, item.at, { path[1], "handler" }, report) end
   route.timeout = route.timeout or cfg.defaults.timeout
   route.body_limit = route.body_limit or cfg.defaults.body_limit
@@ -627,7 +647,8 @@ end
 
 -- The order in which words are judged: what others refer to comes first.
 local order = {
-  "log", "canary", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers", "use", "route",
+  "log", "canary", "explain", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers",
+  "use", "route",
 }
 
 local function refuse_duplicates(items, word, report)

@@ -117,6 +117,8 @@ local function new_map(owner, values, save)
   })
 end
 
+exchange.new_map = new_map
+
 local function set_query(req, value)
   local x = live(req)
   if C.tg_abi_set_query(x, value, #value) ~= 0 then error("not a query: " .. ("%q"):format(value), 3) end

@@ -2,6 +2,7 @@
 local budget = require "runtime.budget"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
+local shadow = require "runtime.shadow"
 
 local plugin = {}
 
@@ -11,11 +12,12 @@ local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
   around = "function", admin = "function",
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
+  shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
 
 -- The fields of every use; a plugin that called one of its own so would never see it.
-local taken = { plugin = true, name = true, when = true, on_error = true }
+local taken = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true }
 
 local function check_schema(spec, at, path, report)
   local before = report:count()
@@ -43,6 +45,8 @@ local function check_shape(value, at, name, report)
     local kind = fields[key]
     if key == "certificate" then
       report:problem(at, path, ("%q is not available in this version"):format(key))
+    elseif key == "guard" then
+      report:problem(at, path, 'the file must say it before it runs, in a comment at its beginning: -- guard = false')
     elseif not kind then
       local known = {}
       for field in pairs(fields) do known[#known + 1] = field end
@@ -97,6 +101,11 @@ function plugin.configure(loaded, use, report, names)
   local where = { report = report, at = use.at, path = use.path, names = names }
   if use.on_error == "skip" and loaded.authenticate then
     report:problem(use.at, use.path, 'on_error = "skip" is refused for a plugin that authenticates')
+    return nil
+  end
+  local open = use.shadow and shadow.refusal(loaded, use)
+  if open then
+    report:problem(use.at, use.path, open)
     return nil
   end
   local conf = schema.apply(loaded.schema, use.conf, where)

@@ -171,19 +171,17 @@ end
 -- What a walk leaves beside the route. `blocked`: a route was passed over for its method alone.
 local state = { blocked = false, values = {}, kept = {}, kept_count = 0 }
 
+local function value_of(m, request)
+  if m.kind == "header" then return request:header(m.name) end
+  if m.kind == "query" then return request:query(m.name) end
+  return request:connection(m.name, m.value)
+end
+
 local function matches(entry, request)
   local matchers = entry[MATCHERS]
   for i = 1, #matchers do
     local m = matchers[i]
-    local value
-    if m.kind == "header" then
-      value = request:header(m.name)
-    elseif m.kind == "query" then
-      value = request:query(m.name)
-    else
-      value = request:connection(m.name, m.value)
-    end
-    if value ~= m.value then return false end
+    if value_of(m, request) ~= m.value then return false end
   end
   return true
 end
@@ -400,5 +398,9 @@ function Router:match(method, host, path, request)
   if allow then return nil, 405, allow end
   return nil, 404
 end
+
+-- For who explains a match: what an entry and a node are made of, and what a matcher compares.
+router.slots = { METHODS = METHODS, MATCHERS = MATCHERS, CONF = CONF, PARAM = PARAM, EXACT = EXACT, PREFIX = PREFIX }
+router.value_of, router.start_of = value_of, start_of
 
 return router

@@ -34,7 +34,7 @@ getmetatable("").__index = strings
 local function load_text(text, name, _, env)
   if type(text) ~= "string" then error("load takes text only", 2) end
   if text:byte(1) == 27 then return nil, "bytecode is refused" end
-  local f, err = budget.load(text, name)
+  local f, err = budget.load(text, name, true)
   if f then setfenv(f, env or sandbox.environment()) end
   return f, err
 end

@@ -21,10 +21,13 @@ local messages = require "runtime.messages"
 local ocsp = require "runtime.ocsp"
 local pace = require "runtime.pace"
 local plugin_times = require "runtime.plugin_times"
+local probe = require "runtime.probe"
+local quarantine = require "runtime.quarantine"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
+local shadow = require "runtime.shadow"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
@@ -74,6 +77,7 @@ local function phases(uses, auth)
     response = chain.build(uses, "response", true),
     balance = chain.build(uses, "balance"),
     log = chain.build(uses, "log"),
+    authenticate_shadow = chain.build(uses, "authenticate_shadow"),
     to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = levels(uses),
   }
   p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
@@ -93,25 +97,26 @@ local function milliseconds(seconds) return math.floor(seconds * 1000) end
 local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD, COUNTED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
 -- What of abi.path_doubts the route refuses.
-local function refused_doubts(conf)
+function serve.refused_doubts(conf)
   return (conf.encoded_slashes == "keep" and 0 or 1) + (conf.invalid_utf8 == "keep" and 0 or 2)
 end
 
 local function build_route(conf, shared, global)
   local p = shared
-  if #conf.use > 0 or type(conf.auth) == "table" then
+  if #conf.use > 0 or type(conf.auth) == "table" or conf.auth == "required" then
     local ok, made = pcall(phases, concat(global, conf.use), conf.auth)
     if not ok then error(("%s: route %q: %s"):format(conf.at, conf.name, tostring(made)), 0) end
     p = made
   end
   local up = conf.to and upstreams.by_name[conf.to] or nil
-  local own_rewrite = chain.build(conf.use, "rewrite") -- of a route's own uses: when it is known, before anybody is asked who he is
+  -- Of a route's own uses: when it is known, before anybody is asked who he is.
+  local own_rewrite = shadow.before(p, chain.build(conf.use, "rewrite"), conf.auth == "optional", concat(global, conf.use))
   local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
   local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
-    refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0,
+    serve.refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0,
     name = conf.name, upstream = up, phases = p, rewrite = own_rewrite,
     optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     max_message = conf.max_message, message_deflate = conf.message_deflate and 1 or 0,
@@ -146,7 +151,7 @@ end
 local function strip(uses)
   local authenticates = false
   for _, use in ipairs(abi.validating and {} or uses) do
-    authenticates = authenticates or use.plugin.authenticate ~= nil
+    authenticates = authenticates or (use.plugin.authenticate or use.plugin.authenticate_shadow) ~= nil
     local fields = use.plugin.identity_headers
     if type(fields) == "function" then fields = fields(use.conf) end
     for _, name in ipairs(fields or {}) do strip_field(name) end
@@ -180,31 +185,6 @@ function serve.build(cfg, uses, report)
 end
 
 -- ---------------------------------------------------------------- once a request
-
--- What the router may ask about a request; one object, pointed at the exchange in turn.
-local probe = { x = nil }
-function probe:header(name)
-  if C.tg_abi_field_get(self.x, abi.REQUEST, name, #name) ~= 0 then return nil end
-  return to_string(vm.out.p, vm.out.n)
-end
--- The wanted value when the connection is of that kind.
-function probe:connection(name, wanted)
-  if name == "scheme" then return self.x.secure ~= 0 and "https" or "http" end
-  if name == "alpn" then return C.tg_abi_tls(self.x, C.TG_TLS_ALPN) == 0 and to_string(vm.out.p, vm.out.n) or nil end
-  if name == "sni" then
-    local sni = C.tg_abi_tls(self.x, C.TG_TLS_SERVER_NAME) == 0 and to_string(vm.out.p, vm.out.n):lower() or nil
-    local is_below = sni and wanted:sub(1, 2) == "*." and #sni >= #wanted and sni:sub(1 - #wanted) == wanted:sub(2)
-    return is_below and wanted or sni
-  end
-  if wanted == "h2" or wanted == "http/1" then return self.x.version_major == 2 and "h2" or "http/1" end
-  local kind = self:header(wanted == "grpc" and "content-type" or "upgrade")
-  if not kind then return nil end
-  if wanted == "grpc" then return kind:lower():find "^application/grpc" and not kind:lower():find "^application/grpc%-web" and "grpc" or nil end
-  return kind:lower() == wanted and wanted or nil
-end
-function probe:query(name)
-  return exchange.new(self.x).req.query[name]
-end
 
 local function as_value(name, value)
   if type(value) == "table" and secret.is(value) then error(("response header %s: a secret becomes text by its reveal()"):format(name), 0) end
@@ -308,7 +288,7 @@ local function run_handler(ctx, route)
   end
   local frame = trace.on and trace.enter("handler", "handler")
   local r = route.handler(ctx, route.handler_conf, route.handler_state)
-  if frame then trace.leave(frame) end
+  if frame then trace.leave(frame, r) end
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
   return r
 end
@@ -626,14 +606,17 @@ local function describe(mark)
 end
 
 function chain.report(use, err)
+  if trace.on then trace.note "raised" end
   C.tg_abi_metric_raised()
   plugin_times.errors:inc(1, { plugin = use.label })
+  quarantine.raised(use)
   vm.mark[0] = use.index
   log.raised(3, tostring(err) .. describe(use.index), err)
 end
 
 -- The error value of a coroutine that raised: a response, an `err` with its status, or something to be logged.
 local function judge(value, traceback, entry, mark)
+  if trace.on then trace.raised(value) end
   local x = vm.exchange
   local answers = x ~= nil and (entry == ENTRY_REQUEST or entry == ENTRY_RESPONSE)
   if answers and response.is(value) then
@@ -644,6 +627,7 @@ local function judge(value, traceback, entry, mark)
   if not failure.is(value) then
     C.tg_abi_metric_raised()
     plugin_times.errors:inc(1, { plugin = all_uses[mark] and all_uses[mark].label or "-" })
+    quarantine.raised(all_uses[mark])
   end
   if answers and failure.is(value) and value.status >= 400 then
     apply(x, response.problem(value.status, value.status < 500 and value.message or nil))
@@ -672,7 +656,10 @@ function serve.start(server, cfg, uses, id)
     pace.breathe()
   end
   gateway_metrics.start(cfg, id)
-  budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, log.warn
+  budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, function(text)
+    log.warn(text)
+    quarantine.raised(all_uses[vm.mark[0]])
+  end
   http.allowed = allowed_hosts.new(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end

@@ -171,6 +171,8 @@ for algorithm in pairs(kinds) do limit.public[algorithm] = limit[algorithm] end
 
 -- ---------------------------------------------------------------- for the runtime
 
+limit.Limiter = Limiter -- of all but those of concurrency
+
 --- names() -> those of all limits that have one, in their order
 function limit.names()
   local names, seen = {}, {}

@@ -107,6 +107,10 @@ function trace.leave(frame)
   if record.frame then close_frame(record, frame) end
 end
 
+--- note(verdict), raised(value): of the phase that runs; and of all that run, which end with it. For who explains an exchange.
+function trace.note() end
+function trace.raised() end
+
 -- ---------------------------------------------------------------- tg.span
 
 local function begin_scope(record, name)

@@ -48,4 +48,19 @@ describe("the budget of a plugin", function()
     local f = budget.load(table.concat(names, "\n") .. "\nfor i = 1, 2 do end return 5", "x")
     expect(f()):equals(5)
   end)
+
+  it("leaves a file alone that says so before its first line of code, and no other text", function()
+    local loop = "for i = 1, 5000 do end return 5"
+    local function polls(text, guarded)
+      local ok, err = pcall(budget.load(text, "x", guarded)) -- there is no __poll here, so that asking it raises
+      if not ok then expect(tostring(err)):matches "__poll" end
+      return not ok
+    end
+    expect(polls("--- a plugin\n\n--  guard=false\n" .. loop)):equals(false)
+    expect(polls("#!/usr/bin/env x\n-- guard = false\n" .. loop)):equals(false)
+    expect(polls("-- guard = false\n" .. loop, true)):equals(true)
+    expect(polls("-- guard = falsehood\n" .. loop)):equals(true)
+    expect(polls("local x = 1\n-- guard = false\n" .. loop)):equals(true)
+    expect(polls("local x = [[\n-- guard = false\n]]\n" .. loop)):equals(true)
+  end)
 end)

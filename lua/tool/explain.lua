@@ -1,0 +1,93 @@
+--- explain: tidegate explain. What a configuration would do with a request: which route, which ones nearly, which plugins, which upstream.
+local inspection = require "tool.inspection"
+local json = require "tidegate.json"
+local options = require "tool.options"
+local request_file = require "tool.request_file"
+
+local explain = {}
+local OPTIONS = { config = "value", plugins = "value", listen = "value", generation = "value", control = "value", json = "flag", brief = "flag" }
+
+local function line(name, text) print(("%-10s %s"):format(name, text)) end
+
+local function describe_near(entry)
+  if entry.what == "order" then return "matches too, but comes later" end
+  return ("%s: found %s, wanted %s"):format(entry.what, tostring(entry.found), tostring(entry.wanted))
+end
+
+local function tell_uses(said)
+  local last = {}
+  for _, use in ipairs(said.uses) do
+    local marks = {}
+    if use.when then marks[#marks + 1] = "under a condition" end
+    if use.shadow then marks[#marks + 1] = "in shadow" end
+    if use.around and use.phase ~= "log" then marks[#marks + 1] = "wraps all later ones" end
+    local text = ("%-13s %-20s %s%s"):format(use.phase, use.name, use.at, #marks > 0 and "  " .. table.concat(marks, ", ") or "")
+    line(last.uses and "" or "uses", text)
+    last.uses = true
+  end
+  if last.uses then line("", "not evaluated offline: plugins may wait, and ask others") end
+end
+
+local function tell_limits(said)
+  for i, limit in ipairs(said.limits) do
+    line(i == 1 and "limits" or "", ("%s: %s%s"):format(limit.name, tostring(limit.limit),
+      limit.per and " in " .. (type(limit.per) == "number" and ("%g s"):format(limit.per) or tostring(limit.per)) or ""))
+  end
+  local bounds = said.bounds
+  local body = bounds.body and ("%.0f bytes"):format(bounds.body) or "anything"
+  line(said.limits[1] and "" or "limits", ("%g s in all, %s as body%s%s"):format(bounds.timeout, body, bounds.breaker and ", a circuit breaker" or "",
+    bounds.bulkhead and ", a bulkhead" or ""))
+end
+
+local function tell(said)
+  if said.method then line("request", ("%s %s of %q on %s"):format(said.method, said.path, said.host, said.listen)) end
+  if said.route then
+    line("route", ("%s  %s%s"):format(said.route.name, said.route.at, said.route.shadow and "  in shadow" or ""))
+    for name, value in pairs(said.params or {}) do line("", ("{%s} = %q"):format(name, value)) end
+  else
+    line("answer", ("%d: %s%s"):format(said.status, said.why, said.allow and "; allowed are " .. said.allow or ""))
+  end
+  for i, entry in ipairs(said.near or {}) do
+    line(i == 1 and "nearly" or "", ("%s  %s  %s: %s"):format(entry.route, entry.at, entry.path, describe_near(entry)))
+  end
+  if not said.route then return end
+  tell_uses(said)
+  tell_limits(said)
+  if said.handler then line("handler", said.handler) end
+  if said.upstream then
+    line("upstream", ("%s  %s  gets %s"):format(said.upstream.name, said.upstream.at, said.upstream_path))
+    for _, target in ipairs(said.upstream.targets) do line("", ("%s  weight %g"):format(target.name, target.weight)) end
+  end
+end
+
+local function trouble(text, status)
+  io.stderr:write("tidegate explain: ", text, "\n")
+  return status or 1
+end
+
+--- main(core, arguments ...) -> exit status
+function explain.main(core, ...)
+  local given, words = options.parse("explain", OPTIONS, { ... })
+  if not given then return 2 end
+  if #words ~= 1 then return trouble("a file with a request is needed (see: tidegate explain --help)", 2) end
+  local text, err = request_file.read(words[1])
+  if not text then return trouble(err) end
+  local requests = request_file.parse(text)
+  if not requests[1] then return trouble(words[1] .. " has no request") end
+  local cfg, server = inspection.load(core, given)
+  if not cfg then return trouble(server) end
+  local listen = inspection.listener(cfg, given.listen)
+  if not listen then return trouble(("there is no listener %q"):format(given.listen)) end
+  for i, request in ipairs(requests) do
+    local said = inspection.explain(core, cfg, server, listen, request, given.brief)
+    if given.json then
+      print(json.encode(said, { sorted = true }))
+    else
+      if i > 1 then print "" end
+      tell(said)
+    end
+  end
+  return 0
+end
+
+return explain

@@ -1,0 +1,105 @@
+"""A use that raises or computes too long too often is put out for a while, to what it has declared: refused, or skipped."""
+import subprocess
+import time
+
+from gateway import BINARY, Gateway, free_port
+
+FLAKY = '''local ran = tg.metrics.counter("ran", { labels = { "phase" } })
+return {
+  schema = { phase = t.string "access" },
+  access = function(ctx, conf)
+    if conf.phase == "access" then ran:inc(1, { phase = "access" }) end
+    local what = ctx.req.headers["X-What"]
+    if what == "raise" and conf.phase == "access" then error "flaky" end
+    if what == "deny" then return tg.respond(403) end
+    if what == "slow" then
+      local from = os.clock()
+      while os.clock() - from < 0.02 do end
+    end
+  end,
+  response = function(ctx, conf)
+    if ctx.req.headers["X-What"] == "raise" and conf.phase == "response" then error "flaky" end
+    ctx.res.headers["X-Flaky"] = "ran"
+  end,
+}
+'''
+WHO = '''return { authenticate = function(ctx)
+  if ctx.req.headers["X-What"] == "raise" then error "flaky" end
+  ctx:authenticate { id = "someone" }
+end }
+'''
+RULES = 'quarantine = { errors = 3, window = "60s", pause = "1500ms" }'
+
+
+def gateway(uses, more="", admin=None):
+    text = f'api = 1\nlisten {{ address = "127.0.0.1", port = @PORT@ }}\nadmin {{ port = {admin or free_port()}, public_metrics = true }}\n{more}\n'
+    for name, use in uses.items():
+        text += f'route "{name}" {{ path = "/{name}", use = {{ {use} }}, handler = function() return tg.respond(200, "whole") end }}\n'
+    return Gateway(text, plugins={"flaky": FLAKY, "who": WHO})
+
+
+def ask(gw, path, what="", count=1):
+    return [gw.request(path, headers={"X-What": what}).status for _ in range(count)]
+
+
+def until(gw, path, status, seconds=20):
+    end = time.monotonic() + seconds
+    while ask(gw, path) != [status]:
+        assert time.monotonic() < end, gw.log()
+        time.sleep(0.05)
+
+
+def test_what_raises_too_often_is_refused_until_a_call_has_worked():
+    admin = free_port()
+    with gateway({"closed": f'{{ "flaky", {RULES} }}'}, admin=admin) as gw:
+        assert ask(gw, "/closed", "raise", 3) == [500] * 3
+        answer = gw.request("/closed")
+        assert answer.status == 503 and answer.headers["Retry-After"] in ("1", "2") and b"out of order" in answer.text
+        assert "plugin flaky is out for 1.5 s: it has raised or been too slow 3 times in 60 s; meanwhile its exchanges are answered 503" in gw.log()
+        ran = [line for line in gw.request("/metrics", port=admin).text.decode().splitlines() if line.startswith("ran{")]
+        assert ran == ['ran{phase="access"} 3'], "it does not run meanwhile"
+        time.sleep(1.6)
+        assert ask(gw, "/closed", "raise", 2) == [500, 503], "one call tries, and it is out again"
+        until(gw, "/closed", 200)
+        assert "plugin flaky is back" in gw.log()
+        assert ask(gw, "/closed", "deny", 5) == [403] * 5, "an answer is no error"
+        assert ask(gw, "/closed", "raise", 2) == [500, 503], "the next error puts it out again"
+        text = gw.request("/metrics", port=admin).text.decode()
+        assert 'tidegate_quarantine_total{plugin="flaky",event="out"} 3' in text and 'tidegate_quarantine_total{plugin="flaky",event="back"} 1' in text
+
+
+def test_what_has_declared_so_is_skipped_and_the_rest_goes_on():
+    uses = {"open": f'{{ "flaky", fail = "open", {RULES} }}, {{ "flaky", name = "other" }}', "skip": f'{{ "flaky", on_error = "skip", {RULES} }}',
+            "response": f'{{ "flaky", phase = "response", {RULES} }}', "never": '{ "flaky", quarantine = false }'}
+    with gateway(uses, 'defaults { quarantine = { errors = 1000 } }') as gw:
+        assert ask(gw, "/open", "raise", 3) == [500] * 3
+        answer = gw.request("/open", headers={"X-What": "fine"})
+        assert answer.status == 200 and answer.headers["X-Flaky"] == "ran" and "exchanges go on without it" in gw.log()
+        assert ask(gw, "/skip", "raise", 5) == [200] * 5 and gw.request("/skip").headers["X-Flaky"] is None
+        assert ask(gw, "/response", "raise", 3) == [500] * 3 and ask(gw, "/response") == [503]
+        assert ask(gw, "/never", "raise", 5) == [500] * 5
+
+
+def test_who_cannot_be_asked_who_he_is_is_not_let_in():
+    with gateway({"who": f'{{ "who", {RULES} }}', "both": f'{{ "who", {RULES} }}, {{ "key-auth" }}'}, 'consumer "a" { credentials = { key = "k" } }') as gw:
+        for path in ("/who", "/both"):
+            assert ask(gw, path) == [200] and ask(gw, path, "raise", 3) == [500] * 3 and ask(gw, path) == [503]
+            until(gw, path, 200)
+
+
+def test_what_computes_too_long_is_put_out():
+    with gateway({"slow": f'{{ "flaky", fail = "open", {RULES} }}'}, 'defaults { budget = "5ms" }') as gw:
+        assert set(ask(gw, "/slow", "slow", 3)) <= {200, 500}
+        gw.wait_for("plugin flaky is out")
+        assert gw.request("/slow").headers["X-Flaky"] is None
+
+
+def test_what_cannot_be_in_quarantine_is_refused(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/who.lua").write_text(WHO)
+    for use, why in ((f'{{ "who", fail = "open", {RULES} }}', 'fail = "open" is refused for a plugin that authenticates'),
+                     ('{ "cors", fail = "open" }', "`quarantine` is not set"), ('{ "cors", fail = "ajar", quarantine = {} }', '"closed" or "open" as `fail`'),
+                     ('{ "cors", quarantine = { errors = 0 } }', "errors"), ('{ "cors", quarantine = true }', "a table or false")):
+        (tmp_path / "gateway.lua").write_text(f'api = 1\nlisten {{ port = 1 }}\nroute "r" {{ path = "/", handler = function() end, use = {{ {use} }} }}\n')
+        done = subprocess.run([BINARY, "check", str(tmp_path / "gateway.lua")], capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1 and why in done.stderr and "gateway.lua:3" in done.stderr, done.stderr

@@ -422,40 +422,50 @@ tg_control_forget(struct tg_control *control)
     }
 }
 
-int
-tg_control_ask(const char *path, const char *line)
+char *
+tg_control_text(const char *path, const char *line, int *status)
 {
     struct sockaddr_un address;
     size_t length = 0;
     ssize_t n;
+    char *answer = tg_mem_alloc(ANSWER_MAX);
     const int fd = address_of(path, &address) ? dial(&address) : -1;
-    if (fd < 0) {
-        (void)fprintf(stderr, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
-        return EXIT_NOBODY;
+    *status = EXIT_NOBODY;
+    if (fd < 0 || answer == NULL) {
+        if (answer != NULL) {
+            (void)snprintf(answer, ANSWER_MAX, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+        return answer;
     }
     const struct timeval wait = {strcmp(line, "upgrade") == 0 || strstr(line, "--canary") != NULL ? 0 : ANSWER_TIME, 0};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     (void)dprintf(fd, "%s\n", line);
-    char *answer = tg_mem_alloc(ANSWER_MAX);
-    if (answer == NULL) {
-        close(fd);
-        return EXIT_NOBODY;
-    }
     while (length < ANSWER_MAX - 1 && (n = read(fd, answer + length, ANSWER_MAX - 1 - length)) > 0) {
         length += (size_t)n;
     }
     close(fd);
     answer[length] = '\0';
-    int status = EXIT_NOBODY;
-    if (strncmp(answer, "ok\n", 3) == 0) {
-        (void)fputs(answer + 3, stdout);
-        status = 0;
-    } else if (strncmp(answer, "error\n", 6) == 0) {
-        (void)fprintf(stderr, "%s", answer + 6);
-        status = EXIT_REFUSED;
+    const char *text = strchr(answer, '\n');
+    if (strncmp(answer, "ok\n", 3) == 0 || strncmp(answer, "error\n", 6) == 0) {
+        *status = answer[0] == 'o' ? 0 : EXIT_REFUSED;
+        memmove(answer, text + 1, strlen(text + 1) + 1);
     } else {
-        (void)fprintf(stderr, "tidegate: the gateway at %s gave no answer\n", path);
+        (void)snprintf(answer, ANSWER_MAX, "tidegate: the gateway at %s gave no answer\n", path);
     }
-    tg_mem_free(answer);
+    return answer;
+}
+
+int
+tg_control_ask(const char *path, const char *line)
+{
+    int status;
+    char *text = tg_control_text(path, line, &status);
+    if (text != NULL) {
+        (void)fputs(text, status == 0 ? stdout : stderr);
+    }
+    tg_mem_free(text);
     return status;
 }

@@ -46,6 +46,11 @@ const char *tg_control_who(const struct tg_control_client *client);
 struct tg_slice tg_control_payload(const struct tg_control_client *client);
 
 /*
+ * Asks the master at `path`. What it says, NUL-terminated, to be freed with tg_mem_free; NULL: memory is short. *status
+ * is 0 ok, 1 the master says no, 3 nobody answers there, which the text then tells.
+ */
+char *tg_control_text(const char *path, const char *line, int *status);
+/*
  * Asks the master at `path`; prints its answer on standard output, or an error on standard error. Returns the exit
  * status: 0 ok, 1 the master says no, 3 nobody answers there.
  */

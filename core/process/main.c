@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "process/control.h"
+#include "process/history.h"
 #include "process/master.h"
 #include "process/tool.h"
 #include "zone/scoreboard.h"
@@ -157,7 +158,10 @@ enum {
     OPT_USER,
     OPT_PID_FILE,
     OPT_CORE_DUMPS,
-    OPT_UPGRADE
+    OPT_UPGRADE,
+    OPT_STATE,
+    OPT_HISTORY,
+    OPT_LAST_GOOD
 };
 
 static const struct option run_options[] = {
@@ -172,6 +176,9 @@ static const struct option run_options[] = {
     {"pid-file", required_argument, NULL, OPT_PID_FILE},
     {"core-dumps", no_argument, NULL, OPT_CORE_DUMPS},
     {"upgrade-timeout", required_argument, NULL, OPT_UPGRADE},
+    {"state", required_argument, NULL, OPT_STATE},
+    {"history", required_argument, NULL, OPT_HISTORY},
+    {"last-good", no_argument, NULL, OPT_LAST_GOOD},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -201,6 +208,9 @@ parse_value(const char *name, int option, struct tg_options *options)
         break;
     case OPT_UPGRADE:
         ok = parse_number(optarg, 1, 3600, &options->succession.upgrade_timeout);
+        break;
+    case OPT_HISTORY:
+        ok = parse_number(optarg, 1, TG_HISTORY_MAX, &options->history);
         break;
     case OPT_USER:
         if (tg_privilege_find(&options->privilege, optarg, &err) == TG_OK) {
@@ -242,6 +252,12 @@ parse_run_options(const char *name, int argc, char **argv, struct tg_options *op
         case OPT_CORE_DUMPS:
             options->privilege.core_dumps = true;
             break;
+        case OPT_STATE:
+            options->state = optarg;
+            break;
+        case OPT_LAST_GOOD:
+            options->last_good = true;
+            break;
         case 'h':
             return print_help(name) + 1;
         case '?':
@@ -261,6 +277,9 @@ parse_run_options(const char *name, int argc, char **argv, struct tg_options *op
     if (options->source.entry == NULL) {
         return usage_error(name, "a configuration is needed: --config FILE") + 1;
     }
+    if (options->last_good && options->state == NULL) {
+        return usage_error(name, "--last-good needs the folder that it is in: --state DIR") + 1;
+    }
     return 0;
 }
 
@@ -274,7 +293,8 @@ command_run(int argc, char **argv)
                                                 .upgrade_timeout = 30},
                                  .workers = default_workers(),
                                  .watchdog = 3,
-                                 .drain_timeout = 30};
+                                 .drain_timeout = 30,
+                                 .history = TG_HISTORY_DEFAULT};
     const int stop = parse_run_options("run", argc, argv, &options, &plugins);
     if (stop != 0) {
         return stop - 1;
@@ -416,6 +436,28 @@ command_history(int argc, char **argv)
 }
 
 static int
+command_diff(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"control", required_argument, NULL, OPT_CONTROL}, {"help", no_argument, NULL, 'h'}, {0}};
+    char *words[] = {(char *)(uintptr_t)default_control(), NULL, ""};
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option != OPT_CONTROL) {
+            return option == 'h' ? print_help("diff") : EXIT_USAGE;
+        }
+        words[0] = optarg;
+    }
+    if (argc - optind < 1 || argc - optind > 2) {
+        return usage_error("diff", "the ids of two generations are needed");
+    }
+    words[1] = argv[optind];
+    words[2] = optind + 1 < argc ? argv[optind + 1] : words[2];
+    find_plugins("", NULL);
+    return tg_tool_run("diff", plugin_dirs, 3, words);
+}
+
+static int
 command_token(int argc, char **argv)
 {
     return ask("token", "token", 0, argc, argv);
@@ -481,6 +523,10 @@ static const struct command commands[] = {
      "                         (default: nobody else; the master stays root, to bind low ports at a reload)\n"
      "      --pid-file PATH    holds the number of the master\n"
      "      --upgrade-timeout S  how long the new master of an upgrade may take to be ready (default 30)\n"
+     "      --state DIR        keep the generations that were live in this folder (nobody else's; it is made), over\n"
+     "                         restarts and upgrades: see tidegate history, rollback, diff\n"
+     "      --history N        of these, and in memory, the last N (default 10, at most 50)\n"
+     "      --last-good        start from the newest of them when the configuration is refused\n"
      "      --core-dumps       a crash may write a core (default: none, it would hold keys)\n"
      "Signals: TERM, INT stop; QUIT finishes what is in work first; HUP reloads; USR1 opens log files anew;\n"
      "USR2 upgrades (see: tidegate upgrade --help).\n"
@@ -516,6 +562,10 @@ static const struct command commands[] = {
      "usage: tidegate history [--json] [--control PATH]\n"
      "Prints the generations that are kept: id, when each was committed, who asked for it, and what it changed.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"diff", command_diff,
+     "usage: tidegate diff A [B] [--control PATH]\n"
+     "Prints what generation B, or the live one, changes of the files of generation A: a unified diff.\n"
+     "Exit status: 0; 1 there is no such generation; 2 wrong usage; 3 no gateway answers.\n"},
     {"token", command_token,
      "usage: tidegate token [--control PATH]\n"
      "Prints the token of the admin interface, which is made when it is first asked for.\n"

@@ -94,8 +94,18 @@ remember(struct tg_reload *reload, struct tg_generation *generation)
     if (reload->current != NULL) {
         tg_history_change(reload->current, generation, generation->change, sizeof generation->change);
     }
-    reload->current = tg_history_add(reload->current, generation);
+    reload->current = tg_history_add(reload->current, generation, reload->most);
     reload->fleet->generation = generation;
+    reload->kept = false;
+}
+
+void
+tg_reload_keep(struct tg_reload *reload)
+{
+    if (!reload->kept) {
+        tg_archive_put(reload->archive, reload->current);
+        reload->kept = true; /* or it was told that it is not */
+    }
 }
 
 static void
@@ -106,6 +116,7 @@ commit(struct tg_reload *reload, struct tg_generation *generation)
     remember(reload, generation);
     tg_fleet_insist(reload->fleet, &message);
     tg_fleet_trim(reload->fleet, generation->manifest);
+    tg_reload_keep(reload);
     reload->last_error.text[0] = '\0';
     tg_log(TG_LOG_INFO, "generation %s is live", generation->id);
     (void)snprintf(text, sizeof text, "generation %s is live\n", generation->id);
@@ -522,6 +533,29 @@ tg_reload_init(struct tg_reload *reload, const struct tg_source *source, struct 
     return reload->overdue == NULL ? TG_ENOMEM : TG_OK;
 }
 
+/* A start changes nothing when the newest of those that were kept is the same: it goes on, as it was asked for. */
+static void
+begin_history(struct tg_reload *reload, struct tg_generation *first)
+{
+    struct tg_generation *before = first->next;
+    if (first->committed == 0 && before != NULL && strcmp(before->id, first->id) == 0) {
+        first->committed = before->committed;
+        memcpy(first->by, before->by, sizeof first->by);
+        memcpy(first->change, before->change, sizeof first->change);
+        first->next = before->next;
+        tg_generation_free(before);
+    }
+    reload->kept = first->committed > 0;
+    if (reload->kept) {
+        reload->current = first;
+        reload->fleet->generation = first;
+        return;
+    }
+    reload->current = before;
+    (void)snprintf(reload->by, sizeof reload->by, "start");
+    remember(reload, first);
+}
+
 enum tg_rc
 tg_reload_begin(struct tg_reload *reload, struct tg_generation *first, bool watch, struct tg_err *err)
 {
@@ -530,8 +564,7 @@ tg_reload_begin(struct tg_reload *reload, struct tg_generation *first, bool watc
     if (reload->watch == NULL) {
         return TG_ESYSTEM;
     }
-    (void)snprintf(reload->by, sizeof reload->by, "start");
-    remember(reload, first);
+    begin_history(reload, first);
     watch_generation(reload, first);
     return TG_OK;
 }

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "http/body.h"
 #include "http/h1_write.h"
+#include "process/control.h"
 #include "vm/compile.h"
 
 /*
@@ -323,6 +324,21 @@ tool_remove_folder(lua_State *L)
     return 0;
 }
 
+/* ask(path of a control socket, line) -> what the master says, or nil, an error and the exit status */
+static int
+tool_ask(lua_State *L)
+{
+    int status;
+    char *text = tg_control_text(luaL_checkstring(L, 1), luaL_checkstring(L, 2), &status);
+    if (status != 0) {
+        lua_pushnil(L);
+    }
+    lua_pushstring(L, text == NULL ? "tidegate: memory is short\n" : text);
+    lua_pushinteger(L, status);
+    tg_mem_free(text);
+    return status == 0 ? 2 : 3;
+}
+
 static void
 provide(lua_State *L)
 {
@@ -336,6 +352,7 @@ provide(lua_State *L)
         {"requests", tool_requests},
         {"folder", tool_folder},
         {"remove_folder", tool_remove_folder},
+        {"ask", tool_ask},
         {NULL, NULL},
     };
     for (const luaL_Reg *function = functions; function->name != NULL; function++) {

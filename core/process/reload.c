@@ -351,7 +351,13 @@ start(struct tg_reload *reload)
         return;
     }
     struct tg_source source = *reload->source;
-    source.pushed = tg_slice_of(reload->pushed, reload->pushed == NULL ? 0 : reload->pushed_length);
+    if (reload->pushed != NULL) {
+        source.pushed = tg_slice_of(reload->pushed, reload->pushed_length);
+        source.layered = reload->current->manifest->layered;
+    } else { /* what came from elsewhere goes on while the files of the disk are read anew */
+        source.pushed = tg_generation_pushed(reload->current);
+        source.layered = true;
+    }
     if (tg_compiler_start(&reload->compiler, &source, reload->current, &err) != TG_OK) {
         refuse(reload, err.text);
         return;

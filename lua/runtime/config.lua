@@ -11,6 +11,7 @@ local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
+local source_config = require "runtime.source_config"
 local target = require "runtime.target"
 local task = require "tidegate.task"
 local upstream_config = require "runtime.upstream_config"
@@ -43,6 +44,7 @@ local specs = {
     http2_resets = t.integer { default = 100, min = 1, max = 1e6 }, http2_controls = t.integer { default = 200, min = 10, max = 1e6 },
   },
   redis = redis_config.spec,
+  source = source_config.spec,
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = upstream_config.spec,
   consumer = consumer_config.spec,
@@ -86,7 +88,8 @@ Collector.__index = Collector
 
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
 local words = {
-  "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin", "canary", "log",
+  "source", "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin",
+  "canary", "log",
 }
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
@@ -325,7 +328,7 @@ function Collector:run(path, at)
     end
     return
   end
-  local text, err = self.source:read(path)
+  local text, err = self.source:read(path, true)
   if not text then
     self.report:problem(at, nil, ('"%s" cannot be read: %s'):format(path, tostring(err)))
     return
@@ -344,6 +347,8 @@ end
 
 function Collector:include(pattern, at)
   if type(pattern) ~= "string" then error("include needs a path, found " .. report_of.text_of(pattern), 3) end
+  -- Files of a source include files of the source.
+  if at:find "^source:" and not pattern:find "^source:" then pattern = "source:" .. pattern end
   local found = pattern:find "[*?%[]" and self.source:glob(pattern) or { pattern }
   for _, path in ipairs(found) do self:run(path, at) end
 end
@@ -470,6 +475,11 @@ function readers.dict(cfg, item, report)
 end
 
 function readers.redis(cfg, item, report) redis_config.read(cfg, item, read_record("redis", item, report), report) end
+
+function readers.source(cfg, item, report)
+  if cfg.source then return report:problem(item.at, { "source" }, "there is one already at " .. cfg.source.at) end
+  cfg.source = source_config.read(cfg, item, read_record("source", item, report), report)
+end
 
 function readers.upstream(cfg, item, report) upstream_config.read(cfg, item, read_record("upstream", item, report), report) end
 
@@ -624,7 +634,8 @@ end
 
 -- The order in which words are judged: what others refer to comes first.
 local order = {
-  "log", "canary", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers", "use", "route",
+  "log", "canary", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "source", "upstream", "consumer", "consumers", "use",
+  "route",
 }
 
 local function refuse_duplicates(items, word, report)
@@ -645,6 +656,10 @@ function config.load(entry, source, report)
   for _, word in ipairs(words) do collector.items[word] = {} end
   collector.env = environment(collector)
   collector:run(entry, entry)
+  local where = collector.items.source[1]
+  if not where then source.layer = nil end -- kept of a configuration that had one
+  local problem = where and source_config.run_layer(collector, where, source)
+  if problem then report:problem(where.at, { "source" }, problem) end
   collector.closed = true
   report_open(collector)
   local cfg = {
@@ -654,12 +669,14 @@ function config.load(entry, source, report)
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end
+  if where and not collector:has("dict", "source") then collector:add("dict", "source", { size = "1MiB" }, entry) end
   if not collector:has("dict", "cache") then collector:add("dict", "cache", { size = "16MiB" }, entry) end
   for _, word in ipairs(order) do
     refuse_duplicates(collector.items[word], word, report)
     for _, item in ipairs(collector.items[word]) do readers[word](cfg, item, report) end
   end
-  if #cfg.listen == (cfg.admin and 1 or 0) and report:count() == 0 then
+  local waits = cfg.source and not source.layer -- it serves when the source has told what
+  if #cfg.listen == (cfg.admin and 1 or 0) and not waits and report:count() == 0 then
     report:problem(entry, nil, "found     no listener\nexpected  at least one: listen { port = 8080 }")
   end
   return report:count() == 0 and cfg or nil

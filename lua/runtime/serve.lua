@@ -22,6 +22,7 @@ local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
+local sources = require "runtime.sources"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
@@ -563,6 +564,7 @@ local function on_task(id)
     limit.start()
     log_sinks.start()
     consumers.start()
+    sources.start()
     return run_hooks "start"
   end
   if id == 1 or id == 2 then

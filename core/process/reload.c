@@ -71,6 +71,15 @@ watch_file(void *arg, struct tg_slice rest)
     return true;
 }
 
+static bool
+watch_folder(void *arg, struct tg_slice rest)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
+    tg_watch_folder(arg, path);
+    return true;
+}
+
 static void
 watch_generation(struct tg_reload *reload, const struct tg_generation *generation)
 {
@@ -79,6 +88,7 @@ watch_generation(struct tg_reload *reload, const struct tg_generation *generatio
     }
     if (reload->watch != NULL && reload->watches_all) {
         tg_manifest_each(generation, "file", watch_file, reload->watch);
+        tg_manifest_each(generation, "folder", watch_folder, reload->watch);
         for (const char *const *dir = reload->source->plugin_dirs; *dir != NULL; dir++) {
             tg_watch_folder(reload->watch, *dir);
         }

@@ -171,6 +171,8 @@ function FileSource:glob(pattern)
   if name then return glob_pushed(self, self.layer, "source:", name) end
   if self.pushed then return glob_pushed(self, self.pushed, "", pattern) end
   local full = pattern:sub(1, 1) == "/" and pattern or self.folder .. pattern
+  local folder = full:match "^(.*)/[^/]*$"
+  if folder and not folder:find "[*?%[]" then self.folders[folder] = true end -- where more may come
   local found = self.core.glob(full)
   for i, path in ipairs(found) do
     if path:sub(1, #self.folder) == self.folder and pattern:sub(1, 1) ~= "/" then found[i] = path:sub(#self.folder + 1) end
@@ -285,6 +287,7 @@ local function manifest(cfg, uses, source)
   for _, route in ipairs(cfg.route) do lines[#lines + 1] = ("route %d %s"):format(route.index, route.name) end
   for _, use in ipairs(uses) do lines[#lines + 1] = ("use %d %s"):format(use.index, use.label) end
   add_paths(lines, "file", source.paths)
+  add_paths(lines, "folder", source.folders)
   add_paths(lines, "live", source.live)
   return table.concat(lines, "\n") .. "\n"
 end
@@ -362,7 +365,7 @@ function boot.compile(core)
   folder, entry = folder or "", entry or core.entry
   local pushed, problem = pushed_files(core, entry)
   if problem then return nil, problem end
-  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, live = {}, kept = core.kept,
+  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, folders = {}, live = {}, kept = core.kept,
     pushed = not core.layered and pushed or nil, layer = core.layered and pushed or nil }, FileSource)
   local report = report_of.new()
   local cfg, uses = load(source, entry, report)

@@ -1,6 +1,5 @@
 --- source_http: calls to the servers of a source. They lead where the operator says, so no address is closed to them.
 local abi = require "abi"
-local failure = require "tidegate.failure"
 local http = require "tidegate.http"
 local tls = require "tidegate.tls"
 
@@ -27,19 +26,30 @@ function source_http.new(conf, urls)
   return client
 end
 
---- client:send(method, path, options) -> result with status 200 | nil, err. The server that answered last is asked first.
+-- The server that has answered is asked first from now on. Others may have moved the places meanwhile.
+local function prefer(places, place)
+  for i, other in ipairs(places) do
+    if other == place then
+      table.remove(places, i)
+      table.insert(places, 1, place)
+      return
+    end
+  end
+end
+
+--- client:send(method, path, options) -> result with status 200 | nil, err. One that does not answer at all gives way to the next.
 function Client:send(method, path, options)
   options.expect, options.max_body = 200, BODY_MAX
   local last
-  for _ = 1, #self.places do
-    local place = self.places[1]
+  for _, place in ipairs { unpack(self.places) } do
     local result, err = http.send(method, path, place.host, place.peer, options, place.defaults)
-    if result then return result end
+    if result or err.answer then
+      if place ~= self.places[1] then prefer(self.places, place) end
+      return result, err
+    end
     last = err
-    if err.answer then return nil, err end
-    table.insert(self.places, table.remove(self.places, 1))
   end
-  return nil, last or failure.new("connect", "there is no server")
+  return nil, last
 end
 
 return source_http

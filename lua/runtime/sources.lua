@@ -161,9 +161,11 @@ end
 
 --- start(): the generation is current.
 function sources.start()
+  local text = pushed
+  pushed = nil
   if not conf or vm.worker ~= 0 then return end
   conf.name = conf.name or host_name()
-  own, pushed = pushed and digest(pushed), nil
+  own = text and digest(text)
   begin()
   local self = { source = kinds[conf.kind].new(conf), trouble = nil }
   task.start(abi.TASK_SERVICE, keep_telling, self)

@@ -5,6 +5,7 @@ import http.server
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import time
 import urllib.parse
 import urllib.request
 
+from authority import Authority
 from gateway import free_ports
 from redis_servers import Redis
 
@@ -26,7 +28,10 @@ class RedisSource:
                 f'source {{ redis = "config", key = "site", {more} }}\n')
 
     def put(self, files):
-        self.redis.cli("set", "site", json.dumps(files))
+        self.put_text(json.dumps(files))
+
+    def put_text(self, text):
+        self.redis.cli("set", "site", text)
         self.redis.cli("publish", "site:changed", "")
 
     def fleet(self):
@@ -35,12 +40,6 @@ class RedisSource:
 
     def remove(self):
         shutil.rmtree(self.redis.folder)
-
-
-def post(url, body, headers=None):
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers or {})
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        return json.load(answer)
 
 
 def coded(text):
@@ -52,23 +51,32 @@ def plain(text):
 
 
 class EtcdSource:
-    """With users and passwords, since that is the longer way."""
+    """With TLS, a second server that is never there, users and passwords, since that is the longer way."""
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="tidegate-etcd-")
-        self.port, self.peer = free_ports(2)
-        self.url, self.process, self.token = f"http://127.0.0.1:{self.port}", None, None
+        self.port, self.peer, self.nobody = free_ports(3)
+        self.url, self.process, self.token = f"https://127.0.0.1:{self.port}", None, None
+        self.authority = Authority(self.folder + "/tls")
+        self.cert, self.key = self.authority.issue("etcd", "IP:127.0.0.1")
+        self.trust = ssl.create_default_context(cafile=self.authority.cert)
+
+    def post(self, path, body, headers=None):
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers or {})
+        with urllib.request.urlopen(request, timeout=5, context=self.trust) as answer:
+            return json.load(answer)
 
     def start(self):
         url, peer = self.url, f"http://127.0.0.1:{self.peer}"
         command = ["etcd", "--name", "one", "--data-dir", self.folder + "/data", "--listen-client-urls", url, "--advertise-client-urls", url,
-                   "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"]
+                   "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}",
+                   "--cert-file", str(self.cert), "--key-file", str(self.key)]
         with open(self.folder + "/log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + 20
         while True:
             try:
-                post(self.url + "/v3/maintenance/status", {})
+                self.post("/v3/maintenance/status", {})
                 break
             except OSError:
                 assert time.monotonic() < end and self.process.poll() is None, open(self.folder + "/log", encoding="utf-8").read()
@@ -76,8 +84,8 @@ class EtcdSource:
         if self.token is None:
             for path, body in (("user/add", {"name": "root", "password": "geheim"}), ("role/add", {"name": "root"}),
                                ("user/grant", {"user": "root", "role": "root"}), ("enable", {})):
-                post(f"{self.url}/v3/auth/{path}", body)
-        self.token = post(self.url + "/v3/auth/authenticate", {"name": "root", "password": "geheim"})["token"]
+                self.post("/v3/auth/" + path, body)
+        self.token = self.post("/v3/auth/authenticate", {"name": "root", "password": "geheim"})["token"]
         return self
 
     def stop(self):
@@ -86,10 +94,11 @@ class EtcdSource:
             self.process.wait()
 
     def call(self, path, body):
-        return post(f"{self.url}/v3/kv/{path}", body, {"Authorization": self.token})
+        return self.post("/v3/kv/" + path, body, {"Authorization": self.token})
 
     def word(self, more):
-        return f'source {{ etcd = "{self.url}", prefix = "/site/", username = "root", password = secret "env:SOURCE_PASSWORD", {more} }}\n'
+        return (f'source {{ etcd = {{ "https://127.0.0.1:{self.nobody}", "{self.url}" }}, prefix = "/site/", username = "root", '
+                f'password = secret "env:SOURCE_PASSWORD", tls = {{ ca = "{self.authority.cert}" }}, {more} }}\n')
 
     def put(self, files):
         """All at once: a transaction."""

@@ -71,7 +71,7 @@ def test_a_fleet_converges_and_neither_what_is_bad_nor_a_source_that_is_away_har
         source.put(BAD)
         wait_until(lambda: all("error" in entry for entry in source.fleet().values()), "the fleet tells why")
         assert "source:routes/x.lua:2" in source.fleet()["b"]["error"] and source.fleet()["b"]["source"] == good
-        time.sleep(2)  # it is asked for again and again
+        time.sleep(1.5)  # it is asked for again and again
         assert [refusals(gw) for gw in both] == [1, 1] and all(says(gw) == "v1" for gw in both)
 
         source.stop()
@@ -80,7 +80,7 @@ def test_a_fleet_converges_and_neither_what_is_bad_nor_a_source_that_is_away_har
             assert says(gw) == "v1"
         one.write("gateway.lua", (one.folder / "gateway.lua").read_text().replace('"local")', '"lokal")'))
         assert one.command("reload").returncode == 0 and says(one, "/local") == "lokal" and says(one) == "v1"
-        time.sleep(1)
+        time.sleep(0.7)
         assert all(gw.log().count(" warn ") - gw.log().count("is not asked for a while") <= 3 for gw in both), one.log()
         source.start()
         source.put(files("v2"))
@@ -106,7 +106,7 @@ def test_a_rollback_holds_until_the_source_changes_and_a_refusal_until_the_local
             redis.put(files(text))
             all_say([gw], text)
         assert gw.command("rollback").returncode == 0 and says(gw) == "v1"
-        time.sleep(1.5)
+        time.sleep(1.3)
         assert says(gw) == "v1"
         redis.put({**files("v3"), "routes/x.lua": 'route "x" { path = "/x", handler = "say", to = secret "env:NEEDED" and nil }'})
         gw.wait_for("reload refused")
@@ -118,6 +118,22 @@ def test_a_rollback_holds_until_the_source_changes_and_a_refusal_until_the_local
         gw.write("gateway.lua", (gw.folder / "gateway.lua").read_text().replace('route "local"', 'route "own"'))
         assert gw.command("reload").returncode == 0
         all_say([gw], "v5")
+
+
+def test_what_comes_from_a_source_is_tried_first_where_that_is_wanted(redis):
+    with gateway(redis, "a", workers=2) as gw:
+        redis.put(files("v1"))
+        all_say([gw], "v1")
+        canary = {"routes/canary.lua": 'canary { share = 1, watch = "1s" }'}
+        redis.put({**files("v2"), **canary})
+        gw.wait_for("went well")
+        all_say([gw], "v2")
+        redis.put({**files("v3"), **canary, "plugins/say.lua": "return { handler = function() error 'broken' end }"})
+        gw.wait_for("is on trial", count=2)
+        wait_until(lambda: says(gw) and "have failed" in gw.log(), "it is rolled back")
+        wait_until(lambda: "have failed" in json.dumps(redis.fleet()), "the fleet knows")
+        time.sleep(1.3)
+        assert says(gw) == "v2" and refusals(gw) == 1 and gw.log().count("is on trial") == 2
 
 
 def test_what_came_from_a_source_cannot_cut_the_gateway_off_from_it(redis):
@@ -133,7 +149,7 @@ def test_what_came_from_a_source_cannot_cut_the_gateway_off_from_it(redis):
             gw.wait_for("reload refused", count=number + 1)
             assert said in gw.log().rsplit("reload refused", 1)[1], gw.log()
         for number, wrong in enumerate(("[1]", "{", '{"gateway.lua": 1}', "{}")):
-            redis.redis.cli("set", "site", wrong)
+            redis.put_text(wrong)
             gw.wait_for("source redis: ", count=number + 2)
         assert says(gw) == "v1"
         redis.put({**files("v2"), "gateway.lua": 'include "routes/*.lua"', "gateway.yaml": "nonsense: true"})  # as local as it was
@@ -185,3 +201,43 @@ def test_what_is_no_source_is_told():
         with pytest.raises(AssertionError) as failed, Gateway(f"listen {{ port = @PORT@ }}\n{text}"):
             pass
         assert re.search(said, str(failed.value)), str(failed.value)
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *words], cwd=folder, check=True, capture_output=True, timeout=30)
+
+
+def lives(gw):
+    return gw.log().count("is live")
+
+
+@pytest.mark.parametrize("place", [".git", "elsewhere"])  # of a submodule, and of a further work tree, it is elsewhere
+def test_a_work_tree_of_git_is_followed_by_whole_changes(tmp_path, place):
+    first = LOCAL + 'include "routes/*.lua"\n'
+    with Gateway(first, watch=True) as gw:
+        place = tmp_path / place if place == "elsewhere" else gw.folder / place
+        git(gw.folder, "init", "-b", "main", *([] if place.name == ".git" else ["--separate-git-dir", str(place)]))
+        (gw.folder / ".gitignore").write_text("log\n*.sock*\n")
+        git(gw.folder, "add", ".")
+        git(gw.folder, "commit", "-m", "first")
+        git(tmp_path, "clone", str(gw.folder), "other")
+        assert gw.command("reload").returncode == 0  # from now on it is known that Git is there
+        before, other = lives(gw), tmp_path / "other"
+        (other / "routes").mkdir()
+        for i in range(50):  # a folder that was not there, and files that need each other: "x" is two routes in between
+            (other / f"routes/{i}.lua").write_text(f'route "x{i}" {{ path = "/x{i}", handler = function() return tg.respond(200, "one") end }}')
+        git(other, "add", ".")
+        git(other, "commit", "-m", "second")
+        git(gw.folder, "pull", str(other), "main")
+        wait_until(lambda: gw.request("/x49").status == 200, "the new files are live")
+        assert lives(gw) == before + 1 and says(gw, "/x0") == "one"
+
+        (place / "index.lock").touch()  # as Git does while it writes
+        gw.write("routes/0.lua", "half a fi")
+        gw.write("routes/new.lua", 'route "new" { path = "/new", handler = function() return tg.respond(200, "new") end }')
+        time.sleep(0.5)
+        assert lives(gw) == before + 1 and refusals(gw) == 0
+        (gw.folder / "routes/0.lua").unlink()
+        (place / "index.lock").unlink()
+        wait_until(lambda: says(gw, "/new") == "new", "Git is done")
+        assert refusals(gw) == 0 and gw.request("/x0").status == 404

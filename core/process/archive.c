@@ -13,6 +13,7 @@
 
 #include "base/digest.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "vm/bundle.h"
 
 /* A file is a bundle, too: this head, its digest, and the bundle of the generation. */
@@ -128,8 +129,7 @@ list_files(int folder, char names[FILES_MAX][NAME])
 /* ------------------------------------------------------------------ reading */
 
 static enum tg_rc
-read_head(const struct tg_archive *archive, struct tg_slice bytes, struct head *head, struct tg_slice *bundle,
-          struct tg_err *err)
+read_head(struct tg_slice bytes, struct head *head, struct tg_slice *bundle, struct tg_err *err)
 {
     unsigned char sum[DIGEST];
     struct tg_slice text;
@@ -144,10 +144,17 @@ read_head(const struct tg_archive *archive, struct tg_slice bytes, struct head *
         memcmp(sum, head->bundle, sizeof sum) != 0) {
         return tg_err_set(err, TG_EINVAL, "its bytes are not those that were written");
     }
-    if (memcmp(head->program, archive->program, sizeof head->program) != 0) {
-        return tg_err_set(err, TG_EINVAL, "another version of the program has written it");
-    }
     return TG_OK;
+}
+
+/* Files that came from elsewhere are text, which every version can read: a gateway that is started needs them. */
+static void
+keep_pushed(struct tg_archive *archive, struct tg_slice bundle)
+{
+    struct tg_slice pushed;
+    if (tg_bundle_find(bundle, "pushed", &pushed) == TG_OK) {
+        archive->pushed = tg_slice_of(tg_mem_text(pushed.p, pushed.n), pushed.n);
+    }
 }
 
 /* As the compiler gives it: sealed, in memory. */
@@ -181,7 +188,7 @@ open_bundle(const struct head *head, struct tg_slice bundle, struct tg_err *err)
 }
 
 static struct tg_generation *
-read_file(const struct tg_archive *archive, int folder, const char *name, struct tg_err *err)
+read_file(struct tg_archive *archive, int folder, const char *name, bool newest, struct tg_err *err)
 {
     struct stat st;
     struct head head;
@@ -199,7 +206,13 @@ read_file(const struct tg_archive *archive, int folder, const char *name, struct
         if (p == MAP_FAILED) {
             (void)tg_err_errno(err, "it cannot be read");
         } else {
-            if (read_head(archive, tg_slice_of(p, (size_t)st.st_size), &head, &bundle, err) == TG_OK) {
+            const bool whole = read_head(tg_slice_of(p, (size_t)st.st_size), &head, &bundle, err) == TG_OK;
+            if (whole && newest) {
+                keep_pushed(archive, bundle);
+            }
+            if (whole && memcmp(head.program, archive->program, sizeof head.program) != 0) {
+                (void)tg_err_set(err, TG_EINVAL, "another version of the program has written it");
+            } else if (whole) {
                 generation = open_bundle(&head, bundle, err);
             }
             (void)munmap(p, (size_t)st.st_size);
@@ -232,7 +245,7 @@ tg_archive_open(struct tg_archive *archive)
     const unsigned count = list_files(folder, names);
     archive->last = count > 0 ? number_of(names[0]) : 0;
     for (unsigned i = 0; i < count && i < archive->most; i++) {
-        *end = read_file(archive, folder, names[i], &err);
+        *end = read_file(archive, folder, names[i], i == 0, &err);
         if (*end != NULL) {
             end = &(*end)->next;
         } else {

@@ -18,6 +18,7 @@ struct tg_archive {
     unsigned long long last; /* number of the newest file */
     bool failing;            /* was told */
     unsigned char program[TG_ARCHIVE_PROGRAM];
+    struct tg_slice pushed; /* what tg_generation_pushed says of the newest, whichever program has written it: ours */
 };
 
 /*

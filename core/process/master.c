@@ -345,9 +345,7 @@ first_generation(struct tg_master *master, struct tg_err *err)
     struct tg_source source = options->source;
     struct tg_generation *kept = tg_archive_open(&master->archive);
     struct tg_generation *before = tg_fleet_take_generation(&master->fleet);
-    source.pushed = before != NULL ? tg_generation_pushed(before)
-                    : kept != NULL ? tg_generation_pushed(kept)
-                                   : source.pushed;
+    source.pushed = before != NULL ? tg_generation_pushed(before) : master->archive.pushed;
     source.layered = true;
     struct tg_generation *first = tg_generation_compile(&source, err);
     tg_generation_free(before);

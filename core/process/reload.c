@@ -123,6 +123,7 @@ commit(struct tg_reload *reload, struct tg_generation *generation)
 {
     const struct tg_channel_message message = {.type = TG_CHANNEL_COMMIT, .serial = generation->serial};
     char text[128];
+    tg_reload_keep(reload); /* the first one, which nobody has looked at yet */
     remember(reload, generation);
     tg_fleet_insist(reload->fleet, &message);
     tg_fleet_trim(reload->fleet, generation->manifest);

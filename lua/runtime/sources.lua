@@ -16,7 +16,7 @@ local kinds = { redis = require "runtime.source_redis", etcd = require "runtime.
 local PAUSE_MIN, PAUSE_MAX, JITTER = 0.5, 5, 0.25 -- seconds between two attempts; a share of each pause
 local SETTLE = 0.1 -- seconds: keys that are written one after the other are one change
 local TELL_EVERY, TELL_TTL = 20, 60 -- seconds
-local BYTES_MAX = 7 * 2 ^ 20 -- of all files; the master takes a little more
+local BYTES_MAX = 8 * 2 ^ 20 -- of all files as one text: what the master takes
 local ERROR_MAX, SHORT = 1000, 12 -- bytes
 local KEY = "source:state" -- in the dictionary `source`, which survives this generation
 
@@ -59,14 +59,13 @@ end
 
 -- The files as one text, the same for the same files | nil, what is wrong with them.
 local function text_of(files)
-  local size = 0
+  if next(files) == nil then return nil, "it holds no files" end
   for name, text in pairs(files) do
     if type(text) ~= "string" then return nil, ("file %s: found a %s, expected a text"):format(name, type(text)) end
-    size = size + #name + #text
   end
-  if size == 0 then return nil, "it holds no files" end
-  if size > BYTES_MAX then return nil, ("its files have more than %d bytes"):format(BYTES_MAX) end
-  return json.encode(files, { sorted = true })
+  local text = json.encode(files, { sorted = true })
+  if #text > BYTES_MAX then return nil, ("its files have more than %d bytes"):format(BYTES_MAX) end
+  return text
 end
 
 -- False: the master has no time for it now.

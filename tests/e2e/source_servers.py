@@ -31,7 +31,8 @@ class RedisSource:
         self.put_text(json.dumps(files))
 
     def put_text(self, text):
-        self.redis.cli("set", "site", text)
+        subprocess.run(["redis-cli", "-p", str(self.redis.port), "-a", "geheim", "-x", "set", "site"], input=text, text=True, check=True,
+                       capture_output=True, timeout=20)
         self.redis.cli("publish", "site:changed", "")
 
     def fleet(self):

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from gateway import Gateway, free_port
+from gateway import RELEASE, Gateway, free_port
 from source_servers import ConsulSource, EtcdSource, RedisSource
 from test_upgrade import Upgradable, wait_until
 
@@ -148,7 +148,7 @@ def test_what_came_from_a_source_cannot_cut_the_gateway_off_from_it(redis):
             redis.put(more if "main.lua" in more else {**files("bad"), **more})
             gw.wait_for("reload refused", count=number + 1)
             assert said in gw.log().rsplit("reload refused", 1)[1], gw.log()
-        for number, wrong in enumerate(("[1]", "{", '{"gateway.lua": 1}', "{}")):
+        for number, wrong in enumerate(("[1]", "{", '{"gateway.lua": 1}', "{}", json.dumps({"gateway.lua": "\n" * (5 << 20)}))):
             redis.put_text(wrong)
             gw.wait_for("source redis: ", count=number + 2)
         assert says(gw) == "v1"
@@ -171,6 +171,7 @@ def test_a_restart_and_an_upgrade_need_no_source(redis, tmp_path):
         wait_until(lambda: list((tmp_path / "state").glob("*.generation")), "it is kept")
         assert gw.command("stop").returncode == 0
         wait_until(lambda: not gw.pid_file.exists(), "it has ended")
+        gw.link(RELEASE)  # a new version
         gw.process = subprocess.Popen(gw.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **SECRET})
         wait_until(lambda: gw.command("status").returncode == 0 and says(gw) == "v1", "it serves what it had")
         assert gw.command("diff", gw.command("history").stdout.split()[0]).returncode == 0

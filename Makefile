@@ -12,7 +12,7 @@ SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev libyaml-dev libcrypt-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server testssl.sh python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools zsh groff-base
+TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server testssl.sh python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools zsh groff-base etcd-server git patch
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk

@@ -24,7 +24,8 @@ enum {
 };
 
 static const char cells_name[] = "@cells";     /* which no dictionary can have, */
-static const char metrics_name[] = "@metrics"; /* nor this */
+static const char metrics_name[] = "@metrics"; /* nor this, */
+static const char bundle_name[] = "@bundle";   /* nor this */
 
 static void
 on_channel(evutil_socket_t fd, short what, void *arg)
@@ -578,11 +579,22 @@ tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer *writ
     tg_handover_put(writer, "dict");
     tg_handover_put_fd(writer, fleet->metrics_fd);
     tg_handover_put(writer, " %s\n", metrics_name);
+    tg_handover_put(writer, "dict");
+    tg_handover_put_fd(writer, fleet->generation->fd);
+    tg_handover_put(writer, " %s\n", bundle_name);
     for (unsigned i = 0; i < fleet->dict_count; i++) {
         tg_handover_put(writer, "dict");
         tg_handover_put_fd(writer, fleet->dicts[i].fd);
         tg_handover_put(writer, " %s\n", fleet->dicts[i].name);
     }
+}
+
+struct tg_generation *
+tg_fleet_take_generation(struct tg_fleet *fleet)
+{
+    struct tg_err err = {0};
+    const int fd = tg_handover_take_dict(fleet->handover, bundle_name);
+    return fd < 0 ? NULL : tg_generation_open(fd, &err);
 }
 
 void

@@ -91,8 +91,11 @@ unsigned tg_fleet_running(const struct tg_fleet *fleet);
 bool tg_fleet_is_ready(const struct tg_fleet *fleet);
 /* The other master has given way: the workers accept. */
 void tg_fleet_accept(struct tg_fleet *fleet);
-/* Names listening sockets and dictionaries for the next master. */
+/* Names listening sockets, dictionaries and the current generation for the next master. */
 void tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer *writer);
+/* The generation that the master before runs, to be read and freed: another version may have made it. NULL: there is
+ * none. */
+struct tg_generation *tg_fleet_take_generation(struct tg_fleet *fleet);
 /* Another master serves: our copies of the sockets are closed, the workers finish what is in work. */
 void tg_fleet_leave(struct tg_fleet *fleet);
 

@@ -64,6 +64,13 @@ tg_manifest_name(const struct tg_generation *generation, const char *word, unsig
     return named.name;
 }
 
+struct tg_slice
+tg_generation_pushed(const struct tg_generation *generation)
+{
+    struct tg_slice pushed = {0};
+    return tg_bundle_find(generation->bytes, "pushed", &pushed) == TG_OK ? pushed : (struct tg_slice){0};
+}
+
 #define NUMBER(name, member)                                                                                           \
     {                                                                                                                  \
         name "=", offsetof(struct tg_downstream_config, member)                                                        \
@@ -203,6 +210,16 @@ take_canary(void *arg, struct tg_slice rest)
     return true;
 }
 
+/* "source KIND" */
+static bool
+take_source(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    (void)rest;
+    manifest->layered = true;
+    return false;
+}
+
 static bool
 take_log(void *arg, struct tg_slice rest)
 {
@@ -307,6 +324,7 @@ tg_generation_open(int fd, struct tg_err *err)
     tg_manifest_each(generation, "resolver", take_resolvers, generation->manifest);
     tg_manifest_each(generation, "log", take_log, generation->manifest);
     tg_manifest_each(generation, "canary", take_canary, generation->manifest);
+    tg_manifest_each(generation, "source", take_source, generation->manifest);
     return generation;
 
 fail:
@@ -322,7 +340,7 @@ compile_in_child(const struct tg_source *source, struct tg_slice kept, int bundl
     enum tg_rc rc = tg_privilege_drop(source->privilege, &err);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
     if (rc == TG_OK) {
-        rc = tg_compile(source->entry, source->plugin_dirs, kept, source->pushed, bundle, &err);
+        rc = tg_compile(source->entry, source->plugin_dirs, kept, source->pushed, source->layered, bundle, &err);
     }
     if (rc != TG_OK) {
         const ssize_t ignored = write(message, err.text, strlen(err.text));

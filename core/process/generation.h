@@ -37,6 +37,7 @@ struct tg_manifest {
     size_t lua_memory;                             /* bytes of a worker's Lua state */
     char resolvers[512];                           /* "address:port,..."; empty: the system's */
     char log_level[8];
+    bool layered;     /* its files come on top of those of the disk */
     char canary[256]; /* words of how a reload to it is tried; empty: it is not */
 };
 
@@ -57,7 +58,8 @@ struct tg_source {
     const char *entry;
     const char *const *plugin_dirs; /* NULL at its end */
     const struct tg_privilege *privilege;
-    struct tg_slice pushed; /* files as a JSON object by name, in place of those of the disk; empty: none */
+    struct tg_slice pushed; /* files as a JSON object by name; empty: none */
+    bool layered;           /* they come on top of those of the disk, not in their place */
 };
 
 /* A child that compiles. */
@@ -84,6 +86,8 @@ void tg_generation_free(struct tg_generation *generation);
 /* Calls back for each line of the manifest that begins with `word` and a space, with what follows; until false. */
 typedef bool (*tg_manifest_cb)(void *arg, struct tg_slice rest);
 void tg_manifest_each(const struct tg_generation *generation, const char *word, tg_manifest_cb line, void *arg);
+/* The files that came on top of those of the disk, as tg_source has them; empty: none did. */
+struct tg_slice tg_generation_pushed(const struct tg_generation *generation);
 /* The text of line "word INDEX text", or "?" when there is none. */
 struct tg_slice tg_manifest_name(const struct tg_generation *generation, const char *word, unsigned index);
 

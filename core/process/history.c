@@ -10,12 +10,12 @@
 enum { SOURCES_MAX = 16 * 1024 * 1024 };
 
 struct tg_generation *
-tg_history_add(struct tg_generation *newest, struct tg_generation *generation)
+tg_history_add(struct tg_generation *newest, struct tg_generation *generation, unsigned most)
 {
     unsigned count = 1;
     generation->next = newest;
     for (struct tg_generation *old = generation; old != NULL; old = old->next, count++) {
-        if (count == TG_HISTORY_MAX) {
+        if (count == most) {
             tg_generation_free(old->next);
             old->next = NULL;
         }

@@ -8,10 +8,10 @@
 
 #include "process/generation.h"
 
-enum { TG_HISTORY_MAX = 16 };
+enum { TG_HISTORY_DEFAULT = 10, TG_HISTORY_MAX = 50 };
 
-/* Puts the generation before `newest`, which may be NULL, and returns it; what is too old is freed. */
-struct tg_generation *tg_history_add(struct tg_generation *newest, struct tg_generation *generation);
+/* Puts the generation before `newest`, which may be NULL, and returns it; more than `most` are not kept. */
+struct tg_generation *tg_history_add(struct tg_generation *newest, struct tg_generation *generation, unsigned most);
 /* The one whose id begins with `id`; NULL: there is none. */
 struct tg_generation *tg_history_find(struct tg_generation *newest, const char *id);
 /* What `after` changes, in a line: "changed gateway.lua, added plugins/x"; empty: nothing that has a name. */

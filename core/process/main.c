@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "process/control.h"
+#include "process/history.h"
 #include "process/master.h"
 #include "process/tool.h"
 #include "zone/scoreboard.h"
@@ -151,7 +152,10 @@ enum {
     OPT_USER,
     OPT_PID_FILE,
     OPT_CORE_DUMPS,
-    OPT_UPGRADE
+    OPT_UPGRADE,
+    OPT_STATE,
+    OPT_HISTORY,
+    OPT_LAST_GOOD
 };
 
 static const struct option run_options[] = {
@@ -166,6 +170,9 @@ static const struct option run_options[] = {
     {"pid-file", required_argument, NULL, OPT_PID_FILE},
     {"core-dumps", no_argument, NULL, OPT_CORE_DUMPS},
     {"upgrade-timeout", required_argument, NULL, OPT_UPGRADE},
+    {"state", required_argument, NULL, OPT_STATE},
+    {"history", required_argument, NULL, OPT_HISTORY},
+    {"last-good", no_argument, NULL, OPT_LAST_GOOD},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -195,6 +202,9 @@ parse_value(const char *name, int option, struct tg_options *options)
         break;
     case OPT_UPGRADE:
         ok = parse_number(optarg, 1, 3600, &options->succession.upgrade_timeout);
+        break;
+    case OPT_HISTORY:
+        ok = parse_number(optarg, 1, TG_HISTORY_MAX, &options->history);
         break;
     case OPT_USER:
         if (tg_privilege_find(&options->privilege, optarg, &err) == TG_OK) {
@@ -236,6 +246,12 @@ parse_run_options(const char *name, int argc, char **argv, struct tg_options *op
         case OPT_CORE_DUMPS:
             options->privilege.core_dumps = true;
             break;
+        case OPT_STATE:
+            options->state = optarg;
+            break;
+        case OPT_LAST_GOOD:
+            options->last_good = true;
+            break;
         case 'h':
             return print_help(name) + 1;
         case '?':
@@ -255,6 +271,9 @@ parse_run_options(const char *name, int argc, char **argv, struct tg_options *op
     if (options->source.entry == NULL) {
         return usage_error(name, "a configuration is needed: --config FILE") + 1;
     }
+    if (options->last_good && options->state == NULL) {
+        return usage_error(name, "--last-good needs the folder that it is in: --state DIR") + 1;
+    }
     return 0;
 }
 
@@ -268,7 +287,8 @@ command_run(int argc, char **argv)
                                                 .upgrade_timeout = 30},
                                  .workers = default_workers(),
                                  .watchdog = 3,
-                                 .drain_timeout = 30};
+                                 .drain_timeout = 30,
+                                 .history = TG_HISTORY_DEFAULT};
     const int stop = parse_run_options("run", argc, argv, &options, &plugins);
     if (stop != 0) {
         return stop - 1;
@@ -480,6 +500,10 @@ static const struct tg_command commands[] = {
      "                         (default: nobody else; the master stays root, to bind low ports at a reload)\n"
      "      --pid-file PATH    holds the number of the master\n"
      "      --upgrade-timeout S  how long the new master of an upgrade may take to be ready (default 30)\n"
+     "      --state DIR        keep the generations that were live in this folder (nobody else's; it is made), over\n"
+     "                         restarts and upgrades: see tidegate history, rollback, diff\n"
+     "      --history N        of these, and in memory, the last N (default 10, at most 50)\n"
+     "      --last-good        start from the newest of them when the configuration is refused\n"
      "      --core-dumps       a crash may write a core (default: none, it would hold keys)\n"
      "Signals: TERM, INT stop; QUIT finishes what is in work first; HUP reloads; USR1 opens log files anew;\n"
      "USR2 upgrades (see: tidegate upgrade --help).\n"
@@ -599,11 +623,17 @@ static const struct tg_command commands[] = {
      "  --brief          without near misses, which take time where routes are many\n"
      "Exit status: 0; 1 the configuration or the file cannot be read; 2 wrong usage.\n"},
     {"diff", command_tool,
-     "usage: tidegate diff --traffic FILE A B [--listen NAME] [--plugins DIR] [--control PATH] [--json]\n"
-     "Tells which recorded requests two configurations would treat differently, and sends none.\n"
+     "usage: tidegate diff A [B] [--control PATH]\n"
+     "       tidegate diff --traffic FILE A B [--listen NAME] [--plugins DIR] [--control PATH] [--json]\n"
+     "Prints what generation B, or the live one, changes of the files of generation A: a unified diff. With "
+     "--traffic,\n"
+     "tells which recorded requests two configurations would treat differently, and sends none.\n"
      "  --traffic FILE  requests as `tidegate explain` takes them: access logs in JSON, what /tail gives, or texts\n"
-     "  A, B            files, or ids of generations that the gateway at PATH keeps (see: tidegate history)\n"
-     "Exit status: 0 none differs; 1 some do; 2 wrong usage, or something cannot be read.\n"},
+     "  A, B            ids of generations that the gateway at PATH keeps (see: tidegate history); with --traffic\n"
+     "                  also files\n"
+     "Exit status: 0, with --traffic none differs; 1 there is no such generation, or with --traffic some differ; 2 "
+     "wrong\n"
+     "usage, or something cannot be read; 3 no gateway answers.\n"},
     {"version", command_version, "usage: tidegate version\nPrints the version.\n"},
     {NULL, NULL, NULL},
 };

@@ -33,6 +33,7 @@ struct tg_master {
     struct event *signals[8];
     struct event *check;
     struct event *starting;
+    struct tg_archive archive;
     struct tg_reload reload;
     struct tg_profiling profiling;
     bool live;   /* all workers have begun once */
@@ -268,6 +269,9 @@ on_check(evutil_socket_t fd, short what, void *arg)
     tg_succession_check(&master->succession);
     tg_reload_check(&master->reload);
     tg_profiling_check(&master->profiling, tg_loop_now(master->loop));
+    if (master->live && !master->fleet.waits) {
+        tg_reload_keep(&master->reload);
+    }
 }
 
 /* A generation is live when every worker serves it, not when they have been forked. */
@@ -342,11 +346,43 @@ raise_descriptor_limit(void)
     }
 }
 
+/*
+ * What the configuration is, or else, where that is wanted, what it was when it was last good: a gateway that is
+ * started by nobody who looks must come up. At an upgrade somebody does, and the master before serves.
+ */
+static struct tg_generation *
+first_generation(struct tg_master *master, struct tg_err *err)
+{
+    const struct tg_options *options = master->options;
+    struct tg_source source = options->source;
+    struct tg_generation *kept = tg_archive_open(&master->archive);
+    struct tg_generation *before = tg_fleet_take_generation(&master->fleet);
+    source.pushed = before != NULL ? tg_generation_pushed(before) : master->archive.pushed;
+    source.layered = true;
+    struct tg_generation *first = tg_generation_compile(&source, err);
+    tg_generation_free(before);
+    if (first != NULL) {
+        first->next = kept;
+        return first;
+    }
+    if (options->last_good && !master->fleet.waits && kept != NULL) {
+        master->reload.last_error = *err;
+        tg_log(TG_LOG_ERROR,
+               "generation %s of %s, the last good one, is started, since the configuration is refused: %s", kept->id,
+               options->state, err->text);
+        return kept;
+    }
+    return NULL; /* the process ends, and what was kept with it */
+}
+
 static enum tg_rc
 open_master(struct tg_master *master, struct tg_err *err)
 {
     const struct tg_options *options = master->options;
-    struct tg_generation *first = tg_generation_compile(&options->source, err);
+    master->archive = (struct tg_archive){.path = options->state, .most = options->history};
+    master->reload.archive = &master->archive;
+    master->reload.most = options->history;
+    struct tg_generation *first = first_generation(master, err);
     if (first == NULL) {
         return TG_ESCRIPT;
     }

@@ -18,6 +18,9 @@ struct tg_options {
     unsigned watchdog;      /* seconds without a heartbeat before a worker is killed */
     unsigned drain_timeout; /* seconds */
     bool watch;             /* reload when a file is saved */
+    const char *state;      /* folder that generations are kept in; NULL: none */
+    unsigned history;       /* generations that are kept */
+    bool last_good;         /* start from the newest in `state` when the configuration is refused */
 };
 
 /* Runs until it is told to end; returns the exit status: 0, or 1 with a message on standard error. */

@@ -71,6 +71,15 @@ watch_file(void *arg, struct tg_slice rest)
     return true;
 }
 
+static bool
+watch_folder(void *arg, struct tg_slice rest)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
+    tg_watch_folder(arg, path);
+    return true;
+}
+
 static void
 watch_generation(struct tg_reload *reload, const struct tg_generation *generation)
 {
@@ -79,6 +88,7 @@ watch_generation(struct tg_reload *reload, const struct tg_generation *generatio
     }
     if (reload->watch != NULL && reload->watches_all) {
         tg_manifest_each(generation, "file", watch_file, reload->watch);
+        tg_manifest_each(generation, "folder", watch_folder, reload->watch);
         for (const char *const *dir = reload->source->plugin_dirs; *dir != NULL; dir++) {
             tg_watch_folder(reload->watch, *dir);
         }
@@ -94,8 +104,18 @@ remember(struct tg_reload *reload, struct tg_generation *generation)
     if (reload->current != NULL) {
         tg_history_change(reload->current, generation, generation->change, sizeof generation->change);
     }
-    reload->current = tg_history_add(reload->current, generation);
+    reload->current = tg_history_add(reload->current, generation, reload->most);
     reload->fleet->generation = generation;
+    reload->kept = false;
+}
+
+void
+tg_reload_keep(struct tg_reload *reload)
+{
+    if (!reload->kept) {
+        tg_archive_put(reload->archive, reload->current);
+        reload->kept = true; /* or it was told that it is not */
+    }
 }
 
 static void
@@ -103,9 +123,11 @@ commit(struct tg_reload *reload, struct tg_generation *generation)
 {
     const struct tg_channel_message message = {.type = TG_CHANNEL_COMMIT, .serial = generation->serial};
     char text[128];
+    tg_reload_keep(reload); /* the first one, which nobody has looked at yet */
     remember(reload, generation);
     tg_fleet_insist(reload->fleet, &message);
     tg_fleet_trim(reload->fleet, generation->manifest);
+    tg_reload_keep(reload);
     reload->last_error.text[0] = '\0';
     tg_log(TG_LOG_INFO, "generation %s is live", generation->id);
     (void)snprintf(text, sizeof text, "generation %s is live\n", generation->id);
@@ -340,7 +362,13 @@ start(struct tg_reload *reload)
         return;
     }
     struct tg_source source = *reload->source;
-    source.pushed = tg_slice_of(reload->pushed, reload->pushed == NULL ? 0 : reload->pushed_length);
+    if (reload->pushed != NULL) {
+        source.pushed = tg_slice_of(reload->pushed, reload->pushed_length);
+        source.layered = reload->current->manifest->layered;
+    } else { /* what came from elsewhere goes on while the files of the disk are read anew */
+        source.pushed = tg_generation_pushed(reload->current);
+        source.layered = true;
+    }
     if (tg_compiler_start(&reload->compiler, &source, reload->current, &err) != TG_OK) {
         refuse(reload, err.text);
         return;
@@ -522,6 +550,29 @@ tg_reload_init(struct tg_reload *reload, const struct tg_source *source, struct 
     return reload->overdue == NULL ? TG_ENOMEM : TG_OK;
 }
 
+/* A start changes nothing when the newest of those that were kept is the same: it goes on, as it was asked for. */
+static void
+begin_history(struct tg_reload *reload, struct tg_generation *first)
+{
+    struct tg_generation *before = first->next;
+    if (first->committed == 0 && before != NULL && strcmp(before->id, first->id) == 0) {
+        first->committed = before->committed;
+        memcpy(first->by, before->by, sizeof first->by);
+        memcpy(first->change, before->change, sizeof first->change);
+        first->next = before->next;
+        tg_generation_free(before);
+    }
+    reload->kept = first->committed > 0;
+    if (reload->kept) {
+        reload->current = first;
+        reload->fleet->generation = first;
+        return;
+    }
+    reload->current = before;
+    (void)snprintf(reload->by, sizeof reload->by, "start");
+    remember(reload, first);
+}
+
 enum tg_rc
 tg_reload_begin(struct tg_reload *reload, struct tg_generation *first, bool watch, struct tg_err *err)
 {
@@ -530,8 +581,7 @@ tg_reload_begin(struct tg_reload *reload, struct tg_generation *first, bool watc
     if (reload->watch == NULL) {
         return TG_ESYSTEM;
     }
-    (void)snprintf(reload->by, sizeof reload->by, "start");
-    remember(reload, first);
+    begin_history(reload, first);
     watch_generation(reload, first);
     return TG_OK;
 }

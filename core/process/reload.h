@@ -7,6 +7,7 @@
 #ifndef TG_PROCESS_RELOAD_H
 #define TG_PROCESS_RELOAD_H
 
+#include "process/archive.h"
 #include "process/canary.h"
 #include "process/history.h"
 #include "process/succession.h"
@@ -24,8 +25,11 @@ struct tg_reload {
     struct event *overdue;
     struct tg_compiler compiler;
     struct tg_generation *current; /* and by `next` those before it */
-    struct tg_generation *next;    /* being prepared */
-    struct tg_generation *trial;   /* on trial */
+    unsigned most;                 /* of these */
+    struct tg_archive *archive;
+    bool kept;                   /* the current one is in the archive */
+    struct tg_generation *next;  /* being prepared */
+    struct tg_generation *trial; /* on trial */
     struct tg_canary canary;
     struct tg_canary_options wanted; /* of the reload that is under way */
     bool decided;                    /* these were said by who asks, so what the configuration says is left */
@@ -40,13 +44,15 @@ struct tg_reload {
     struct tg_err last_error; /* empty: the last one went well */
 };
 
-/* All but the first three members of *reload may be 0. TG_ENOMEM. */
+/* All members of *reload but `most` and `archive` are 0. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_reload_init(struct tg_reload *reload, const struct tg_source *source, struct tg_loop *loop,
                                         struct tg_fleet *fleet, struct tg_succession *succession);
-/* The generation that the workers begin with. `watch`: its files are watched, and reloaded when they change; without it
- * only those that the configuration follows. */
+/* The generation that the workers begin with; `next` of it are those that were kept. `watch`: its files are watched,
+ * and reloaded when they change; without it only those that the configuration follows. */
 TG_MUST_CHECK enum tg_rc tg_reload_begin(struct tg_reload *reload, struct tg_generation *first, bool watch,
                                          struct tg_err *err);
+/* The first generation has proved to run: it is put into the archive, once. */
+void tg_reload_keep(struct tg_reload *reload);
 
 /* Asked for by nobody who waits. */
 void tg_reload_ask(struct tg_reload *reload, const char *by);

@@ -13,7 +13,8 @@ typedef void (*tg_watch_cb)(void *arg);
 
 /*
  * `changed` is called once when nothing was saved for a moment (30 ms). `any`: all that looks like configuration
- * counts, not only the files that were added. NULL and `err`.
+ * counts, not only the files that were added, and folders that come and go. While Git writes to a work tree that a
+ * watched folder is in, nothing is settled. NULL and `err`.
  */
 struct tg_watch *tg_watch_new(struct tg_loop *loop, bool any, tg_watch_cb changed, void *arg, struct tg_err *err);
 void tg_watch_free(struct tg_watch *watch);

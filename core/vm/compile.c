@@ -67,8 +67,8 @@ write_bundle(lua_State *L, int fd, struct tg_err *err)
 }
 
 enum tg_rc
-tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice kept, struct tg_slice pushed, int fd,
-           struct tg_err *err)
+tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice kept, struct tg_slice pushed,
+           bool layered, int fd, struct tg_err *err)
 {
     lua_State *L = tg_load_state((struct tg_slice){0}, err);
     if (L == NULL) {
@@ -92,6 +92,8 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
         if (pushed.n > 0) {
             lua_pushlstring(L, pushed.p, pushed.n);
             lua_setfield(L, -2, "pushed");
+            lua_pushboolean(L, layered);
+            lua_setfield(L, -2, "layered");
         }
         lua_newtable(L); /* boot compile core dirs */
         for (int i = 0; plugin_dirs[i] != NULL; i++) {

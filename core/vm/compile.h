@@ -12,11 +12,12 @@
 /*
  * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`.
  * `plugin_dirs` is a list of folders, NULL at its end; `kept` is the certificate that was made for a
- * generation before, or empty; `pushed` are files as a JSON object by name, in place of those of the disk, or empty.
+ * generation before, or empty; `pushed` are files as a JSON object by name, in place of those of the disk or
+ * (`layered`) on top of them, or empty.
  * TG_ESCRIPT and `err`.
  */
 TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice kept,
-                                    struct tg_slice pushed, int fd, struct tg_err *err);
+                                    struct tg_slice pushed, bool layered, int fd, struct tg_err *err);
 
 struct lua_State;
 

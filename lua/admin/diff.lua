@@ -57,10 +57,8 @@ local function script_of(a, b)
   return script
 end
 
---- lines(before, after) -> list of { mark, line } in order, mark " ", "-" or "+"; empty: they are the same. Lines far from a change are left out,
--- and stand as { "@" }.
-function diff.lines(before, after)
-  if before == after then return {} end
+-- All lines as a list of { mark, line } in order, mark " ", "-" or "+", and by index which of them are near a change.
+local function marked(before, after)
   local reversed, all, near = script_of(lines_of(before), lines_of(after)), {}, {}
   for i = #reversed, 1, -1 do all[#all + 1] = reversed[i] end
   for i, entry in ipairs(all) do
@@ -68,24 +66,35 @@ function diff.lines(before, after)
       for k = i - CONTEXT, i + CONTEXT do near[k] = true end
     end
   end
-  local shown = {}
-  for i, entry in ipairs(all) do
-    if near[i] then
-      shown[#shown + 1] = entry
-    elseif #shown == 0 or shown[#shown][1] ~= "@" then
-      shown[#shown + 1] = { "@" }
-    end
-  end
-  return shown
+  return all, near
 end
 
---- text(name, before, after) -> unified text, "" when they are the same
+-- "12,3": where a hunk begins in one of the texts, and how many lines of it are shown. One of none begins at the line before it.
+local function range(first, count)
+  return count == 1 and tostring(first) or ("%d,%d"):format(count == 0 and first - 1 or first, count)
+end
+
+local function hunk_text(hunk)
+  return ("@@ -%s +%s @@\n"):format(range(hunk.old, hunk.olds), range(hunk.new, hunk.news)) .. table.concat(hunk)
+end
+
+--- text(name, before, after) -> a unified diff, "" when they are the same; nil is a file that is not there
 function diff.text(name, before, after)
-  local parts = {}
-  for _, entry in ipairs(diff.lines(before or "", after or "")) do
-    parts[#parts + 1] = entry[1] == "@" and "@@\n" or entry[1] .. entry[2] .. "\n"
+  if before == after then return "" end
+  local all, near = marked(before or "", after or "")
+  local parts, hunk, old, new = {}, nil, 1, 1
+  for i, entry in ipairs(all) do
+    local mark = entry[1]
+    if near[i] then
+      hunk = hunk or { old = old, new = new, olds = 0, news = 0 }
+      hunk[#hunk + 1] = mark .. entry[2] .. "\n"
+      hunk.olds, hunk.news = hunk.olds + (mark == "+" and 0 or 1), hunk.news + (mark == "-" and 0 or 1)
+    elseif hunk then
+      parts[#parts + 1], hunk = hunk_text(hunk), nil
+    end
+    old, new = old + (mark == "+" and 0 or 1), new + (mark == "-" and 0 or 1)
   end
-  if #parts == 0 then return "" end
+  if hunk then parts[#parts + 1] = hunk_text(hunk) end
   return ("--- %s\n+++ %s\n"):format(before and name or "/dev/null", after and name or "/dev/null") .. table.concat(parts)
 end
 

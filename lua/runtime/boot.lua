@@ -1,6 +1,7 @@
 --- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
 local abi = require "abi"
 local admin = require "admin.service"
+local ask = require "admin.ask"
 local budget = require "runtime.budget"
 local json = require "tidegate.json"
 local consumers = require "tidegate.consumers"
@@ -20,6 +21,7 @@ local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local serve = require "runtime.serve"
 local shadow = require "runtime.shadow"
+local sources = require "runtime.sources"
 local upstreams = require "runtime.upstreams"
 
 local boot = {}
@@ -138,8 +140,15 @@ local function read_file(path)
   return text
 end
 
--- Paths are relative to the folder of the configuration; what was read goes into the bundle under the same name.
-function FileSource:read(path)
+-- Paths are relative to the folder of the configuration; what was read goes into the bundle under the same name. Files of a layer are called
+-- "source:NAME": as configuration only by that name, so that the files of the disk stay what they are; as anything else by their own, too.
+function FileSource:read(path, is_configuration)
+  local layer = self.layer
+  local name = layer and (path:match "^source:(.*)$" or not is_configuration and layer[path] and path)
+  if name then
+    self.files["file:source:" .. name] = layer[name]
+    return layer[name], not layer[name] and "it is not among the files of the source" or nil
+  end
   local full = path:sub(1, 1) == "/" and path or self.folder .. path
   local pushed = self.pushed and self.pushed[path]
   local text, err = pushed, nil
@@ -150,28 +159,35 @@ function FileSource:read(path)
   return text
 end
 
+--- has(path) -> whether the layer has a file of this name
+function FileSource:has(path) return self.layer[path] ~= nil end
+
 -- Of files that were pushed, no others are meant than those that came along.
-local function glob_pushed(self, pattern)
+local function glob_pushed(self, files, prefix, pattern)
   local lua_pattern = "^" .. pattern:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%*", "[^/]*"):gsub("%?", "[^/]") .. "$"
   local found = {}
-  for path in pairs(self.pushed) do
-    if path:find(lua_pattern) then found[#found + 1] = path end
+  for path in pairs(files) do
+    if path:find(lua_pattern) then found[#found + 1] = prefix .. path end
   end
   table.sort(found)
-  self.files["glob:" .. pattern] = table.concat(found, "\n")
+  self.files["glob:" .. prefix .. pattern] = table.concat(found, "\n")
   return found
 end
 
 -- The same for a file that is watched also without --watch.
 function FileSource:follow(path)
   local text, err = self:read(path)
-  if text then self.live[path:sub(1, 1) == "/" and path or self.folder .. path] = true end
+  if text and not (self.layer and self.layer[path]) then self.live[path:sub(1, 1) == "/" and path or self.folder .. path] = true end
   return text, err
 end
 
 function FileSource:glob(pattern)
+  local name = self.layer and pattern:match "^source:(.*)$"
+  if name then return glob_pushed(self, self.layer, "source:", name) end
+  if self.pushed then return glob_pushed(self, self.pushed, "", pattern) end
   local full = pattern:sub(1, 1) == "/" and pattern or self.folder .. pattern
-  if self.pushed then return glob_pushed(self, pattern) end
+  local folder = full:match "^(.*)/[^/]*$"
+  if folder and not folder:find "[*?%[]" then self.folders[folder] = true end -- where more may come
   local found = self.core.glob(full)
   for i, path in ipairs(found) do
     if path:sub(1, #self.folder) == self.folder and pattern:sub(1, 1) ~= "/" then found[i] = path:sub(#self.folder + 1) end
@@ -206,11 +222,13 @@ end
 function FileSource.json(_, text) return json.decode(text) end
 
 function FileSource:plugin(name)
-  local pushed = self.pushed and self.pushed["plugins/" .. name .. ".lua"]
+  local files, path_of_it = self.pushed or self.layer, "plugins/" .. name .. ".lua"
+  local pushed = files and files[path_of_it]
   if pushed then
+    if self.layer then path_of_it = "source:" .. path_of_it end
     self.files["plugin:" .. name] = pushed
-    self.files["path:" .. name] = "plugins/" .. name .. ".lua"
-    return pushed, "@plugins/" .. name .. ".lua"
+    self.files["path:" .. name] = path_of_it
+    return pushed, "@" .. path_of_it
   end
   for _, dir in ipairs(self.core.plugin_dirs) do
     local path = dir .. "/" .. name .. ".lua"
@@ -283,6 +301,7 @@ local function manifest(cfg, uses, source)
     for _, network in ipairs(listen.trusted_proxies) do lines[#lines + 1] = ("trust %d %s"):format(i, network) end
   end
   if cfg.canary then lines[#lines + 1] = "canary " .. canary_words(cfg.canary) end
+  if cfg.source then lines[#lines + 1] = "source " .. cfg.source.kind end
   local dicts = {}
   for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end
   table.sort(dicts)
@@ -294,6 +313,7 @@ local function manifest(cfg, uses, source)
   end
   for _, use in ipairs(uses) do lines[#lines + 1] = ("use %d %s"):format(use.index, use.label) end
   add_paths(lines, "file", source.paths)
+  add_paths(lines, "folder", source.folders)
   add_paths(lines, "live", source.live)
   return table.concat(lines, "\n") .. "\n"
 end
@@ -322,6 +342,7 @@ local function bundle(core, source, entry, cfg, uses)
   for i, listen in ipairs(cfg.listen) do
     if listen.tls then listen_tls.entries(listen, i, source.files, unhashed) end
   end
+  if source.layer and cfg.source then entries[#entries + 1] = { "pushed", core.pushed } end
   if source.kept then unhashed["secret:self-signed"] = source.kept end
   for name, data in pairs(unhashed) do entries[#entries + 1] = { name, data } end
   for name in pairs(source.files) do names[#names + 1] = name end
@@ -347,7 +368,7 @@ local function bundle(core, source, entry, cfg, uses)
   return entries
 end
 
--- The files that came in place of those of the disk, by name | nil, what is wrong with them.
+-- The files that came in place of those of the disk, or on top of them, by name | nil, what is wrong with them.
 local function pushed_files(core, entry)
   if not core.pushed then return nil end
   local files, err = json.decode_object(core.pushed)
@@ -358,7 +379,7 @@ local function pushed_files(core, entry)
         :format(tostring(name), entry)
     end
   end
-  if not files[entry] then return nil, ("found no %s among the files that were pushed"):format(entry) end
+  if not core.layered and not files[entry] then return nil, ("found no %s among the files that were pushed"):format(entry) end
   return files
 end
 
@@ -369,7 +390,8 @@ local function judge(core)
   folder, entry = folder or "", entry or core.entry
   local pushed, problem = pushed_files(core, entry)
   if problem then return nil, problem end
-  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, live = {}, kept = core.kept, pushed = pushed }, FileSource)
+  local source = setmetatable({ core = core, folder = folder, files = {}, paths = {}, folders = {}, live = {}, kept = core.kept,
+    pushed = not core.layered and pushed or nil, layer = core.layered and pushed or nil }, FileSource)
   local report = report_of.new()
   local cfg, uses, server = load(source, entry, report)
   if not cfg then return nil, report:text() end
@@ -395,13 +417,15 @@ end
 local BundleSource = { bundled = true }
 BundleSource.__index = BundleSource
 
-function BundleSource:read(path)
-  local text = self.files["file:" .. path]
+function BundleSource:read(path, is_configuration)
+  local text = not is_configuration and self.files["file:source:" .. path] or self.files["file:" .. path]
   if not text then return nil, path .. " is not in the bundle" end
   return text
 end
 
-BundleSource.follow = BundleSource.read
+function BundleSource:follow(path) return self:read(path) end
+
+function BundleSource:has(path) return self.files["file:source:" .. path] ~= nil end
 
 function BundleSource:glob(pattern)
   local found = {}
@@ -434,7 +458,8 @@ end
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks
 function boot.start(core)
   log_traces()
-  local source = setmetatable({ files = core.files }, BundleSource)
+  local pushed = core.files.pushed
+  local source = setmetatable({ files = core.files, layer = pushed ~= nil }, BundleSource)
   local report = report_of.new()
   local cfg, uses, server = load(source, core.files.entry, report)
   if not cfg then error(report:text(), 0) end
@@ -442,6 +467,7 @@ function boot.start(core)
   core.files = nil
   if cfg.admin then admin.start(cfg, uses) end
   if cfg.explain then require("runtime.explain").start(server.routers) end
+  if cfg.source then sources.prepare(cfg.source, pushed, core.id, ask.text) end
   return serve.start(server, cfg, uses, core.id)
 end
 

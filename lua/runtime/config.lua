@@ -11,8 +11,10 @@ local pace = require "runtime.pace"
 local quarantine = require "runtime.quarantine"
 local redis_config = require "runtime.redis_config"
 local report_of = require "runtime.report"
+local route_config = require "runtime.route_config"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
+local source_config = require "runtime.source_config"
 local target = require "runtime.target"
 local task = require "tidegate.task"
 local upstream_config = require "runtime.upstream_config"
@@ -46,6 +48,7 @@ local specs = {
     http2_resets = t.integer { default = 100, min = 1, max = 1e6 }, http2_controls = t.integer { default = 200, min = 10, max = 1e6 },
   },
   redis = redis_config.spec,
+  source = source_config.spec,
   dict = { size = t.size { default = "1MiB", min = 65536, max = 4e9 } },
   upstream = upstream_config.spec,
   consumer = consumer_config.spec,
@@ -93,8 +96,8 @@ Collector.__index = Collector
 
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
 local words = {
-  "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin", "canary", "log",
-  "explain",
+  "source", "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin",
+  "canary", "explain", "log",
 }
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
@@ -334,7 +337,7 @@ function Collector:run(path, at)
     end
     return
   end
-  local text, err = self.source:read(path)
+  local text, err = self.source:read(path, true)
   if not text then
     self.report:problem(at, nil, ('"%s" cannot be read: %s'):format(path, tostring(err)))
     return
@@ -353,6 +356,8 @@ end
 
 function Collector:include(pattern, at)
   if type(pattern) ~= "string" then error("include needs a path, found " .. report_of.text_of(pattern), 3) end
+  -- Files of a source include files of the source.
+  if at:find "^source:" and not pattern:find "^source:" then pattern = "source:" .. pattern end
   local found = pattern:find "[*?%[]" and self.source:glob(pattern) or { pattern }
   for _, path in ipairs(found) do self:run(path, at) end
 end
@@ -483,6 +488,11 @@ end
 
 function readers.redis(cfg, item, report) redis_config.read(cfg, item, read_record("redis", item, report), report) end
 
+function readers.source(cfg, item, report)
+  if cfg.source then return report:problem(item.at, { "source" }, "there is one already at " .. cfg.source.at) end
+  cfg.source = source_config.read(cfg, item, read_record("source", item, report), report)
+end
+
 function readers.upstream(cfg, item, report) upstream_config.read(cfg, item, read_record("upstream", item, report), report) end
 
 function readers.consumer(cfg, item, report) consumer_config.read(cfg, item, read_record("consumer", item, report), report) end
@@ -538,97 +548,11 @@ end
 function readers.limits(cfg, item, report) read_once(cfg, "limits", item, report) end
 function readers.log(cfg, item, report) read_once(cfg, "log", item, report) end
 
-local function check_target(cfg, route, item, path, report)
-  if (route.to ~= nil) == (route.handler ~= nil) then
-    report:problem(item.at, path, "exactly one of `to` and `handler` is needed")
-  elseif route.to and not cfg.upstream[route.to] then
-    local known = {}
-    for name in pairs(cfg.upstream) do known[#known + 1] = name end
-    table.sort(known)
-    local nearest = report_of.nearest(route.to, known)
-    path[#path + 1] = "to"
-    report:found(item.at, path, route.to, "the name of an upstream" .. (nearest and ('; did you mean "%s"?'):format(nearest) or ""))
-  end
-end
-
--- What is wrong with a path pattern, or nil. Requests are matched decoded and normalised, so some could never match.
-local function path_problem(pattern)
-  local rest = pattern:gsub("/%*$", "", 1)
-  if rest == "" or pattern == "/" then return nil end
-  local names, count, optional = {}, 0, false
-  for segment in rest:sub(2):gsub("/$", ""):gmatch "[^/]*" do
-    -- gmatch of Lua 5.1 gives an empty match after each segment; what else is empty is found below.
-    if segment ~= "" then
-      count = count + 1
-      if optional then return "only the last segment may be optional" end
-      local name, mark = segment:match "^{([%a_][%w_]*)(%??)}$"
-      optional = mark == "?"
-      if name and names[name] then return ("{%s} stands there twice"):format(name) end
-      if name then names[name] = true end
-      if not name and segment:find "[{}]" then return "a parameter is a whole segment: {name}, or {name?} as the last" end
-      if not name and segment:find "[*?#%s%c\\]" then return "'*' is only for the end, as /*" end
-      if segment == "." or segment == ".." then return "requests are matched without . and .. segments" end
-      if segment:find(";", 1, true) then return "requests are matched without ;parameters" end
-      if segment:find "%%%x%x" then return "requests are matched decoded: write the character itself" end
-    end
-  end
-  if pattern:find("//", 1, true) then return "requests are matched without empty segments" end
-  if optional and (rest ~= pattern or pattern:sub(-1) == "/") then return "only the last segment may be optional" end
-  if count > 64 then return "at most 64 segments" end
-  return nil
-end
-
-local function check_paths(route, item, path, report)
-  for _, pattern in ipairs(route.path) do
-    local problem = path_problem(pattern)
-    if problem then
-      report:found(item.at, path, pattern, 'a path: "/exact", "/prefix/*", "/with/{name}", "/with/{optional?}" (' .. problem .. ")")
-    end
-  end
-  if not route.strip_path then return end
-  local prefix = route.path[1]:match "^([%w%-._~/]*)/%*$"
-  if #route.path ~= 1 or not prefix then
-    report:problem(item.at, { path[1], "strip_path" }, 'needs a route with one path of the form "/prefix/*"')
-  end
-end
-
-local function check_hosts(route, item, path, report)
-  for _, host in ipairs(route.host or {}) do
-    local inner = host:match "^%[(.*)%]$"
-    local name = host:match "^%*%.(.+)$" or host
-    if not (inner and address.is_ipv6(inner) or address.is_ipv4(host) or address.is_name(name)) then
-      report:found(item.at, path, host, 'a host without port: "api.example.com", "*.example.com"')
-    end
-  end
-end
-
-local function check_matchers(route, item, path, report)
-  for name in pairs(route.headers or {}) do
-    if not name:find "^[%w!#$%%&'*+.^_`|~-]+$" then report:found(item.at, { path, "headers" }, name, "a header name") end
-  end
-end
-
--- HTTP itself is negotiated, not upgraded to: a tunnel of HTTP/2 would pass by every policy (SECURITY 1.1).
-local function check_upgrade(route, item, path, report)
-  for _, name in ipairs(route.upgrade) do
-    if name:lower():find "^h2c?$" or name:lower():find "^http" or name:lower():find "^tls" then
-      report:found(item.at, path, name, 'a protocol that a connection may become: "websocket"')
-    end
-  end
-  if #route.upgrade > 0 and not route.to then
-    report:problem(item.at, path, "only an upstream can agree to it: the route needs `to`")
-  end
-end
-
 function readers.route(cfg, item, report)
   local path = where_of("route", item, report).path
   local route = read_record("route", item, report)
   if not route then return end
-  check_target(cfg, route, item, { path[1] }, report)
-  check_paths(route, item, { path[1], "path" }, report)
-  check_hosts(route, item, { path[1], "host" }, report)
-  check_matchers(route, item, path[1], report)
-  check_upgrade(route, item, { path[1], "upgrade" }, report)
+  route_config.check(cfg, route, item, path, report)
   upstream_config.read_route(route, item, path, report)
   for _, name in ipairs(route.listen or {}) do
     local known = false
@@ -647,8 +571,8 @@ end
 
 -- The order in which words are judged: what others refer to comes first.
 local order = {
-  "log", "canary", "explain", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "upstream", "consumer", "consumers",
-  "use", "route",
+  "log", "canary", "explain", "limits", "resolver", "http", "defaults", "listen", "admin", "dict", "redis", "source", "upstream", "consumer",
+  "consumers", "use", "route",
 }
 
 local function refuse_duplicates(items, word, report)
@@ -669,6 +593,10 @@ function config.load(entry, source, report)
   for _, word in ipairs(words) do collector.items[word] = {} end
   collector.env = environment(collector)
   collector:run(entry, entry)
+  local where = collector.items.source[1]
+  if not where then source.layer = nil end -- kept of a configuration that had one
+  local problem = where and source_config.run_layer(collector, where, source)
+  if problem then report:problem(where.at, { "source" }, problem) end
   collector.closed = true
   report_open(collector)
   local cfg = {
@@ -678,6 +606,7 @@ function config.load(entry, source, report)
   }
   -- What plugins count in when nobody declares a dictionary for it.
   if not collector:has("dict", "rate-limit") then collector:add("dict", "rate-limit", { size = "8MiB" }, entry) end
+  if where and not collector:has("dict", "source") then collector:add("dict", "source", { size = "1MiB" }, entry) end
   if not collector:has("dict", "cache") then collector:add("dict", "cache", { size = "16MiB" }, entry) end
   for _, word in ipairs(order) do
     refuse_duplicates(collector.items[word], word, report)
@@ -686,7 +615,8 @@ function config.load(entry, source, report)
       pace.breathe()
     end
   end
-  if #cfg.listen == (cfg.admin and 1 or 0) and report:count() == 0 then
+  local waits = cfg.source and not source.layer -- it serves when the source has told what
+  if #cfg.listen == (cfg.admin and 1 or 0) and not waits and report:count() == 0 then
     report:problem(entry, nil, "found     no listener\nexpected  at least one: listen { port = 8080 }")
   end
   return report:count() == 0 and cfg or nil

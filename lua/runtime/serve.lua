@@ -28,6 +28,7 @@ local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
 local shadow = require "runtime.shadow"
+local sources = require "runtime.sources"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
@@ -551,6 +552,7 @@ local function on_task(id)
     limit.start()
     log_sinks.start()
     consumers.start()
+    sources.start()
     return run_hooks "start"
   end
   if id == 1 or id == 2 then

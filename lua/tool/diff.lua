@@ -1,156 +1,45 @@
---- diff: tidegate diff --traffic. What two configurations would do differently with requests that were recorded, without sending one.
--- Each is judged by `tidegate explain` in a process of its own.
+--- diff: tidegate diff. What one generation changes of the texts of another, or of what becomes of recorded requests.
+local diff = require "admin.diff"
 local json = require "tidegate.json"
 local options = require "tool.options"
-local request_file = require "tool.request_file"
+local traffic = require "tool.traffic"
 
 local tool = {}
 local OPTIONS = { traffic = "value", listen = "value", plugins = "value", control = "value", json = "flag" }
-local GROUPS_MAX = 100 -- kinds of difference that are told
-local TROUBLE = 2
+local WRONG_USAGE = 2
 
-local function trouble(text)
-  io.stderr:write("tidegate diff: ", text, "\n")
-  return TROUBLE
+local function wrong(text)
+  io.stderr:write("tidegate diff: ", text, "\ntry: tidegate diff --help\n")
+  return WRONG_USAGE
 end
 
-local function write_file(path, text)
-  local f = assert(io.open(path, "wb"))
-  f:write(text)
-  f:close()
-end
-
--- What `tidegate explain` says of all requests by the configuration `name` -> lines | nil, err
-local function judge(core, folder, name, given)
-  local log = folder .. "/said"
-  local is_file = io.open(name, "rb")
-  if is_file then is_file:close() end
-  local words = { "explain", "--json", "--brief", is_file and "--config" or "--generation", name }
-  for _, option in ipairs { "listen", "plugins", "control" } do
-    if given[option] then words[#words + 1] = ("--%s=%s"):format(option, given[option]) end
-  end
-  words[#words + 1] = folder .. "/requests"
-  local status = core.wait(core.spawn(log, "/proc/self/exe", unpack(words)))
-  local text = request_file.read(log)
-  os.remove(log)
-  if status ~= 0 then return nil, ("%s: %s"):format(name, (text:gsub("%s+$", ""))) end
-  local lines = {}
-  for line in text:gmatch "[^\n]+" do
-    if line:sub(1, 1) == "{" then lines[#lines + 1] = line end -- what a configuration logs is none
-  end
-  return lines
-end
-
--- ---------------------------------------------------------------- differences
-
-local function texts(list, f)
-  local parts = {}
-  for i, entry in ipairs(list or {}) do parts[i] = f(entry) end
-  return table.concat(parts, ", ")
-end
-
-local function use_text(use)
-  return ("%s %s%s%s"):format(use.phase, use.name, use.when and " (condition)" or "", use.shadow and " (shadow)" or "")
-end
-
--- What is compared, in the order in which it is told.
-local parts = {
-  { "answer", function(said) return said.status and ("%d %s"):format(said.status, said.why) or "by the route" end },
-  { "route", function(said) return said.route and said.route.name .. (said.route.shadow and " (shadow)" or "") or "none" end },
-  { "uses", function(said) return texts(said.uses, use_text) end },
-  { "limits", function(said)
-    return texts(said.limits, function(limit) return ("%s %s in %s s"):format(limit.name, tostring(limit.limit), tostring(limit.per)) end)
-  end },
-  { "bounds", function(said) return said.bounds and json.encode(said.bounds, { sorted = true }) or "none" end },
-  { "handler", function(said) return said.handler or "none" end },
-  { "upstream", function(said) return said.upstream and said.upstream.name or "none" end },
-  { "targets", function(said)
-    return texts(said.upstream and said.upstream.targets, function(target) return ("%s weight %g"):format(target.name, target.weight) end)
-  end },
-  { "path", function(said) return said.upstream_path or "none" end },
-}
-
-local function changes_of(before, after)
-  local list = {}
-  for _, part in ipairs(parts) do
-    local a, b = part[2](before), part[2](after)
-    if a ~= b then list[#list + 1] = { what = part[1], before = a, after = b } end
-  end
-  return list
-end
-
-local function example_of(said)
-  return said.method and ("%s %s%s"):format(said.method, said.host, said.path) or "a request that is refused"
-end
-
--- Requests with the same differences are one group. The path that goes upstream is each request's own, so it makes none.
-local function compare(before, after)
-  local groups, by_key, differ = {}, {}, 0
-  for i, line in ipairs(before) do
-    local changes = line ~= after[i] and changes_of(json.decode_object(line), json.decode_object(after[i])) or {}
-    if changes[1] then
-      differ = differ + 1
-      local key = {}
-      for k, change in ipairs(changes) do
-        key[k] = change.what == "path" and "path" or ("%s\1%s\1%s"):format(change.what, change.before, change.after)
-      end
-      key = table.concat(key, "\2")
-      local group = by_key[key]
-      if not group then
-        group = { count = 0, example = example_of(json.decode_object(line)), changes = changes }
-        by_key[key], groups[#groups + 1] = group, group
-      end
-      group.count = group.count + 1
+local function diff_texts(core, control, before, after)
+  local sets = {}
+  for i, id in ipairs { before, after } do
+    local status, text = core.ask(control, "sources " .. id)
+    if status ~= 0 then
+      io.stderr:write(text)
+      return status
     end
+    sets[i] = assert(json.decode(text))
   end
-  table.sort(groups, function(a, b) return a.count ~= b.count and a.count > b.count or a.count == b.count and a.example < b.example end)
-  return groups, differ
-end
-
-local function tell(groups, differ, total)
-  print(("%d of %d requests differ"):format(differ, total))
-  for i = 1, math.min(#groups, GROUPS_MAX) do
-    local group = groups[i]
-    print(("\n%d, such as %s"):format(group.count, group.example))
-    for _, change in ipairs(group.changes) do print(("  %-9s - %s\n            + %s"):format(change.what, change.before, change.after)) end
-  end
-  if #groups > GROUPS_MAX then print(("\n... and %d kinds more"):format(#groups - GROUPS_MAX)) end
-  print "\ncompared: answers of the gateway itself, routes, uses by name, limits, upstreams, and the path that they get;"
-  print "not what plugins and upstreams do: nothing was sent"
-end
-
--- ---------------------------------------------------------------- main
-
-local function run(core, folder, names, given)
-  local before, after, err
-  before, err = judge(core, folder, names[1], given)
-  if not before then return trouble(err) end
-  after, err = judge(core, folder, names[2], given)
-  if not after then return trouble(err) end
-  local groups, differ = compare(before, after)
-  if given.json then
-    print(json.encode({ requests = #before, differ = differ, groups = json.array(groups) }, { sorted = true }))
-  else
-    tell(groups, differ, #before)
-  end
-  return differ == 0 and 0 or 1
+  io.write(diff.files(sets[1], sets[2]))
+  return 0
 end
 
 --- main(core, arguments ...) -> exit status
 function tool.main(core, ...)
   local given, words = options.parse("diff", OPTIONS, { ... })
-  if not given then return TROUBLE end
-  if not given.traffic or #words ~= 2 then return trouble "--traffic FILE and two configurations are needed (see: tidegate diff --help)" end
-  local text, err = request_file.read(given.traffic)
-  if not text then return trouble(err) end
-  local folder = core.folder()
-  write_file(folder .. "/requests", text)
-  local ok, status = pcall(run, core, folder, words, given)
-  os.remove(folder .. "/requests")
-  os.remove(folder .. "/said")
-  core.remove_folder(folder)
-  if not ok then error(status, 0) end
-  return status
+  if not given then return WRONG_USAGE end
+  if given.traffic then
+    if #words ~= 2 then return wrong "--traffic needs two configurations" end
+    return traffic.diff(core, given, words)
+  end
+  if #words < 1 or #words > 2 then return wrong "the ids of two generations are needed" end
+  for _, name in ipairs { "listen", "plugins", "json" } do
+    if given[name] then return wrong(("--%s belongs to --traffic"):format(name)) end
+  end
+  return diff_texts(core, given.control or core.control, words[1], words[2] or "")
 end
 
 return tool

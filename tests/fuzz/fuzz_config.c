@@ -251,7 +251,7 @@ compile(const char *name, struct result *result)
     last_line = 0;
     cut = false;
     result->rc =
-        tg_compile(path_of(name), plugin_dirs, (struct tg_slice){0}, (struct tg_slice){0}, bundle, &result->err);
+        tg_compile(path_of(name), plugin_dirs, (struct tg_slice){0}, (struct tg_slice){0}, false, bundle, &result->err);
     MUST(memory_used == 0);
     MUST(fstat(bundle, &st) == 0);
     result->bundle_size = (size_t)st.st_size;

@@ -16,6 +16,7 @@ local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local serve = require "runtime.serve"
 local upstreams = require "runtime.upstreams"
+local vault = require "runtime.vault"
 
 local boot = {}
 
@@ -170,6 +171,9 @@ function FileSource:secret(kind, name)
   local value, err
   if kind == "env" then
     value = os.getenv(name)
+  elseif kind == "vault" then
+    value, err = vault.read(self, name)
+    if not value then return nil, err end
   else
     local full = name:sub(1, 1) == "/" and name or self.folder .. name
     value, err = read_file(full)
@@ -179,6 +183,11 @@ function FileSource:secret(kind, name)
   if not value then return nil, "is not there" end
   self.files["secret:" .. kind .. ":" .. name] = value
   return value
+end
+
+-- As follow: it is watched also without --watch.
+function FileSource:follow_secret(name)
+  self.live[name:sub(1, 1) == "/" and name or self.folder .. name] = true
 end
 
 function FileSource.json(_, text) return json.decode(text) end
@@ -399,6 +408,7 @@ function boot.start(core)
   local report = report_of.new()
   local cfg, uses, server = load(source, core.files.entry, report)
   if not cfg then error(report:text(), 0) end
+  if cfg.vault then vault.keep(cfg.vault, core.files) end
   core.files = nil
   if cfg.admin then admin.start(cfg, uses) end
   return serve.start(server, cfg, uses, core.id)

@@ -14,6 +14,7 @@ local secret = require "tidegate.secret"
 local target = require "runtime.target"
 local task = require "tidegate.task"
 local upstream_config = require "runtime.upstream_config"
+local vault = require "runtime.vault"
 
 local t = schema.t
 local config = { library = { tg = nil, t = nil } }
@@ -87,6 +88,7 @@ Collector.__index = Collector
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
 local words = {
   "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin", "canary", "log",
+  "vault",
 }
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
@@ -98,6 +100,7 @@ end
 function Collector:add(word, name, value, at)
   local list = self.items[word]
   list[#list + 1] = { name = name, value = value, at = at, index = #list + 1 }
+  if word == "vault" then vault.declare(self.source, list[#list], self.report) end -- before the first secret that names it
 end
 
 function Collector:has(word, name)
@@ -199,7 +202,7 @@ local function environment(collector)
     word[name] = function() error(name .. " is not available in this version", 2) end
   end
   word.include = function(pattern) return collector:include(pattern, here(collector)) end
-  word.secret = secret.open
+  word.secret = secret.word()
   return setmetatable(env, {
     __metatable = false,
     __newindex = function(_, key, value)
@@ -662,6 +665,7 @@ function config.load(entry, source, report)
   if #cfg.listen == (cfg.admin and 1 or 0) and report:count() == 0 then
     report:problem(entry, nil, "found     no listener\nexpected  at least one: listen { port = 8080 }")
   end
+  cfg.vault = source.vault
   return report:count() == 0 and cfg or nil
 end
 

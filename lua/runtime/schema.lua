@@ -219,7 +219,8 @@ local function take_secret(value, where)
   return FAILED
 end
 
-define("secret", 'secret "env:NAME", secret "file:PATH" (in YAML and JSON { "secret": "env:NAME" }), or a text', function(_, value, where)
+local SECRET = 'secret "env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY" (in YAML and JSON { "secret": "env:NAME" }), or a text'
+define("secret", SECRET, function(_, value, where)
   local found = take_secret(value, where)
   if found then return found end
   if type(value) ~= "string" or value == "" then return nil end

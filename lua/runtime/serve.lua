@@ -25,6 +25,7 @@ local secret = require "tidegate.secret"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
+local vault = require "runtime.vault"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band, bor = coroutine.yield, bit.band, bit.bor
@@ -563,6 +564,7 @@ local function on_task(id)
     limit.start()
     log_sinks.start()
     consumers.start()
+    vault.start()
     return run_hooks "start"
   end
   if id == 1 or id == 2 then

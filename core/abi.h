@@ -693,6 +693,7 @@ TG_ABI int tg_abi_key_verify(struct tg_abi_key *key, int algorithm, const char *
  * not match. -TG_EINVAL: the hash is malformed or of an unknown kind; no hash can be made of this password. -TG_ELIMIT:
  * the cost is not served. -TG_EBUSY: too many wait. `cost` 0: the default.
  */
+TG_ABI int tg_abi_password_judge(const char *hash, size_t hash_len); /* 0, -TG_EINVAL, -TG_ELIMIT; of the hash alone */
 TG_ABI int tg_abi_password_check(const char *hash, size_t hash_len, const char *p, size_t n);
 TG_ABI int tg_abi_password_make(int kind, uint32_t cost, const char *p, size_t n);
 TG_ABI int tg_abi_password_result(void);

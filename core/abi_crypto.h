@@ -68,6 +68,9 @@ struct tg_abi_key {
  * enough; without a key: whether the text has certificates that others can be judged by. Not 0: vm.out says why not.
  */
 TG_ABI int tg_abi_certificate_check(const char *certificate, size_t certificate_len, const char *key, size_t key_len);
+/* Whether `crl` has lists of revoked certificates (PEM or DER), and those of the authorities in `ca` are signed by
+ * them. */
+TG_ABI int tg_abi_crl_check(const char *ca, size_t ca_len, const char *crl, size_t crl_len);
 /* A certificate for localhost and its key as PEM into vm.out. Not 0: none could be made. */
 TG_ABI int tg_abi_self_signed(void);
 

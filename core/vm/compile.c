@@ -100,6 +100,7 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
         return TG_ESCRIPT;
     }
     enum tg_rc rc = TG_ESCRIPT;
+    lua_gc(L, LUA_GCSETPAUSE, 400); /* this process ends soon: half of its time would go into collecting */
     if (tg_load_module(L, "runtime.boot", err)) { /* boot */
         lua_getfield(L, -1, "compile");           /* boot compile */
         lua_createtable(L, 0, 4);                 /* boot compile core */

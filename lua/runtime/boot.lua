@@ -19,6 +19,8 @@ local upstreams = require "runtime.upstreams"
 local vault = require "runtime.vault"
 
 local boot = {}
+-- Percent, of LuaJIT's collector while a worker loads, and after that: what it takes at that time it never gives back.
+local PAUSE, STEPS, USUAL_STEPS = 120, 1000, 200
 
 local function names_of(map)
   local set = {}
@@ -94,7 +96,7 @@ local function build(source, entry, report)
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
   redis.define(cfg.redis_list)
-  consumers.define(cfg.consumers, cfg.consumer_store)
+  consumers.define(cfg.consumers, cfg.credentials, cfg.consumer_store)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end
   local server = serve.build(cfg, uses, report)
@@ -371,7 +373,12 @@ function BundleSource:read(path)
   return text
 end
 
-BundleSource.follow = BundleSource.read
+-- Read once: these are the large ones.
+function BundleSource:follow(path)
+  local text, err = self:read(path)
+  self.files["file:" .. path] = nil
+  return text, err
+end
 
 function BundleSource:glob(pattern)
   local found = {}
@@ -401,15 +408,27 @@ local function log_traces()
   if path then require("jit.v").start(path) end
 end
 
+-- What only loading needs: of consumers there may be many, and of the files only modules are asked for later.
+local function forget(cfg, files)
+  cfg.consumer, cfg.consumers, cfg.groups, cfg.credentials = nil, nil, nil, nil
+  for name in pairs(files) do
+    if not name:find "^module:" then files[name] = nil end
+  end
+end
+
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks
 function boot.start(core)
+  collectgarbage("setpause", PAUSE)
+  collectgarbage("setstepmul", STEPS)
   log_traces()
   local source = setmetatable({ files = core.files }, BundleSource)
   local report = report_of.new()
   local cfg, uses, server = load(source, core.files.entry, report)
   if not cfg then error(report:text(), 0) end
   if cfg.vault then vault.keep(cfg.vault, core.files) end
+  forget(cfg, core.files)
   core.files = nil
+  collectgarbage("setstepmul", USUAL_STEPS)
   if cfg.admin then admin.start(cfg, uses) end
   return serve.start(server, cfg, uses, core.id)
 end

@@ -113,10 +113,14 @@ end
 -- The configuration file that runs now, and its line.
 local function running(collector)
   for level = 2, 64 do
-    local info = debug.getinfo(level, "Sl")
+    local info = debug.getinfo(level, "f")
     if not info then return nil end
-    local path = collector.chunks[info.source]
-    if path then return path, info.currentline end
+    local path = collector.functions[info.func] -- there may be a hundred thousand words, and a name of its source is made for each question
+    if path == nil then
+      path = collector.chunks[debug.getinfo(level, "S").source] or false
+      collector.functions[info.func] = path
+    end
+    if path then return path, debug.getinfo(level, "l").currentline end
   end
 end
 
@@ -643,15 +647,18 @@ end
 
 --- load(entry, source, report) -> cfg | nil. All errors are in the report.
 function config.load(entry, source, report)
-  local collector = setmetatable({ source = source, report = report, entry = entry, files = 0, items = {}, chunks = {}, active = {}, open = {} },
-    Collector)
+  local collector = setmetatable({
+    source = source, report = report, entry = entry, files = 0, items = {}, chunks = {}, active = {}, open = {},
+    functions = setmetatable({}, { __mode = "k" }),
+  }, Collector)
   for _, word in ipairs(words) do collector.items[word] = {} end
   collector.env = environment(collector)
   collector:run(entry, entry)
   collector.closed = true
   report_open(collector)
   local cfg = {
-    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
+    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, groups = {}, credentials = {},
+    use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info", rate = 100 },
     limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },
   }

@@ -8,5 +8,5 @@ files["examples/**/plugins/*.spec.lua"] = { read_globals = { "tg", "t", "describ
 files["examples/**/plugins/*.lua"] = { read_globals = { "tg", "t" } }
 files["examples/**/*.lua"] = {
   globals = { "api" },
-  read_globals = { "tg", "t", "listen", "upstream", "consumer", "dict", "redis", "route", "use", "defaults", "log", "include", "secret", "http", "admin", "canary", "explain" },
+  read_globals = { "tg", "t", "listen", "upstream", "consumer", "dict", "redis", "route", "use", "defaults", "log", "include", "secret", "http", "admin", "canary", "explain", "vault" },
 }

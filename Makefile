@@ -11,13 +11,13 @@ FUZZ_LIMIT = -max_total_time=$(FUZZ_SECONDS)
 SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
-	libc-ares-dev libyaml-dev libcrypt-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
+	libc-ares-dev libyaml-dev libcrypt-dev libargon2-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server testssl.sh python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools zsh groff-base etcd-server git patch
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
-PKGS := luajit libevent_core libssl libcrypto libcrypt libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat libnghttp2
+PKGS := luajit libevent_core libssl libcrypto libcrypt libargon2 libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat libnghttp2
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
 LUA_FILES := $(shell find lua -name '*.lua' -o -path 'lua/admin/assets/*' -type f | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))
@@ -88,11 +88,11 @@ $(eval $(call variant,release))
 $(eval $(call variant,debug))
 $(eval $(call variant,fuzz))
 
-$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/abi_line.h core/abi_metric.h core/abi_tls.h core/build/generate.lua
+$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_tls.h core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua text $< $@
 
-$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/abi_line.h core/abi_metric.h core/abi_tls.h core/build/generate.lua
+$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_tls.h core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua check $< $@
 

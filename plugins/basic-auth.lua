@@ -10,6 +10,10 @@ local function user_of(consumer, credential, name)
   local fields = credential.fields
   local password, problem = tg.consumers.text_of(fields and fields.password or not fields and credential.value or nil)
   if not password then error(("consumer %s: its password is %s"):format(consumer.id, problem), 0) end
+  if is_hash(password) then
+    local ok, err = tg.crypto.password_check(password)
+    if not ok then error(("consumer %s: %s"):format(consumer.id, err.message), 0) end
+  end
   return {
     consumer = consumer, credential = { id = credential.id or name }, expires = credential.expires or math.huge,
     hash = is_hash(password) and password or nil, digest = not is_hash(password) and tg.crypto.sha256(password) or nil,
@@ -68,9 +72,10 @@ return {
   doc = [[
 Authenticate clients by user name and password (RFC 7617).
 Users are the `basic` credentials of consumers: `{ username = "ann", password = "$2b$12$..." }`, or the password alone, for the consumer's
-`username` or id. Passwords are hashes of bcrypt, SHA-crypt or `{SHA}` (`htpasswd -B` makes them), or a text or secret. Hashes are checked in
-threads beside the loop, so that a storm of logins holds up nobody else; too many at once get 503. What was right is remembered for `remember`.
-After `attempts` failures of an address for one user, or ten times as many for any, the answer is 429 for a while, right or wrong.]],
+`username` or id. Passwords are hashes of Argon2, bcrypt, SHA-crypt or `{SHA}` (`argon2 -id` and `htpasswd -B` make them), or a text or secret.
+Hashes are checked in threads beside the loop, so that a storm of logins holds up nobody else; too many at once get 503. What was right is
+remembered for `remember`. After `attempts` failures of an address for one user, or ten times as many for any, the answer is 429 for a while,
+right or wrong.]],
 
   schema = {
     realm = t.string { default = "tidegate", match = '^[^"\\%c]*$', doc = "Realm in `WWW-Authenticate`." },

@@ -42,6 +42,22 @@ describe("basic-auth", function()
     expect(gw:get("/", basic "nobody:x").status):equals(401)
   end)
 
+  it("knows hashes of Argon2, and none that is broken or costs too much", function()
+    local tail = "$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
+    local function with(hash)
+      return test.gateway { consumer = { ann = { credentials = { basic = { password = hash } } } }, to = echo(), use = { "basic-auth" } }
+    end
+    local gw = with("$argon2id$v=19$m=256,t=2,p=1" .. tail)
+    for _ = 1, 2 do expect(gw:get("/", basic "ann:password").status):equals(200) end
+    for _, text in ipairs { "ann:Password", "ann:password ", "ann:", "bob:password" } do expect(gw:get("/", basic(text)).status):equals(401) end
+    for head, problem in pairs {
+      ["$argon2id$v=19$m=1048576,t=2,p=1"] = "costs too much", ["$argon2id$v=19$m=65536,t=100,p=1"] = "costs too much",
+      ["$argon2d$v=19$m=256,t=2,p=1"] = "unknown kind", ["$2b$12"] = "malformed",
+    } do
+      expect(function() with(head .. tail) end):raises(problem)
+    end
+  end)
+
   it("refuses two users of one name", function()
     local same = { credentials = { basic = { username = "x", password = "1" } } }
     local twins = { a = same, b = same }

@@ -43,7 +43,7 @@ Authenticate clients by the certificate that they show in TLS.
 The listener asks for it and verifies it: `tls { client_auth = "optional", client_ca = "ca.pem" }`, also when a session is resumed. The consumer
 is the one with an `mtls` credential for it: `{ fingerprint = "sha256 in hex" }`, `{ subject = "CN=client,O=Example" }` (RFC 2253), or `{ name =
 "dns:client.example.com" }`, a name of subjectAltName. With `any` a certificate that nobody has declared makes a consumer of its own, named by
-its subject. Serials in `revoked` are denied.]],
+its subject. Serials in `revoked` are denied; with `client_crl` beside `client_ca` also what their authority has revoked.]],
 
   schema = {
     any = t.boolean { default = false, doc = "Whether certificates that no consumer has are let in, too." },

@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
+#include "base/argon2.h"
 #include "base/base64.h"
 
 enum {
@@ -59,6 +60,9 @@ judge_rounds(const char *hash)
 static enum tg_rc
 judge(const char *hash)
 {
+    if (begins_with(hash, "$argon2")) {
+        return tg_argon2_judge(hash);
+    }
     for (unsigned i = 0; i < SCHEMES; i++) {
         const struct scheme *scheme = &schemes[i];
         if (!begins_with(hash, scheme->prefix)) {
@@ -88,15 +92,26 @@ take_text(struct tg_password *password, struct tg_slice text)
 }
 
 enum tg_rc
-tg_password_check(struct tg_password *password, struct tg_slice hash, struct tg_slice text)
+tg_password_judge(struct tg_slice hash)
 {
-    if (hash.n >= sizeof password->hash || memchr(hash.p, '\0', hash.n) != NULL) {
+    char text[CRYPT_OUTPUT_SIZE] = {0};
+    if (hash.n >= sizeof text || memchr(hash.p, '\0', hash.n) != NULL) {
         return TG_EINVAL;
     }
+    memcpy(text, hash.p, hash.n);
+    return judge(text);
+}
+
+enum tg_rc
+tg_password_check(struct tg_password *password, struct tg_slice hash, struct tg_slice text)
+{
+    const enum tg_rc rc = tg_password_judge(hash);
+    if (rc != TG_OK) {
+        return rc;
+    }
     memcpy(password->hash, hash.p, hash.n);
-    password->quick = hash.n > 0 && hash.p[0] == '{';
-    const enum tg_rc rc = judge(password->hash);
-    return rc != TG_OK ? rc : take_text(password, text) ? TG_OK : TG_EDENIED;
+    password->quick = hash.p[0] == '{';
+    return take_text(password, text) ? TG_OK : TG_EDENIED;
 }
 
 enum tg_rc
@@ -233,6 +248,9 @@ enum tg_rc
 tg_password_run(struct tg_password *password)
 {
     char made[CRYPT_OUTPUT_SIZE] = {0};
+    if (begins_with(password->hash, "$argon2")) {
+        return tg_argon2_verify(password->hash, tg_slice_of(password->text, strlen(password->text)));
+    }
     const bool ok = compute(password, made);
     const size_t n = strlen(made);
     enum tg_rc rc = TG_EINVAL;

@@ -1,9 +1,9 @@
 /*
- * password.h - password hashes as other programs write them, by libcrypt: bcrypt ($2a$, $2b$, $2y$), SHA-crypt ($5$,
- * $6$), and two of Apache's htpasswd: $apr1$ and {SHA}.
+ * password.h - password hashes as other programs write them: by libcrypt bcrypt ($2a$, $2b$, $2y$) and SHA-crypt ($5$,
+ * $6$), by libargon2 Argon2 ($argon2id$, $argon2i$), and two of Apache's htpasswd: $apr1$ and {SHA}.
  *
  * Owns: nothing; the work lies in the caller's struct and is cleansed by tg_password_wipe. Used by: the border, which
- * runs it in a thread. Argon2 is not served: neither libcrypt 4.4 nor OpenSSL 3.0 has it.
+ * runs it in a thread. New hashes are libcrypt's.
  */
 #ifndef TG_BASE_PASSWORD_H
 #define TG_BASE_PASSWORD_H
@@ -32,6 +32,8 @@ struct tg_password {
     struct crypt_data data;
 };
 
+/* Whether passwords can be compared with `hash`: TG_OK, TG_EINVAL or TG_ELIMIT, as below. */
+TG_MUST_CHECK enum tg_rc tg_password_judge(struct tg_slice hash);
 /*
  * Prepares a comparison, for a zeroed `password`. TG_OK: tg_password_run will tell. TG_EDENIED: no password with a NUL
  * in it, or longer than the hash sees, can match: what libcrypt would cut off counts. TG_EINVAL: `hash` is malformed or
@@ -43,7 +45,7 @@ TG_MUST_CHECK enum tg_rc tg_password_check(struct tg_password *password, struct 
 TG_MUST_CHECK enum tg_rc tg_password_make(struct tg_password *password, enum tg_abi_password_kind kind, unsigned cost,
                                           struct tg_slice text);
 /* In any thread. TG_OK: it matches; or hash is the new one. TG_EDENIED: it does not match. TG_EINVAL: `hash` cannot be.
- */
+ * TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_password_run(struct tg_password *password);
 /* Cleanses all of it. */
 void tg_password_wipe(struct tg_password *password);

@@ -249,6 +249,68 @@ tg_certificate_store(X509_STORE **out, STACK_OF(X509_NAME) * *names, struct tg_s
     return rc;
 }
 
+/* Lists of authorities that are not in the store are judged with the chain that a client sends. */
+static bool
+is_signed_right(X509_STORE *store, X509_CRL *crl)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+    bool known = false;
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509 *issuer = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+        if (issuer != NULL && X509_NAME_cmp(X509_get_subject_name(issuer), X509_CRL_get_issuer(crl)) == 0) {
+            known = true;
+            if (X509_CRL_verify(crl, X509_get0_pubkey(issuer)) == 1) {
+                return true;
+            }
+        }
+    }
+    return !known;
+}
+
+static enum tg_rc
+add_crl(X509_STORE *store, X509_CRL *crl, struct tg_err *err)
+{
+    if (X509_CRL_get0_nextUpdate(crl) == NULL) {
+        return tg_err_set(err, TG_EINVAL, "a list of revoked certificates that never runs out (no nextUpdate)");
+    }
+    if (!is_signed_right(store, crl)) {
+        return tg_err_set(err, TG_EINVAL, "the signature of a list of revoked certificates is not its authority's");
+    }
+    return X509_STORE_add_crl(store, crl) == 1 ? TG_OK : tg_err_set(err, TG_ENOMEM, "memory is short");
+}
+
+enum tg_rc
+tg_certificate_revocations(X509_STORE *store, struct tg_slice crls, struct tg_err *err)
+{
+    static const char mark[] = "-----BEGIN";
+    const bool is_pem = memmem(crls.p, crls.n, mark, sizeof mark - 1) != NULL;
+    BIO *bio = bio_of(crls);
+    unsigned count = 0;
+    enum tg_rc rc = bio != NULL ? TG_OK : tg_err_set(err, TG_ENOMEM, "memory is short");
+    X509_CRL *next;
+    while (rc == TG_OK && (is_pem || count == 0) &&
+           (next = is_pem ? PEM_read_bio_X509_CRL(bio, NULL, no_password, NULL) : d2i_X509_CRL_bio(bio, NULL)) !=
+               NULL) {
+        rc = count++ < TG_CERTIFICATE_CRLS_MAX ? add_crl(store, next, err)
+                                               : tg_err_set(err, TG_EINVAL,
+                                                            "there are more than %d lists of revoked "
+                                                            "certificates",
+                                                            TG_CERTIFICATE_CRLS_MAX);
+        X509_CRL_free(next);
+    }
+    const bool at_end = is_pem ? ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE : BIO_pending(bio) == 0;
+    if (rc == TG_OK && (count == 0 || !at_end)) {
+        rc = tg_err_set(err, TG_EINVAL,
+                        "there is no list of revoked certificates in it (BEGIN X509 CRL, or DER), or it is broken");
+    }
+    if (rc == TG_OK && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) != 1) {
+        rc = tg_err_set(err, TG_ENOMEM, "memory is short");
+    }
+    ERR_clear_error();
+    BIO_free(bio);
+    return rc;
+}
+
 /* ------------------------------------------------------------------ what is shown */
 
 static bool

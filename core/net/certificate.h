@@ -58,6 +58,14 @@ TG_MUST_CHECK enum tg_rc tg_certificate_store(X509_STORE **out, STACK_OF(X509_NA
                                               struct tg_err *err);
 
 /*
+ * Adds lists of revoked certificates to a store: PEM, or one in DER. From then on each authority of a chain needs one
+ * that is valid now: what it does not know of, or what has run out, is refused. TG_EINVAL and `err`: there is none, or
+ * one is broken, or signed by another than the authority of the store whose name it has; the store is of no use then.
+ */
+enum { TG_CERTIFICATE_CRLS_MAX = 100 };
+TG_MUST_CHECK enum tg_rc tg_certificate_revocations(X509_STORE *store, struct tg_slice crls, struct tg_err *err);
+
+/*
  * A certificate for localhost, its sub-domains and the loopback addresses, signed by itself, for 397 days, as PEM into
  * `certificate` and `key` of TG_CERTIFICATE_PEM bytes each, NUL-terminated. TG_ESYSTEM.
  */

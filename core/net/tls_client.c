@@ -39,6 +39,9 @@ static int
 on_session(SSL *ssl, SSL_SESSION *session)
 {
     const struct tg_tls *tls = SSL_get_app_data(ssl);
+    if (tls == NULL) {
+        return 0; /* one without a transport, which comes once */
+    }
     struct tg_tls_memory *memory = tls->owner;
     tg_tls_memory_clear(memory);
     memory->session = session;
@@ -159,6 +162,17 @@ name_peer(const struct tg_tls_client *client, SSL *ssl, const char *host)
     ERR_clear_error();
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return SSL_set_tlsext_host_name(ssl, name) == 1 && X509_VERIFY_PARAM_set1_host(param, name, 0) == 1;
+}
+
+SSL *
+tg_tls_client_ssl(const struct tg_tls_client *client, const char *host)
+{
+    SSL *ssl = SSL_new(client->context);
+    if (ssl != NULL && !name_peer(client, ssl, host)) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    return ssl;
 }
 
 enum tg_rc

@@ -1,7 +1,8 @@
 /*
  * tls_client.h - how we speak TLS to a peer: what we trust, who it must be, who we are.
  *
- * Owns: the SSL_CTX. Used by: proxy/peer.c, which keeps one for each way that is asked for, and upstream.c.
+ * Owns: the SSL_CTX. Used by: proxy/peer.c, which keeps one for each way that is asked for, upstream.c, and
+ * vm/fetch.c.
  * The certificate is verified unless that is switched off by name: chain, name or address, and pins.
  */
 #ifndef TG_NET_TLS_CLIENT_H
@@ -40,6 +41,8 @@ bool tg_tls_client_is(const struct tg_tls_client *client, const struct tg_tls_cl
 /* Puts TLS on a connection to `host` (a name or an address). `memory` must outlive the transport. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_tls_client_open(struct tg_tls_client *client, struct tg_transport *transport,
                                             const char *host, struct tg_tls_memory *memory);
+/* For who needs no transport, and waits: an SSL object for `host`, the caller's, without a connection yet; or NULL. */
+SSL *tg_tls_client_ssl(const struct tg_tls_client *client, const char *host);
 /* The handshake is done: looks for the pins. TG_EDENIED: none of them is there. */
 TG_MUST_CHECK enum tg_rc tg_tls_client_judge(const struct tg_tls_client *client, const struct tg_tls *tls);
 

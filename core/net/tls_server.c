@@ -394,7 +394,7 @@ mark_group(const struct tg_tls_server *server, struct site *site, struct tg_slic
 
 enum tg_rc
 tg_tls_server_site(struct tg_tls_server *server, enum tg_tls_client_auth auth, struct tg_slice client_ca,
-                   struct tg_err *err)
+                   struct tg_slice client_crl, struct tg_err *err)
 {
     struct site site = {.auth = auth};
     if (server->count == TG_TLS_SITES_MAX) {
@@ -410,8 +410,13 @@ tg_tls_server_site(struct tg_tls_server *server, enum tg_tls_client_auth auth, s
         server->capacity = capacity;
     }
     if (auth != TG_TLS_CLIENT_NONE) {
-        const enum tg_rc rc = tg_certificate_store(&site.clients, &site.authorities, client_ca, err);
+        enum tg_rc rc = tg_certificate_store(&site.clients, &site.authorities, client_ca, err);
+        if (rc == TG_OK && client_crl.n > 0) {
+            rc = tg_certificate_revocations(site.clients, client_crl, err);
+        }
         if (rc != TG_OK) {
+            X509_STORE_free(site.clients);
+            sk_X509_NAME_pop_free(site.authorities, X509_NAME_free);
             return rc;
         }
     }

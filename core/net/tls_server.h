@@ -40,9 +40,10 @@ struct tg_tls_server *tg_tls_server_ref(struct tg_tls_server *server);
 /* NULL is allowed. */
 void tg_tls_server_unref(struct tg_tls_server *server);
 
-/* Begins a site; the first one is that of all names that no other is for. `client_ca` is PEM. TG_EINVAL and `err`. */
+/* Begins a site; the first one is that of all names that no other is for. `client_ca` is PEM; `client_crl`: lists of
+ * revoked certificates as PEM or DER, or empty. TG_EINVAL and `err`. */
 TG_MUST_CHECK enum tg_rc tg_tls_server_site(struct tg_tls_server *server, enum tg_tls_client_auth auth,
-                                            struct tg_slice client_ca, struct tg_err *err);
+                                            struct tg_slice client_ca, struct tg_slice client_crl, struct tg_err *err);
 struct tg_tls_server_certificate {
     struct tg_slice chain; /* PEM, as tg_certificate_read takes it */
     struct tg_slice key;

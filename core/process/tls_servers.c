@@ -121,6 +121,17 @@ make_server(struct making *making, struct tg_tls_server **server, unsigned ordin
 }
 
 static enum tg_rc
+begin_site(struct making *making, struct tg_tls_server *server, unsigned ordinal, unsigned site,
+           enum tg_tls_client_auth auth)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "%u:%u:client_ca", ordinal, site);
+    const struct tg_slice client_ca = find(making, "", name);
+    (void)snprintf(name, sizeof name, "%u:%u:client_crl", ordinal, site);
+    return tg_tls_server_site(server, auth, client_ca, find(making, "", name), making->err);
+}
+
+static enum tg_rc
 add_certificate(struct making *making, struct tg_tls_server *server, unsigned ordinal, unsigned site, unsigned number,
                 bool fetched)
 {
@@ -149,7 +160,6 @@ take_line(void *arg, struct tg_slice rest)
     unsigned fetched = 0;
     int used = 0;
     char text[128];
-    char name[64];
     struct tg_tls_server **server = NULL;
     (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
     if (sscanf(text, "%u %n", &ordinal, &used) != 1) {
@@ -166,8 +176,7 @@ take_line(void *arg, struct tg_slice rest)
     if (strncmp(text + used, "server ", 7) == 0) {
         making->rc = make_server(making, server, ordinal, text + used);
     } else if (sscanf(text + used, "site %u %u", &a, &b) == 2) {
-        (void)snprintf(name, sizeof name, "%u:%u:client_ca", ordinal, a);
-        making->rc = tg_tls_server_site(*server, (enum tg_tls_client_auth)b, find(making, "", name), making->err);
+        making->rc = begin_site(making, *server, ordinal, a, (enum tg_tls_client_auth)b);
     } else if (sscanf(text + used, "certificate %u %u %u", &a, &b, &fetched) == 3) {
         making->rc = add_certificate(making, *server, ordinal, a, b, fetched != 0);
     }

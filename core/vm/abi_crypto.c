@@ -510,6 +510,12 @@ start(struct password_job *self, enum tg_rc rc)
 }
 
 int
+tg_abi_password_judge(const char *hash, size_t hash_len)
+{
+    return tg_password_judge(tg_slice_of(hash, hash_len));
+}
+
+int
 tg_abi_password_check(const char *hash, size_t hash_len, const char *p, size_t n)
 {
     struct password_job *self = tg_mem_new(struct password_job);

@@ -97,6 +97,18 @@ tg_abi_ocsp_judge(const char *chain, size_t chain_len, const char *response, siz
 }
 
 int
+tg_abi_crl_check(const char *ca, size_t ca_len, const char *crl, size_t crl_len)
+{
+    X509_STORE *store = NULL;
+    enum tg_rc rc = tg_certificate_store(&store, NULL, tg_slice_of(ca, ca_len), &err);
+    if (rc == TG_OK) {
+        rc = tg_certificate_revocations(store, tg_slice_of(crl, crl_len), &err);
+        X509_STORE_free(store);
+    }
+    return say(rc);
+}
+
+int
 tg_abi_self_signed(void)
 {
     static char pem[2 * TG_CERTIFICATE_PEM];

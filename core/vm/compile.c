@@ -5,6 +5,7 @@
 
 #include "vm/bundle.h"
 #include "vm/embedded.h"
+#include "vm/fetch.h"
 #include "vm/load.h"
 
 /* glob(pattern) -> list of paths, sorted */
@@ -45,6 +46,32 @@ list_modules(lua_State *L)
     return 1;
 }
 
+/* fetch(host, port, authorities or false, request, seconds) -> status, body | nil, why. `authorities`: PEM, or "" for
+ * those that the system trusts; false: without TLS. It waits. */
+static int
+fetch_once(lua_State *L)
+{
+    struct tg_tls_client_options tls = {.verify = true, .tls12 = true};
+    struct tg_err err = {0};
+    struct tg_fetch fetch = {
+        .host = luaL_checkstring(L, 1),
+        .port = luaL_checkstring(L, 2),
+        .tls = lua_isstring(L, 3) != 0 ? &tls : NULL,
+        .timeout = (unsigned)(luaL_checknumber(L, 5) * 1000),
+    };
+    tls.ca.p = lua_tolstring(L, 3, &tls.ca.n);
+    fetch.request.p = luaL_checklstring(L, 4, &fetch.request.n);
+    if (tg_fetch_run(&fetch, &err) == TG_OK) {
+        lua_pushinteger(L, (lua_Integer)fetch.status);
+        lua_pushlstring(L, fetch.body.p, fetch.body.n);
+    } else {
+        lua_pushnil(L);
+        lua_pushstring(L, err.text);
+    }
+    tg_fetch_fini(&fetch);
+    return 2;
+}
+
 /* Writes the list of { name, data } on top of the stack, and pops it. */
 static enum tg_rc
 write_bundle(lua_State *L, int fd, struct tg_err *err)
@@ -76,6 +103,7 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
     }
     (void)lua_gc(L, LUA_GCSETPAUSE, CHILD_PAUSE);
     enum tg_rc rc = TG_ESCRIPT;
+    lua_gc(L, LUA_GCSETPAUSE, 400); /* this process ends soon: half of its time would go into collecting */
     if (tg_load_module(L, "runtime.boot", err)) { /* boot */
         lua_getfield(L, -1, "compile");           /* boot compile */
         lua_createtable(L, 0, 4);                 /* boot compile core */
@@ -85,6 +113,8 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
         lua_setfield(L, -2, "glob");
         lua_pushcfunction(L, list_modules);
         lua_setfield(L, -2, "modules");
+        lua_pushcfunction(L, fetch_once);
+        lua_setfield(L, -2, "fetch");
         if (kept.n > 0) {
             lua_pushlstring(L, kept.p, kept.n);
             lua_setfield(L, -2, "kept");

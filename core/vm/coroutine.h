@@ -41,6 +41,7 @@ struct tg_vm {
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
     struct tg_task collect_task;
+    unsigned cycles; /* of the collector, since it is current */
 };
 
 struct tg_coroutine {

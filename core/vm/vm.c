@@ -244,12 +244,13 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
     return vm;
 }
 
-/* What loading left is collected in steps; only then it is known how large the heap is. */
+/* What loading left is collected in steps; only then it is known how large the heap is. A cycle that began while it was
+ * loading has marked what is garbage now, so there are two. */
 static void
 on_settle_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
-    if (lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) == 0) {
+    if (lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) == 0 || ++vm->cycles < 2) {
         tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
     }

@@ -23,8 +23,11 @@ local serve = require "runtime.serve"
 local shadow = require "runtime.shadow"
 local sources = require "runtime.sources"
 local upstreams = require "runtime.upstreams"
+local vault = require "runtime.vault"
 
 local boot = {}
+-- Percent, of LuaJIT's collector while a worker loads, and after that: what it takes at that time it never gives back.
+local PAUSE, STEPS, USUAL_STEPS = 120, 1000, 200
 
 local function names_of(map)
   local set = {}
@@ -110,7 +113,7 @@ local function build(source, entry, report)
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
   redis.define(cfg.redis_list)
-  consumers.define(cfg.consumers, cfg.consumer_store)
+  consumers.define(cfg.consumers, cfg.credentials, cfg.consumer_store)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end
   local server = serve.build(cfg, uses, report)
@@ -201,6 +204,9 @@ local function read_secret(self, kind, name)
   local value, err
   if kind == "env" then
     value = os.getenv(name)
+  elseif kind == "vault" then
+    value, err = vault.read(self, name)
+    if not value then return nil, err end
   else
     local full = name:sub(1, 1) == "/" and name or self.folder .. name
     value, err = read_file(full)
@@ -217,6 +223,11 @@ function FileSource:secret(kind, name)
   local value, err = read_secret(self, kind, name)
   if not value and self.core.no_secrets then return ("*"):rep(64) end
   return value, err
+end
+
+-- As follow: it is watched also without --watch.
+function FileSource:follow_secret(name)
+  self.live[name:sub(1, 1) == "/" and name or self.folder .. name] = true
 end
 
 function FileSource.json(_, text) return json.decode(text) end
@@ -423,7 +434,12 @@ function BundleSource:read(path, is_configuration)
   return text
 end
 
-function BundleSource:follow(path) return self:read(path) end
+-- Read once: these are the large ones.
+function BundleSource:follow(path)
+  local text, err = self:read(path)
+  self.files["file:source:" .. path], self.files["file:" .. path] = nil, nil
+  return text, err
+end
 
 function BundleSource:has(path) return self.files["file:source:" .. path] ~= nil end
 
@@ -455,8 +471,18 @@ local function log_traces()
   if path then require("jit.v").start(path) end
 end
 
+-- What only loading needs: of consumers there may be many, and of the files only modules are asked for later.
+local function forget(cfg, files)
+  cfg.consumer, cfg.consumers, cfg.groups, cfg.credentials = nil, nil, nil, nil
+  for name in pairs(files) do
+    if not name:find "^module:" then files[name] = nil end
+  end
+end
+
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks
 function boot.start(core)
+  collectgarbage("setpause", PAUSE)
+  collectgarbage("setstepmul", STEPS)
   log_traces()
   local pushed = core.files.pushed
   local source = setmetatable({ files = core.files, layer = pushed ~= nil }, BundleSource)
@@ -464,7 +490,10 @@ function boot.start(core)
   local cfg, uses, server = load(source, core.files.entry, report)
   if not cfg then error(report:text(), 0) end
   ocsp.define(core.files)
+  if cfg.vault then vault.keep(cfg.vault, core.files) end
+  forget(cfg, core.files)
   core.files = nil
+  collectgarbage("setstepmul", USUAL_STEPS)
   if cfg.admin then admin.start(cfg, uses) end
   if cfg.explain then require("runtime.explain").start(server.routers) end
   if cfg.source then sources.prepare(cfg.source, pushed, core.id, ask.text) end

@@ -18,6 +18,7 @@ local source_config = require "runtime.source_config"
 local target = require "runtime.target"
 local task = require "tidegate.task"
 local upstream_config = require "runtime.upstream_config"
+local vault = require "runtime.vault"
 
 local t = schema.t
 local config = { library = { tg = nil, t = nil } }
@@ -97,7 +98,7 @@ Collector.__index = Collector
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
 local words = {
   "source", "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin",
-  "canary", "explain", "log",
+  "canary", "explain", "log", "vault",
 }
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
@@ -109,6 +110,7 @@ end
 function Collector:add(word, name, value, at)
   local list = self.items[word]
   list[#list + 1] = { name = name, value = value, at = at, index = #list + 1 }
+  if word == "vault" then vault.declare(self.source, list[#list], self.report) end -- before the first secret that names it
   pace.breathe()
 end
 
@@ -122,10 +124,14 @@ end
 -- The configuration file that runs now, and its line.
 local function running(collector)
   for level = 2, 64 do
-    local info = debug.getinfo(level, "Sl")
+    local info = debug.getinfo(level, "f")
     if not info then return nil end
-    local path = collector.chunks[info.source]
-    if path then return path, info.currentline end
+    local path = collector.functions[info.func] -- there may be a hundred thousand words, and a name of its source is made for each question
+    if path == nil then
+      path = collector.chunks[debug.getinfo(level, "S").source] or false
+      collector.functions[info.func] = path
+    end
+    if path then return path, debug.getinfo(level, "l").currentline end
   end
 end
 
@@ -211,7 +217,7 @@ local function environment(collector)
     word[name] = function() error(name .. " is not available in this version", 2) end
   end
   word.include = function(pattern) return collector:include(pattern, here(collector)) end
-  word.secret = secret.open
+  word.secret = secret.word()
   return setmetatable(env, {
     __metatable = false,
     __newindex = function(_, key, value)
@@ -588,8 +594,10 @@ end
 
 --- load(entry, source, report) -> cfg | nil. All errors are in the report.
 function config.load(entry, source, report)
-  local collector = setmetatable({ source = source, report = report, entry = entry, files = 0, items = {}, chunks = {}, active = {}, open = {} },
-    Collector)
+  local collector = setmetatable({
+    source = source, report = report, entry = entry, files = 0, items = {}, chunks = {}, active = {}, open = {},
+    functions = setmetatable({}, { __mode = "k" }),
+  }, Collector)
   for _, word in ipairs(words) do collector.items[word] = {} end
   collector.env = environment(collector)
   collector:run(entry, entry)
@@ -600,7 +608,8 @@ function config.load(entry, source, report)
   collector.closed = true
   report_open(collector)
   local cfg = {
-    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, use = {}, route = {},
+    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, groups = {}, credentials = {},
+    use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info", rate = 100 },
     limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },
   }
@@ -619,6 +628,7 @@ function config.load(entry, source, report)
   if #cfg.listen == (cfg.admin and 1 or 0) and not waits and report:count() == 0 then
     report:problem(entry, nil, "found     no listener\nexpected  at least one: listen { port = 8080 }")
   end
+  cfg.vault = source.vault
   return report:count() == 0 and cfg or nil
 end
 

@@ -31,32 +31,43 @@ local function check_credential(value, at, path, report)
   return checked
 end
 
+local optional = { "username", "custom_id", "plan", "disabled" }
+
 local function is_table(value)
   return type(value) == "table" and not secret.is(value)
 end
 
+-- As plugins see it. There may be a hundred thousand: what is not said takes no room, and the same groups are one list.
+local function object_of(cfg, id, consumer)
+  local key = table.concat(consumer.groups, ",")
+  cfg.groups[key] = cfg.groups[key] or consumer.groups
+  local object = { id = id, groups = cfg.groups[key], labels = consumer.labels, meta = consumer.meta }
+  for _, field in ipairs(optional) do
+    if consumer[field] then object[field] = consumer[field] end
+  end
+  return object
+end
+
 --- read(cfg, item, consumer, report): judges what the schema has let pass (nil: nothing), and adds it to the configuration.
--- A credential becomes { value or fields, id, expires, disabled }.
+-- cfg.credentials has by kind whose each is (owners), and what it is: a text, a secret, or { fields, id, expires, disabled }.
 function consumer_config.read(cfg, item, consumer, report)
   if not consumer then return end
   local path = ('consumer "%s"'):format(item.name)
-  local credentials = {}
+  local object = object_of(cfg, item.name, consumer)
   for kind, given in pairs(consumer.credentials) do
     local list = is_table(given) and (given[1] ~= nil or next(given) == nil) and given or { given }
-    credentials[kind] = {}
+    local set = cfg.credentials[kind] or { owners = {}, values = {} }
+    cfg.credentials[kind] = set
     for i, one in ipairs(list) do
-      local entry = { value = one }
       if is_table(one) then
         local checked = check_credential(one, item.at, { path, "credentials", kind, "[" .. i .. "]" }, report) or {}
-        entry = { fields = one, id = checked.id, expires = checked.expires, disabled = checked.disabled }
+        one = { fields = one, id = checked.id, expires = checked.expires, disabled = checked.disabled }
       end
-      credentials[kind][i] = entry
+      set.owners[#set.owners + 1], set.values[#set.values + 1] = object, one
     end
   end
-  consumer.entries = credentials
-  consumer.id = item.name
-  cfg.consumer[item.name] = consumer
-  cfg.consumers[#cfg.consumers + 1] = consumer
+  cfg.consumer[item.name] = item.at
+  cfg.consumers[#cfg.consumers + 1] = object
 end
 
 return consumer_config

@@ -22,12 +22,11 @@ local function read_consumer(cfg, name, value, path, report)
   if #name > 63 or not name:find "^[%w_.%-]+$" then
     report:found(path, { "consumer" }, name, "a name of at most 63 letters, digits, '_', '.' and '-'")
   elseif other then
-    report:problem(path, { word }, "there is one of this name already at " .. other.at)
+    report:problem(path, { word }, "there is one of this name already at " .. other)
   elseif type(value) ~= "table" then
     report:found(path, { word }, value, "a table")
   else
     local consumer = schema.unfrozen(consumer_config.spec, value, { report = report, at = path, path = { word } })
-    if consumer then consumer.at = path end
     consumer_config.read(cfg, { name = name, at = path }, consumer, report)
   end
 end

@@ -18,7 +18,7 @@ local function site_fields()
     key = t.optional(t.list(t.any_of { t.secret(), t.string { len = 65536 } }, { min = 1, max = MAX_CERTIFICATES })),
     ocsp = t.optional(t.list(t.string { len = 4096 }, { min = 1, max = MAX_CERTIFICATES })),
     client_auth = t.enum { "none", "optional", "required", default = "none" },
-    client_ca = t.optional(t.string { len = 4 * 2 ^ 20 }),
+    client_ca = t.optional(t.string { len = 4 * 2 ^ 20 }), client_crl = t.optional(t.string { len = 4 * 2 ^ 20 }),
   }
 end
 
@@ -71,8 +71,17 @@ local function read_certificate(site, i, source, say)
   return { certificate = certificate, key = key, names = names, ocsp = response, fetched = fetched }
 end
 
+-- Lists are renewed by whoever publishes them, so the file is followed.
+local function read_crl(site, client_ca, source, say)
+  local text, problem = site.client_crl, nil
+  if not text:find("-----BEGIN", 1, true) then text, problem = source:follow(text) end
+  if not text then return say("client_crl", nil, "cannot be read: " .. problem) end
+  if abi.C.tg_abi_crl_check(client_ca, #client_ca, text, #text) ~= 0 then return say("client_crl", nil, abi.out()) end
+  return text
+end
+
 local function read_site(site, source, say)
-  local read = { auth = clients[site.client_auth], client_ca = "" }
+  local read = { auth = clients[site.client_auth], client_ca = "", client_crl = "" }
   if not site.cert or not site.key or #site.cert ~= #site.key then
     return say("cert", nil, "each certificate (cert) needs its private key (key)")
   end
@@ -84,6 +93,11 @@ local function read_site(site, source, say)
     problem = not text and "cannot be read: " .. problem or judge(text, nil)
     if problem then return say("client_ca", nil, problem) end
     read.client_ca = text
+  end
+  if site.client_crl then
+    if not site.client_ca then return say("client_crl", nil, "needs client_ca, whose certificates it is about") end
+    read.client_crl = read_crl(site, read.client_ca, source, say)
+    if not read.client_crl then return nil end
   end
   for i = 1, #site.cert do
     local certificate = read_certificate(site, i, source, say)
@@ -101,7 +115,7 @@ local function self_signed(source)
     pem = abi.out()
     source.kept = pem
   end
-  return { auth = 0, client_ca = "", { certificate = pem, key = pem, names = select(2, judge(pem, pem)), ocsp = "" } }
+  return { auth = 0, client_ca = "", client_crl = "", { certificate = pem, key = pem, names = select(2, judge(pem, pem)), ocsp = "" } }
 end
 
 --- read(listen, at, report): replaces listen.tls by what was read of it; only where a configuration is judged.
@@ -173,7 +187,7 @@ end
 function listen_tls.entries(listen, i, files, unhashed)
   local tls = listen.tls
   for s, site in ipairs(tls.sites) do
-    files[("tls:%d:%d:client_ca"):format(i, s)] = site.client_ca
+    files[("tls:%d:%d:client_ca"):format(i, s)], files[("tls:%d:%d:client_crl"):format(i, s)] = site.client_ca, site.client_crl
     for k, certificate in ipairs(site) do
       local name = ("tls:%d:%d:%d:"):format(i, s, k)
       local into, prefix = files, ""

@@ -219,7 +219,8 @@ local function take_secret(value, where)
   return FAILED
 end
 
-define("secret", 'secret "env:NAME", secret "file:PATH" (in YAML and JSON { "secret": "env:NAME" }), or a text', function(_, value, where)
+local SECRET = 'secret "env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY" (in YAML and JSON { "secret": "env:NAME" }), or a text'
+define("secret", SECRET, function(_, value, where)
   local found = take_secret(value, where)
   if found then return found end
   if type(value) ~= "string" or value == "" then return nil end
@@ -295,11 +296,20 @@ end, function(self, options)
   return problem
 end)
 
+-- The path is put together when it is asked for: there are as many places as values, and few of them are wrong.
+local Where = {
+  __index = function(self, field)
+    if field ~= "path" then return nil end
+    local path = {}
+    for i, part in ipairs(self.parent.path or {}) do path[i] = part end
+    path[#path + 1] = tostring(self.key)
+    self.path = path
+    return path
+  end,
+}
+
 local function below(where, key)
-  local path = {}
-  for i, part in ipairs(where.path or {}) do path[i] = part end
-  path[#path + 1] = tostring(key)
-  return { report = where.report, at = where.at, names = where.names, path = path, depth = (where.depth or 0) + 1 }
+  return setmetatable({ report = where.report, at = where.at, names = where.names, parent = where, key = key, depth = (where.depth or 0) + 1 }, Where)
 end
 
 -- A guard against accidents: a new field raises. A proxy would catch an overwritten one, too, but pairs, ipairs and # of
@@ -414,7 +424,7 @@ define("any_of", "one of several types", function(self, value, where)
   local silent = { found = function() end, unknown = function() end, problem = function() end }
   local expected = {}
   for _, inner in ipairs(self.types) do
-    local result = judge(inner, value, { report = silent, at = where.at, names = where.names, path = where.path, depth = where.depth })
+    local result = judge(inner, value, setmetatable({ report = silent }, { __index = where }))
     if result ~= FAILED then return result end
     expected[#expected + 1] = inner.expected
   end
@@ -440,21 +450,41 @@ local function sorted_keys(map)
   return keys
 end
 
-local function apply_fields(spec, value, where)
-  local result, failed = {}, false
-  local fields = sorted_keys(spec)
+local fields_of = setmetatable({}, { __mode = "k" }) -- spec -> its fields, in their order
+
+local function report_unknown(spec, fields, value, where)
   for _, key in ipairs(sorted_keys(value)) do
-    if spec[key] == nil then
-      where.report:unknown(where.at, where.path, key, { unpack(fields) })
-      failed = true
-    end
+    if spec[key] == nil then where.report:unknown(where.at, where.path, key, { unpack(fields) }) end
   end
+end
+
+local function has_unknown(spec, value)
+  for key in pairs(value) do
+    if spec[key] == nil then return true end
+  end
+  return false
+end
+
+local keeps_nothing = { list = true, map = true, any = true }
+
+local function is_empty(value) return type(value) == "table" and getmetatable(value) == nil and next(value) == nil end
+
+local function apply_fields(spec, value, where)
+  local result, failed = {}, has_unknown(spec, value)
+  local fields = fields_of[spec] or sorted_keys(spec)
+  fields_of[spec] = fields
+  if failed then report_unknown(spec, fields, value, where) end
   for _, key in ipairs(fields) do
     local kind, given = spec[key], value[key]
     if given == nil then given = kind.default end
-    if given ~= nil then
+    if given == false and kind.name == "boolean" then
+      result[key] = false
+    elseif kind.nothing and is_empty(given) then
+      result[key] = kind.nothing -- one for all: there may be a hundred thousand
+    elseif given ~= nil then
       result[key] = judge(kind, given, below(where, key))
       failed = failed or result[key] == FAILED
+      if keeps_nothing[kind.name] and not kind.raw and result[key] ~= FAILED and is_empty(given) then kind.nothing = result[key] end
     elseif not kind.is_optional then
       where.report:found(where.at, below(where, key).path, nil, kind.expected)
       failed = true

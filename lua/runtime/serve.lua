@@ -32,6 +32,7 @@ local sources = require "runtime.sources"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
 local upstreams = require "runtime.upstreams"
+local vault = require "runtime.vault"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band, bor = coroutine.yield, bit.band, bit.bor
@@ -553,6 +554,7 @@ local function on_task(id)
     log_sinks.start()
     consumers.start()
     sources.start()
+    vault.start()
     return run_hooks "start"
   end
   if id == 1 or id == 2 then

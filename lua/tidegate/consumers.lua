@@ -7,30 +7,26 @@ local C, vm = abi.C, abi.vm
 
 local consumers = {}
 local by_id, list = {}, {}
-local entries_of = setmetatable({}, { __mode = "k" }) -- consumer -> kind -> list of its credentials
+local sets -- kind -> { owners, values } of its credentials; nil when they have been read
 
 -- The exchange of a message's fields; given by the runtime, which makes them.
 consumers.exchange_of = nil
 
 local store -- of those that are in Redis; nil: there are none
 
--- Called once a generation, before plugins are loaded. `stored`: where others are looked up.
-function consumers.define(declared, stored)
+-- Called once a generation, before plugins are loaded. `credentials`: as consumer_config makes them. `stored`: where others are looked up.
+function consumers.define(declared, credentials, stored)
   store = stored and require("tidegate.consumer_store").new(stored)
+  list, sets = declared, credentials
   for _, consumer in ipairs(declared) do
-    local object = {
-      id = consumer.id, username = consumer.username, custom_id = consumer.custom_id, groups = consumer.groups, plan = consumer.plan,
-      labels = consumer.labels, meta = consumer.meta, disabled = consumer.disabled,
-    }
-    by_id[consumer.id] = object
-    entries_of[object] = consumer.entries or {}
-    list[#list + 1] = object
-    consumers.remember(object)
+    by_id[consumer.id] = consumer
+    consumers.remember(consumer)
   end
 end
 
--- Called in each worker when its generation is current.
+-- Called in each worker when its generation is current: plugins have read the credentials, and keep what they look up.
 function consumers.start()
+  sets = nil
   if store then store:start() end
 end
 
@@ -60,16 +56,16 @@ end
 
 --- each(kind) -> iterator over consumer, credential { fields or value, id, expires } of this kind, for `setup`; disabled ones are left out
 function consumers.each(kind)
-  local found = {}
-  for _, consumer in ipairs(list) do
-    for _, entry in ipairs(not consumer.disabled and entries_of[consumer][kind] or {}) do
-      if not entry.disabled then found[#found + 1] = { consumer, entry } end
-    end
-  end
-  local i = 0
+  if not sets then error("credentials are read in setup", 2) end
+  local set, i = sets[kind] or { owners = {} }, 0
   return function()
-    i = i + 1
-    if found[i] then return found[i][1], found[i][2] end
+    while true do
+      i = i + 1
+      local owner, value = set.owners[i], set.values and set.values[i]
+      if not owner then return nil end
+      local entry = type(value) == "table" and value.fields and value or { value = value }
+      if not owner.disabled and not entry.disabled then return owner, entry end
+    end
   end
 end
 
@@ -101,17 +97,19 @@ end
 -- a table { [kind] = text or secret, or sha256 = hex; id =, expires =, disabled = }.
 function consumers.credentials(kind)
   local map = abi.map()
-  local self = setmetatable({ map = map, kind = kind, found = {}, hashed = false }, Credentials)
+  local owners, details = {}, {}
+  local self = setmetatable({ map = map, kind = kind, owners = owners, details = details, hashed = false }, Credentials)
   for consumer, entry in consumers.each(kind) do
     local value, problem, hashed = key_of(kind, entry)
     if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
-    local i = #self.found + 1
+    local i = #owners + 1
     local rc = C.tg_abi_map_add(map, value, #value, i)
-    local other = self.found[C.tg_abi_map_find(map, value, #value)]
-    if rc == abi.EBUSY and other.consumer ~= consumer then
-      error(("consumers %s and %s have the same %s"):format(other.consumer.id, consumer.id, kind), 2)
+    local other = owners[C.tg_abi_map_find(map, value, #value)]
+    if rc == abi.EBUSY and other ~= consumer then
+      error(("consumers %s and %s have the same %s"):format(other.id, consumer.id, kind), 2)
     elseif rc == 0 then
-      self.found[i] = { consumer = consumer, id = entry.id, expires = entry.expires or math.huge }
+      owners[i] = consumer
+      if entry.id or entry.expires then details[i] = { id = entry.id, expires = entry.expires or math.huge } end
       self.hashed = self.hashed or hashed
     elseif rc ~= abi.EBUSY then
       error(("consumer %s: its %s cannot be kept: %s"):format(consumer.id, kind, abi.code(rc)), 2)
@@ -120,10 +118,14 @@ function consumers.credentials(kind)
   return self
 end
 
+-- Most credentials have neither an id nor an end, and so nothing of their own.
+local PLAIN = setmetatable({}, { __newindex = function() error("a credential cannot be changed", 2) end })
+
 local function valid(self, i)
-  local found = self.found[i]
+  local found = self.details[i]
+  if not found then return self.owners[i], PLAIN end
   if vm.now >= found.expires then return nil end
-  return found.consumer, found
+  return self.owners[i], found
 end
 
 --- credentials:find(value) -> consumer, credential { id, expires } | nil: unknown, or expired
@@ -166,7 +168,7 @@ function consumers.forbidden(message) return failure.new("forbidden", message, 4
 consumers.identity_headers = { "X-Consumer-ID", "X-Consumer-Username", "X-Consumer-Custom-ID", "X-Consumer-Groups", "X-Credential-Identifier",
   "X-Anonymous-Consumer" }
 
-local told = {} -- declared consumer -> its groups as a text, or false
+local told = {} -- groups of declared consumers -> as a text, or false
 
 local function set(x, name, value)
   C.tg_abi_field_set(x, abi.REQUEST, name, #name, value, #value)
@@ -183,14 +185,14 @@ local function groups_of(consumer)
   return type(groups) == "table" and #groups > 0 and table.concat(groups, ", ") or nil
 end
 
--- The groups of a declared consumer as one text, made once.
+-- The groups of declared consumers as one text, made once.
 function consumers.remember(consumer)
-  told[consumer] = groups_of(consumer) or false
+  if told[consumer.groups] == nil then told[consumer.groups] = groups_of(consumer) or false end
 end
 
 --- tell(x, consumer, credential): the upstream hears who asks.
 function consumers.tell(x, consumer, credential)
-  local groups = told[consumer]
+  local groups = told[consumer.groups]
   local put = groups == nil and set_if_printable or set -- what is declared was judged when it was read
   if groups == nil then groups = groups_of(consumer) end
   put(x, "X-Consumer-ID", consumer.id)

@@ -1,4 +1,4 @@
---- crypto: digests, random bytes, bytes as text, sealed text, keys that sign, and passwords; on OpenSSL and libcrypt.
+--- crypto: digests, random bytes, bytes as text, sealed text, keys that sign, and passwords; on OpenSSL, libcrypt and libargon2.
 local abi = require "abi"
 local failure = require "tidegate.failure"
 local task = require "tidegate.task"
@@ -416,16 +416,28 @@ local function password_failure(rc, message)
   return nil, failure.new(abi.code(rc), "the password could not be hashed: " .. abi.code(rc))
 end
 
+local function hash_problem(rc)
+  return rc == abi.ELIMIT and "the password hash costs too much" or "the password hash is malformed, or of an unknown kind"
+end
+
+--- password_check(hash) -> true | nil, err ("hash"): whether passwords can be compared with it; for set-up.
+function crypto.password_check(hash)
+  need_string(hash, "password_check")
+  local rc = C.tg_abi_password_judge(hash, #hash)
+  if rc == 0 then return true end
+  return password_failure(rc, hash_problem(rc))
+end
+
 --- password_verify(hash, password) -> boolean | nil, err ("hash", "busy"). Hashes of bcrypt ($2a$, $2b$, $2y$; cost up to 15), SHA-crypt ($5$,
--- $6$; up to 1,000,000 rounds), htpasswd's $apr1$ and {SHA}. It waits for one of two threads, 50 to 300 ms of their time.
--- A password with a NUL, or above what the hash sees (72 bytes for bcrypt), never matches.
+-- $6$; up to 1,000,000 rounds), Argon2id and Argon2i (64 MiB, 512 MiB filled in all passes, 16 lanes), htpasswd's $apr1$ and {SHA}. It waits
+-- for one of two threads, 50 to 300 ms of their time. A password with a NUL, or above what the hash sees (72 bytes for bcrypt), never matches.
 function crypto.password_verify(hash, password)
   need_string(hash, "password_verify")
   need_string(password, "password_verify")
   local rc = wait_for(C.tg_abi_password_check(hash, #hash, password, #password))
   if rc == 0 then return true end
   if rc == abi.EDENIED then return false end
-  return password_failure(rc, rc == abi.ELIMIT and "the password hash costs too much" or "the password hash is malformed, or of an unknown kind")
+  return password_failure(rc, hash_problem(rc))
 end
 
 --- password_hash(password, { scheme = "bcrypt" | "sha512" | "sha256", cost = 12 | rounds }?) -> hash | nil, err ("hash", "busy")

@@ -1,7 +1,8 @@
---- secret: values that are shown to nobody: tg.secret "env:NAME", tg.secret "file:PATH".
+--- secret: values that are shown to nobody: tg.secret "env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY".
 -- A secret is an object without anything in it: its value is kept beside it, so that no message, log or encoder meets it by accident.
 local secret = { source = nil } -- source:secret(kind, name) -> value | nil, why: set by the runtime while a generation is made
 
+local KINDS = '"env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY"'
 local MAX = 65536 -- bytes; whoever names a larger file means another one
 local values = setmetatable({}, { __mode = "k" })
 local methods = {}
@@ -47,8 +48,7 @@ end
 --- resolve(spec) -> secret | nil, what is wrong. It says nothing of what it has found, and of `spec` only where that is a name.
 function secret.resolve(spec)
   local kind, name = spec:match "^(%l+):(.+)$"
-  if kind == "vault" then return nil, 'secrets of a vault are not available in this version; there are "env:NAME" and "file:PATH"' end
-  if kind ~= "env" and kind ~= "file" or name:find "%c" then return nil, 'secret needs "env:NAME" or "file:PATH"' end
+  if kind ~= "env" and kind ~= "file" and kind ~= "vault" or name:find "%c" then return nil, "secret needs " .. KINDS end
   if not secret.source then return nil, "secrets are resolved while a generation is made: at the top of the file, or in setup" end
   local value, problem = secret.source:secret(kind, name)
   if value and #value > MAX then problem = ("has more than %d bytes"):format(MAX) end
@@ -60,10 +60,22 @@ end
 
 --- open(spec) -> secret. One that is not there, or empty, raises: the generation is not made.
 function secret.open(spec)
-  if type(spec) ~= "string" then error('secret needs "env:NAME" or "file:PATH", found a ' .. type(spec), 2) end
+  if type(spec) ~= "string" then error(("secret needs %s, found a %s"):format(KINDS, type(spec)), 2) end
   local found, problem = secret.resolve(spec)
   if not found then error(problem, 2) end
   return found
+end
+
+--- word() -> `secret` as configurations and plugins have it: secret "env:NAME", or secret.env "NAME".
+function secret.word()
+  local word = setmetatable({}, { __call = function(_, spec) return secret.open(spec) end, __metatable = false })
+  for _, kind in ipairs { "env", "file", "vault" } do
+    word[kind] = function(name)
+      if type(name) ~= "string" then error(("secret.%s needs a text, found a %s"):format(kind, type(name)), 2) end
+      return secret.open(kind .. ":" .. name)
+    end
+  end
+  return word
 end
 
 return secret

@@ -38,3 +38,16 @@ class Authority:
         openssl("ocsp", "-index", index, "-CA", self.cert, "-rsigner", self.cert, "-rkey", self.key, "-reqin", request, "-respout", response,
                 "-ndays", 7)
         return response
+
+    def crl(self, revoked=(), out=None, until="20991231235959Z", form="PEM"):
+        """A list of revoked certificates, of those names; returns its path. `until`: its nextUpdate."""
+        index, config, pem = self.folder / "crl-index.txt", self.folder / "crl.cnf", self.folder / "crl.pem"
+        serials = [openssl("x509", "-in", self.folder / f"{name}.pem", "-noout", "-serial").decode().strip().split("=")[1] for name in revoked]
+        index.write_text("".join(f"R\t351231235959Z\t200101000000Z\t{serial}\tunknown\t/O=Tidegate/CN=x\n" for serial in serials))
+        config.write_text(f"[ca]\ndefault_ca = own\n[own]\ndatabase = {index}\ndefault_md = sha256\n")
+        openssl("ca", "-gencrl", "-config", config, "-cert", self.cert, "-keyfile", self.key, "-out", pem, "-crl_lastupdate", "20200101000000Z",
+                "-crl_nextupdate", until)
+        out = pathlib.Path(out or self.folder / "out.crl")
+        openssl("crl", "-in", pem, "-outform", form, "-out", out.with_suffix(".new"))
+        out.with_suffix(".new").rename(out)
+        return out

@@ -1,4 +1,5 @@
 """jwt: tokens that others make (PyJWT), of each algorithm; keys that an issuer publishes, changes, and cannot give."""
+import http.client
 import http.server
 import json
 import subprocess
@@ -8,6 +9,7 @@ import time
 import jwt
 import pytest
 from gateway import Gateway
+from node import run
 
 KINDS = {
     "RS256": ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
@@ -153,3 +155,32 @@ def test_an_issuer_without_keys_denies_in_time_and_is_asked_again(keys, trouble)
             if trouble != "down":
                 issuer.status, issuer.set, issuer.delay = 200, good, 0
                 assert ask(gw, token(keys["RS256"][0], "RS256", "one")).status == 200
+
+
+def test_tokens_of_jose_of_each_algorithm_and_every_way_to_be_wrong():
+    made = json.loads(run("tokens"))
+    assert len(made) == 13
+    text = "listen { port = @PORT@ }\n" + "".join(
+        f'route "{alg}" {{ path = "/{alg}", handler = function(ctx) return tg.respond(200, ctx.consumer.id) end, use = {{ {{ "jwt", alg = "{alg}", '
+        f'keys = {{ [[{json.dumps(one["jwk"])}]] }}, iss = "https://id.test", aud = "api", leeway = "5m", cache = 0 }} }} }}\n'
+        for alg, one in made.items())
+    with Gateway(text) as gw:
+        client = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=30)
+
+        def status(alg, value):
+            client.request("GET", "/" + alg, headers={"Authorization": "Bearer " + value})
+            answer = client.getresponse()
+            answer.read()
+            return answer.status
+
+        for alg, one in made.items():
+            for right in one["right"]:
+                assert status(alg, right) == 200, alg
+            for why, wrong in one["wrong"].items():
+                assert status(alg, wrong) == 401, (alg, why)
+            for other in set(made) - {alg}:
+                assert status(alg, made[other]["right"][0]) == 401, (alg, other)
+            right = one["right"][0]
+            for i in (*range(0, len(right) - 4, 7), *range(len(right) - 4, len(right))):
+                assert status(alg, right[:i] + ("A" if right[i] != "A" else "B") + right[i + 1:]) == 401, (alg, i)
+            assert status(alg, right[:-1]) == status(alg, right + "A") == status(alg, right + "=") == 401

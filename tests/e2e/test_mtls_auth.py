@@ -1,5 +1,6 @@
 """mtls-auth, redirect-https, hsts and ip-restriction, with curl and certificates of an authority of our own."""
 import subprocess
+import time
 
 import pytest
 from authority import Authority, openssl
@@ -47,6 +48,53 @@ route "any" {{ path = "/any", use = {{ {{ "mtls-auth", any = true }} }}, handler
             assert curl(gw, ca, name, "/some").endswith("401"), name
         assert curl(gw, ca, "eve", "/any") == "CN=eve,O=Tidegate 200"
         assert curl(gw, ca, None, "/any").endswith("401")
+
+
+CRL = TLS.replace('client_ca = "@CA@/ca.pem"', 'client_ca = "@CA@/ca.pem", client_crl = "@DIR@/own.crl"') + """
+route "any" { path = "/any", use = { { "mtls-auth", any = true } }, handler = function(ctx) return tg.respond(200, ctx.consumer.id .. " ") end }
+"""
+
+
+def wait_for_answer(gw, ca, name, answer):
+    end = time.time() + 15
+    while curl(gw, ca, name, "/any") != answer:
+        assert time.time() < end, gw.log()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("form", ["PEM", "DER"])
+def test_a_certificate_that_its_authority_has_revoked_is_refused(ca, form):
+    with Gateway(CRL.replace("@CA@", str(ca.folder)), files={"own.crl": ca.crl(["old"]).read_text()}) as gw:
+        assert curl(gw, ca, "eve", "/any") == "CN=eve,O=Tidegate 200"
+        assert curl(gw, ca, "old", "/any") == "000"  # the handshake fails
+        assert curl(gw, ca, None, "/any").endswith("401")
+        ca.crl(["eve"], out=gw.folder / "own.crl", form=form)  # followed without --watch
+        wait_for_answer(gw, ca, "eve", "000")
+        assert curl(gw, ca, "old", "/any") == "CN=old,O=Tidegate 200"
+        ca.crl([], out=gw.folder / "own.crl", form=form, until="20200102000000Z")  # one that has run out lets nobody in
+        wait_for_answer(gw, ca, "old", "000")
+        assert curl(gw, ca, "eve", "/any") == curl(gw, ca, "ann", "/any") == "000"
+        gw.write("own.crl", "nonsense")
+        gw.wait_for("there is no list of revoked certificates in it")
+        assert curl(gw, ca, "ann", "/any") == "000"
+        ca.crl(["old"], out=gw.folder / "own.crl", form=form)
+        wait_for_answer(gw, ca, "ann", "CN=ann,O=Tidegate 200")
+
+
+def test_a_list_of_revoked_certificates_that_is_wrong_is_told(ca, tmp_path):
+    other = Authority(tmp_path / "other")
+    text = CRL.replace("@CA@", str(ca.folder)).replace("@PORT@", "1").replace("@DIR@", str(tmp_path))
+    whole = ca.crl(["old"]).read_text()
+    for crl, problem in {
+        other.crl().read_text(): "the signature of a list of revoked certificates is not its authority's",
+        whole.replace(whole[80:84], "AAAA"): "",
+        ca.cert.read_text(): "there is no list of revoked certificates in it",
+        "": "there is no list of revoked certificates in it",
+    }.items():
+        (tmp_path / "own.crl").write_text(crl)
+        (tmp_path / "gateway.lua").write_text(text)
+        ran = subprocess.run([RELEASE, "check", str(tmp_path / "gateway.lua")], capture_output=True, text=True, timeout=20)
+        assert ran.returncode == 1 and "gateway.lua:1  listen › tls › client_crl\n" in ran.stderr and problem in ran.stderr, ran.stderr
 
 
 def test_what_is_no_certificate_is_told(ca, tmp_path):

@@ -11,7 +11,7 @@ listen { name = "front", address = "127.0.0.1", port = @PORT@ }
 listen { name = "back", address = "127.0.0.1", port = @PORT2@ }
 upstream "back" { targets = { "http://127.0.0.1:@PORT2@" } }
 route "back" { listen = "back", path = "/*", handler = function(ctx) return tg.respond(200, ctx.req.headers.authorization or "none") end }
-consumer "acme" { credentials = { key = { secret "env:TEST_KEY", secret "file:keys/second" } } }
+consumer "acme" { credentials = { key = { secret "env:TEST_KEY", secret.file "keys/second" } } }
 route "all" { listen = "front", path = "/*", to = "back", use = { "key-auth", { "asks", token = secret "env:TEST_TOKEN" },
   { "headers", request = { set = { Authorization = secret "file:keys/upstream" } } } } }
 """
@@ -119,8 +119,10 @@ def test_what_is_missing_is_named_with_its_place(tmp_path):
         'secret "env:TEST_NONE"': '2\n    the secret "env:TEST_NONE" is not there',
         'secret "env:TEST_EMPTY"': '2\n    the secret "env:TEST_EMPTY" is empty',
         'secret "file:none"': '2\n    the secret "file:none" cannot be read: ',
-        'secret "vault:kv#a"': "2\n    secrets of a vault are not available in this version",
-        'secret "hunter2"': '2\n    secret needs "env:NAME" or "file:PATH"',
+        'secret "vault:kv/a#b"': '2\n    the secret "vault:kv/a#b" cannot be read: there is no vault before it',
+        'secret "hunter2"': '2\n    secret needs "env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY"',
+        'secret.env "TEST_NONE"': '2\n    the secret "env:TEST_NONE" is not there',
+        'secret.file(7)': "2\n    secret.file needs a text, found a number",
     }.items():
         out = check(tmp_path, "gateway.lua", listen + text, {"TEST_EMPTY": ""})
         assert out.returncode != 0 and "gateway.lua:" + problem in out.stderr + out.stdout

@@ -26,7 +26,7 @@ verify(const char *hash, struct tg_slice text)
     return rc;
 }
 
-/* From crypt_blowfish, Drepper's specification and `openssl passwd`, none of them libcrypt. */
+/* From crypt_blowfish, Drepper's specification, `openssl passwd` and the argon2 program. */
 static void
 hashes_of_others_match(void **state)
 {
@@ -42,6 +42,10 @@ hashes_of_others_match(void **state)
         {"$apr1$rOioh4Wh$hXoBuL3MJyr0L1TXSH8VY1", "hamburger"},
         {"$apr1$12345678$sHuPAw7VA9xjRbJz7zKV7/", ""},
         {"{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "password"},
+        {"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", "password"},
+        {"$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc", "password"},
+        {"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc", "password"},
+        {"$argon2i$v=19$m=256,t=2,p=2$c29tZXNhbHQ$T/XOJ2mh1/TIpJHfCdQan76Q5esCFVoT5MAeIM1Oq2E", "password"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
@@ -66,6 +70,30 @@ what_costs_too_much_or_is_malformed_is_refused(void **state)
         verify("$5$rounds=99999999999999999999$salt$0123456789012345678901234567890123456789012", slice("x")),
         TG_ELIMIT);
     assert_int_equal(verify("$2b$0x$/OK.fbVrR/bpIqNJ5ianF.Sa7shbm4.OzKpvFnX1pQLmQW96oUlCq", slice("x")), TG_EINVAL);
+    static const char tail[] = "$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+    static const struct {
+        const char *head;
+        enum tg_rc rc;
+    } heads[] = {
+        {"$argon2id$v=19$m=65536,t=8,p=1", TG_EDENIED},     {"$argon2id$v=19$m=65536,t=9,p=1", TG_ELIMIT},
+        {"$argon2id$v=19$m=65537,t=1,p=1", TG_ELIMIT},      {"$argon2id$v=19$m=999999999,t=1,p=1", TG_ELIMIT},
+        {"$argon2id$v=19$m=4294967304,t=1,p=1", TG_EINVAL}, {"$argon2id$v=19$m=256,t=999999999,p=1", TG_ELIMIT},
+        {"$argon2id$v=19$m=256,t=1,p=17", TG_ELIMIT},       {"$argon2id$v=19$m=256,t=1,p=33", TG_EINVAL},
+        {"$argon2id$v=19$m=256,t=0,p=1", TG_EINVAL},        {"$argon2id$v=19$m=256,t=1,p=0", TG_EINVAL},
+        {"$argon2id$v=19$m=0256,t=1,p=1", TG_EINVAL},       {"$argon2id$v=19$m=-256,t=1,p=1", TG_EINVAL},
+        {"$argon2id$v=16$m=256,t=1,p=1", TG_EINVAL},        {"$argon2id$m=256,t=1,p=1", TG_EINVAL},
+        {"$argon2d$v=19$m=256,t=1,p=1", TG_EINVAL},         {"$argon2id$v=19$m=256,t=1,p=1,data=eA", TG_EINVAL},
+        {"$argon2id$v=19$m=256,t=1,p=1$", TG_EINVAL},       {"$argon2id$v=19$m=7,t=1,p=1", TG_EINVAL},
+    };
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        char text[256];
+        (void)snprintf(text, sizeof text, "%s%s", heads[i].head, tail);
+        assert_int_equal(verify(text, slice("x")), heads[i].rc);
+        for (size_t n = strlen(text) - 24; n > 8; n--) { /* the tag has less than 16 bytes, or nothing is left */
+            text[n] = '\0';
+            assert_int_equal(tg_password_judge(slice(text)), TG_EINVAL);
+        }
+    }
     assert_int_equal(verify("", slice("x")), TG_EINVAL);
     assert_int_equal(verify("{SHA}", slice("x")), TG_EINVAL);
     assert_int_equal(verify("$5$", slice("x")), TG_EINVAL);

@@ -317,10 +317,10 @@ end)
 describe("secret", function()
   it("reads the environment and files, and is never empty", function()
     local cfg = load { ["gateway.lua"] = HEAD .. 'consumer "c" { credentials = { a = secret "env:KEY", b = secret "file:k" } }', k = "text\n" }
-    expect(cfg.consumer.c.credentials.a:reveal()):equals "from-env"
-    expect(cfg.consumer.c.credentials.b:reveal()):equals "text"
+    expect(cfg.credentials.a.values[1]:reveal()):equals "from-env"
+    expect(cfg.credentials.b.values[1]:reveal()):equals "text"
     refuses('secret "env:NONE"', 'gateway.lua:1\n    the secret "env:NONE" is not there')
-    refuses('\nlocal x = {\n  secret "NONE" }', 'gateway.lua:3\n    secret needs "env:NAME" or "file:PATH"')
+    refuses('\nlocal x = {\n  secret "NONE" }', 'gateway.lua:3\n    secret needs "env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY"')
     refuses("secret(5)", "found a number")
   end)
 
@@ -330,9 +330,9 @@ describe("secret", function()
     end
     decoded = whole { c = { credentials = { key = { secret = "env:KEY" }, more = { { x = { secret = "file:k" } }, "plain" } } } }
     local cfg = load({ ["g.json"] = "", k = "text\n" }, "g.json")
-    expect(cfg.consumer.c.credentials.key:reveal()):equals "from-env"
-    expect(cfg.consumer.c.credentials.more[1].x:reveal()):equals "text"
-    expect(cfg.consumer.c.credentials.more[2]):equals "plain"
+    expect(cfg.credentials.key.values[1]:reveal()):equals "from-env"
+    expect(cfg.credentials.more.values[1].fields.x:reveal()):equals "text"
+    expect(cfg.credentials.more.values[2]):equals "plain"
     decoded = whole { c = { credentials = { key = { secret = "env:NONE" } } } }
     local none, found = load({ ["g.json"] = "" }, "g.json")
     expect(none):is_nil()

@@ -41,13 +41,13 @@ local function refuse(conf, status, code, text)
   return tg.problem(status, text, nil, { ["WWW-Authenticate"] = challenge(conf, more) })
 end
 
--- What of a token must be known for each request with it.
-local function accept(token, conf, state)
+-- What of a token must be known for each request with it. `text`: what stood in the field, cookie or parameter.
+local function accept(token, text, conf, state)
   local claims, err = jwt.verify(token, state.options)
   if not claims then return nil, err end
   local entry = claims_of.entry(claims, conf)
   local stored = entry.consumer and entry.consumer.stored -- what Redis says of it may change
-  if state.verified and claims.exp and not stored then state.verified:put(token, entry, claims.exp + conf.leeway) end
+  if state.verified and claims.exp and not stored then state.verified:put(text, entry, claims.exp + conf.leeway) end
   return entry
 end
 
@@ -120,12 +120,16 @@ route "orders" { path = "/orders/*", to = "orders", use = {
 
   authenticate = function(ctx, conf, state)
     local req = ctx.req
-    local token, where, name = find_token(req, conf)
-    if not token then return end
-    local entry = state.verified and state.verified:get(token)
+    local entry = state.verified and state.verified:get_in(req.headers, conf.header)
+    local where, name, token = "headers", conf.header, nil
+    if not entry then
+      token, where, name = find_token(req, conf)
+      if not token then return end
+      entry = where ~= "headers" and state.verified and state.verified:get(token)
+    end
     if not entry then
       local err
-      entry, err = accept(token, conf, state)
+      entry, err = accept(token, where == "headers" and req.headers[name] or token, conf, state)
       if not entry then
         if err.retryable then error(err, 0) end -- the keys are not there: 503, not 401
         return refuse(conf, 401, "invalid_token", err.message)

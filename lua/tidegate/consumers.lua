@@ -140,6 +140,12 @@ function Credentials.__index:find(value)
   return valid(self, i)
 end
 
+--- find_field(map, headers, name) -> the number in the map for the value of this field, which never becomes a string of Lua; 0: none, below:
+-- there is no such field
+function consumers.find_field(map, headers, name)
+  return C.tg_abi_map_find_field(map, consumers.exchange_of(headers), headers[SIDE], name, #name)
+end
+
 --- credentials:find_in(headers, name) -> consumer, credential | nil when unknown | false when there is no such field.
 -- The same as find(headers[name]), but the credential never becomes a string of Lua.
 function Credentials.__index:find_in(headers, name)
@@ -148,7 +154,7 @@ function Credentials.__index:find_in(headers, name)
     if not value then return false end
     return self:find(value)
   end
-  local i = C.tg_abi_map_find_field(self.map, consumers.exchange_of(headers), headers[SIDE], name, #name)
+  local i = consumers.find_field(self.map, headers, name)
   if i > 0 then return valid(self, i) end
   if i == 0 then return nil end
   return false

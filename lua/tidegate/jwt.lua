@@ -1,11 +1,12 @@
 --- jwt: JSON Web Tokens (RFC 7519) in compact form (RFC 7515): tg.jwt.verify, sign, keys.
 local abi = require "abi"
 local cache = require "tidegate.cache"
+local consumers = require "tidegate.consumers"
 local crypto = require "tidegate.crypto"
 local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 
-local vm = abi.vm
+local C, vm = abi.C, abi.vm
 local type, ipairs, pairs, tostring, setmetatable = type, ipairs, pairs, tostring, setmetatable
 local find, sub = string.find, string.sub
 
@@ -256,21 +257,41 @@ end
 local Verified = {}
 Verified.__index = Verified
 
---- verified(max = 10000) -> memory of tokens that were right, of this worker: get(token) -> value | nil, put(token, value, exp)
+local function new_half() return { map = abi.map(), entries = {} } end
+
+--- verified(max = 10000) -> memory of tokens that were right, of this worker: get(token) -> value | nil, put(token, value, exp). Texts are kept
+-- outside of Lua: a long one costs more as a string than all else of the request.
 function jwt.verified(max)
-  return setmetatable({ max = max or 10000, count = 0, young = {}, old = {} }, Verified)
+  return setmetatable({ max = max or 10000, count = 0, young = new_half(), old = new_half() }, Verified)
+end
+
+local function fresh(half, i)
+  local entry = half.entries[i]
+  return entry and vm.now < entry[2] and entry[1] or nil
 end
 
 function Verified:get(token)
-  local entry = self.young[token] or self.old[token]
-  if not entry or vm.now >= entry[2] then return nil end
-  return entry[1]
+  return fresh(self.young, C.tg_abi_map_find(self.young.map, token, #token)) or fresh(self.old, C.tg_abi_map_find(self.old.map, token, #token))
+end
+
+--- verified:get_in(fields, name) -> as get(fields[name]), for what was put with the whole value of that field
+function Verified:get_in(fields, name)
+  local young, old = self.young, self.old
+  local i = consumers.find_field(young.map, fields, name)
+  if i < 0 then return nil end
+  return fresh(young, i) or fresh(old, consumers.find_field(old.map, fields, name))
 end
 
 --- verified:put(token, value, till): the older half goes when there are too many.
 function Verified:put(token, value, till)
-  if self.count >= self.max / 2 then self.old, self.young, self.count = self.young, {}, 0 end
-  self.young[token], self.count = { value, till }, self.count + 1
+  if self.count >= self.max / 2 then self.old, self.young, self.count = self.young, new_half(), 0 end
+  local i = C.tg_abi_map_find(self.young.map, token, #token)
+  if i == 0 then
+    i = self.count + 1
+    if C.tg_abi_map_add(self.young.map, token, #token, i) ~= 0 then return end -- memory is short
+    self.count = i
+  end
+  self.young.entries[i] = { value, till }
 end
 
 --- claim(claims, path) -> the value there: "realm_access.roles"

@@ -1,6 +1,7 @@
 """Live change: no request is lost, a broken file changes nothing, and one can go back."""
 import re
 import subprocess
+import threading
 import time
 
 from gateway import Gateway, RELEASE
@@ -138,6 +139,31 @@ def test_reloads_under_load_lose_no_request_and_close_no_connection():
         assert gw.log().count("is live") >= 10
         # 64 of wrk, 64 and a few to the demo backend: a closed connection would have been opened again.
         assert opened < 400, opened
+
+
+def test_thousands_of_routes_are_loaded_while_requests_are_served():
+    """A worker builds a generation a little in each turn of its loop: nobody waits until it is done."""
+    routes = "".join(f'route "r{i}" {{ path = "/{i}/*", to = "back", use = {{ {{ "mark", value = "{i}" }} }} }}\n' for i in range(5000))
+    waits, stop = [], threading.Event()
+
+    def ask(gw):
+        while not stop.is_set():
+            begin = time.monotonic()
+            assert gw.request().status == 200
+            waits.append(time.monotonic() - begin)
+
+    with Gateway(CONFIG % "one" + routes, plugins={"mark": MARK}, binary=RELEASE) as gw:
+        workers = gw.workers()
+        client = threading.Thread(target=ask, args=(gw,))
+        client.start()
+        gw.write("gateway.lua", CONFIG % "two" + routes)
+        done = gw.command("reload")
+        stop.set()
+        client.join()
+        assert done.returncode == 0, done.stderr
+        assert gw.request("/7/x").headers["X-Mark"] == "7" and gw.request().headers["X-Mark"] == "two"
+        assert gw.workers() == workers and len(waits) > 100
+        assert max(waits) < 0.3, sorted(waits)[-10:]
 
 
 def test_memory_is_flat_over_many_reloads():

@@ -614,7 +614,8 @@ static const struct tg_command commands[] = {
      "Prints a script for the shell that completes commands and options: source <(tidegate completion bash).\n"
      "Exit status: 0; 2 wrong usage.\n"},
     {"explain", command_tool,
-     "usage: tidegate explain [--config FILE | --generation ID] [--listen NAME] [--plugins DIR] [--json] REQUESTS\n"
+     "usage: tidegate explain [--config FILE | --generation ID] [--listen NAME] [--plugins DIR] [--control PATH]\n"
+     "                        [--json] REQUESTS\n"
      "Tells what a configuration would do with a request, and sends nothing: route, near misses, uses, upstream.\n"
      "  REQUESTS         a file with a request as text (an editor's, or what curl -v prints), several divided by ###,\n"
      "                   or a line of JSON each, with method, host and path, as access logs have them; - for stdin\n"

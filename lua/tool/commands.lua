@@ -1,6 +1,6 @@
 --- commands: what the help of a command says, in parts: for completion and for the manual.
--- The help begins with a line "usage: tidegate NAME ..." and one that says what the command does. Lines that begin with two blanks
--- explain an option or a word each, behind two more blanks.
+-- The help begins with "usage: tidegate NAME ...", which goes on in lines below it, and a line that says what the command does. Lines that
+-- begin with two blanks explain an option or a word each, behind two more blanks.
 local commands = {}
 
 -- What stands for a file.
@@ -29,15 +29,21 @@ local function read_usage(parsed, usage)
   for word in rest:gsub("FILE[%w.]*", " "):gmatch "%l+" do parsed.words[#parsed.words + 1] = word end
 end
 
---- parse(command) -> { name, usage, summary, text = list of lines, items = list of { head, text }, ending, options, words, files }
+--- parse(command) -> { name, usages, summary, text = list of lines, items = list of { head, text }, ending, options, words, files }
 -- `options`: list of { name, value, text, files }, `words` what may stand behind the command, `files`: a file may.
 function commands.parse(command)
   local parsed = { name = command.name, text = {}, items = {}, options = {}, by_name = {}, words = {}, ending = {} }
   local lines = {}
   for line in command.help:gmatch "[^\n]+" do lines[#lines + 1] = line end
-  parsed.usage, parsed.summary = lines[1]:gsub("^usage: ", ""), lines[2]
-  read_usage(parsed, parsed.usage)
-  for i = 2, #lines do
+  local usages, first = { (lines[1]:gsub("^usage: ", "")) }, 2
+  while lines[first]:find "^       " do
+    local more = lines[first]:gsub("^ +", "")
+    if more:find "^tidegate " then usages[#usages + 1] = more else usages[#usages] = usages[#usages] .. " " .. more end
+    first = first + 1
+  end
+  parsed.usages, parsed.summary = usages, lines[first]
+  for _, usage in ipairs(usages) do read_usage(parsed, usage) end
+  for i = first, #lines do
     local line = lines[i]
     local head, text = line:match "^  +(%S.-)  +(%S.*)$"
     local last = parsed.items[#parsed.items]

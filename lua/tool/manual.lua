@@ -47,7 +47,8 @@ local function paragraph(parts, lines)
 end
 
 local function section(parts, command)
-  parts[#parts + 1] = (".SS %s\n.B %s\n"):format(command.name, escape(command.usage))
+  parts[#parts + 1] = (".SS %s\n"):format(command.name)
+  for i, usage in ipairs(command.usages) do parts[#parts + 1] = ("%s.B %s\n"):format(i > 1 and ".br\n" or "", escape(usage)) end
   paragraph(parts, command.text)
   for _, item in ipairs(command.items) do parts[#parts + 1] = (".TP\n.B %s\n%s\n"):format(escape(item.head), escape(item.text)) end
   paragraph(parts, command.ending)

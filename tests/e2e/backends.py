@@ -98,6 +98,7 @@ class Backend:
             self.in_flight += 1
             self.most = max(self.most, self.in_flight)
             fails = self.fail_every and self.requests % self.fail_every == 0
+        over = False
         try:
             if self.delay:
                 time.sleep(self.delay)
@@ -111,8 +112,11 @@ class Backend:
                     return False
                 status = int(self.failure)
             text = self.name.encode()
+            with self.lock:  # before the answer: whoever has it may send the next request at once
+                self.in_flight -= 1
+                over = True
             client.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n{self.headers}\r\n".encode() + text)
             return True
         finally:
             with self.lock:
-                self.in_flight -= 1
+                self.in_flight -= 0 if over else 1

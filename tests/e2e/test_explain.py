@@ -104,7 +104,7 @@ def test_what_two_configurations_would_do_differently_with_recorded_requests(tmp
     gone = {group["example"]: {change["what"]: (change["before"], change["after"]) for change in group["changes"]} for group in said["groups"]}
     assert gone["GET h/files/x"]["route"] == ("files", "none") and gone["GET h/files/x"]["answer"] == ("by the route", "404 no route matches")
     assert gone["GET h/docs/x"]["path"] == ("none", "/x")
-    for words, why in ((("--traffic", "none", "a.lua", "b.lua"), "No such file"), (("a.lua", "b.lua"), "--traffic FILE and two"),
+    for words, why in ((("--traffic", "none", "a.lua", "b.lua"), "No such file"), (("--traffic", "traffic", "a.lua"), "two configurations"), (("--json", "a.lua"), "belongs to --traffic"),
                        (("--traffic", "traffic", "a.lua", "c.lua", "--control", "x.sock"), "c.lua")):
         done = run("diff", *words, cwd=tmp_path)
         assert done.returncode == 2 and why in done.stderr, done.stderr

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,6 +56,31 @@ put_time(struct text *text, double wall)
     put(text, "%s", out);
 }
 
+/* What rate limits have decided, in all workers. The names of limits have nothing in them that had to be escaped. */
+static void
+put_decisions(const struct tg_status *status, struct text *text, bool json)
+{
+    static const char family[] = "tidegate_limit_decisions_total\1{limit=\"";
+    const struct tg_metrics *metrics = status->fleet->metrics;
+    struct tg_slice key = tg_metrics_series_key(metrics, 0);
+    const char *comma = "";
+    for (uint32_t i = 0; key.n > 0; key = tg_metrics_series_key(metrics, ++i)) {
+        char limit[64];
+        char decision[16];
+        if (strncmp(key.p, family, sizeof family - 1) != 0 ||
+            sscanf(key.p + sizeof family - 1, "%63[^\"]\",decision=\"%15[a-z]", limit, decision) != 2) {
+            continue;
+        }
+        const double count = tg_metrics_series_sum(metrics, i);
+        if (json) {
+            put(text, "%s{\"limit\":\"%s\",\"decision\":\"%s\",\"count\":%.0f}", comma, limit, decision, count);
+            comma = ",";
+        } else {
+            put(text, "rate limit  %s: %s %.0f\n", limit, decision, count);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------ for people */
 
 /* The limits that were reached, over all workers. */
@@ -105,6 +131,7 @@ tg_status_text(const struct tg_status *status, char *out, size_t size)
     put(&text, "master      pid %d\n", (int)getpid());
     put_workers(status, &text);
     put_limits(status, &text);
+    put_decisions(status, &text, false);
     text.n += tg_upstreams_show(&status->upstreams, "", out + text.n, (size - text.n) / 2);
     for (const struct tg_generation *old = status->current->next; old != NULL; old = old->next) {
         put(&text, "earlier     %s\n", old->id);
@@ -158,6 +185,8 @@ tg_status_json(const struct tg_status *status, char *out, size_t size)
             (unsigned long long)score->failed, (unsigned long long)score->lua_bytes,
             (unsigned long long)score->generations);
     }
+    put(&text, "],\"limits\":[");
+    put_decisions(status, &text, true);
     put(&text, "],\"generations\":");
     put_generations(status, &text);
     put(&text, ",\"reload_error\":");

@@ -459,6 +459,9 @@ def test_decisions_are_counted_and_the_keys_that_are_refused_most():
             gw.request(f"/one?k={i % 100}")
         found = until(lambda: (status := json.loads(gw.request("/status").text))["denied"] == 148 and status)
         assert found["allowed"] == 202 and found["fallen"] == 0
+        told = until(lambda: "rate limit  one: denied 148" in (out := gw.command("status").stdout) and out)
+        assert "rate limit  one: allowed 202" in told
+        assert {"limit": "one", "decision": "denied", "count": 148} in json.loads(gw.command("status", "--json").stdout)["limits"]
         assert found["top"][0]["key"] == "worst" and 48 <= found["top"][0]["denied"] < 60 and len(found["top"]) == 32
         until(lambda: 'tidegate_limit_decisions_total{limit="one",decision="denied"} 148' in gw.request("/metrics").text.decode())
 

@@ -1,27 +1,7 @@
 --- quota: so many units a day, week, month or year of the calendar for each key, counted in Redis; readable and resettable as a handler.
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local DAY = 86400
-
--- Days since 1970-01-01 and back, for any date of the Gregorian calendar; years begin in March here, so that leap days are at their end.
-local function days_of(year, month, day)
-  if month <= 2 then year = year - 1 end
-  local era = floor(year / 400)
-  local of_era = year - era * 400
-  local of_year = floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1
-  return era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + of_year - 719468
-end
-
-local function date_of(days)
-  days = days + 719468
-  local era = floor(days / 146097)
-  local of_era = days - era * 146097
-  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
-  local month = floor((5 * of_year + 2) / 153)
-  local day = of_year - floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  return year + era * 400 + (month <= 2 and 1 or 0), month, day
-end
+local days_of, date_of = tg.time.days, tg.time.day
 
 local function next_month(year, month)
   if month == 12 then return year + 1, 1 end

@@ -39,7 +39,7 @@ local tg = {
   log = require "tidegate.log",
   metrics = require "tidegate.metrics",
   now = time.now,
-  time = { http_date = time.http_date, iso = time.iso, parse = time.parse },
+  time = { http_date = time.http_date, iso = time.iso, parse = time.parse, days = time.days, day = time.day },
   correlation = require "tidegate.correlation",
   dict = require("tidegate.dict").open,
   url = require "tidegate.url",

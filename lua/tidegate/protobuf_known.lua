@@ -2,6 +2,7 @@
 -- print(type, message, depth, options) writes it; parse(type, value, depth, options) -> message. `text`: it has a text, true, or that of its value.
 local abi = require "abi"
 local json = require "tidegate.json"
+local time = require "tidegate.time"
 local wire = require "tidegate.protobuf_wire"
 
 local null, raise, trail = abi.null, wire.raise, wire.trail
@@ -26,27 +27,6 @@ end
 local SECOND_MIN, SECOND_MAX = -62135596800, 253402300799 -- of the years 1 and 9999
 local DURATION_MAX = 315576000000
 
--- Days since 1970 of a date of the Gregorian calendar: years are counted from March, so that a leap day is a year's last.
-local function days_of(year, month, day)
-  if month <= 2 then year = year - 1 end
-  local era = floor(year / 400)
-  local of_era = year - era * 400
-  local of_year = floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1
-  return era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + of_year - 719468
-end
-
-local function date_of(days)
-  days = days + 719468
-  local era = floor(days / 146097)
-  local of_era = days - era * 146097
-  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
-  local month = floor((5 * of_year + 2) / 153)
-  local day = of_year - floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  return year + era * 400 + (month <= 2 and 1 or 0), month, day
-end
-
 -- As many digits of a fraction as there are, by threes.
 local function fraction(nanos)
   if nanos == 0 then return "" end
@@ -69,7 +49,7 @@ define("Timestamp", {
     local seconds, nanos = tonumber(message.seconds or 0), message.nanos or 0
     if seconds < SECOND_MIN or seconds > SECOND_MAX or nanos < 0 or nanos > 999999999 then raise(depth, nil, "no time of the years 1 to 9999") end
     local days = floor(seconds / 86400)
-    local year, month, day = date_of(days)
+    local year, month, day = time.day(days)
     local rest = seconds - days * 86400
     put(('"%04d-%02d-%02dT%02d:%02d:%02d%sZ"'):format(year, month, day, floor(rest / 3600), floor(rest / 60) % 60, rest % 60, fraction(nanos)))
   end,
@@ -84,7 +64,7 @@ define("Timestamp", {
     if not is_date(year, month, day) or hour > 23 or minute > 59 or second > 59 then
       raise(depth, nil, ("%q is no time that there is"):format(text:sub(1, 40)))
     end
-    local seconds = days_of(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
+    local seconds = time.days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
     if sign then seconds = seconds - (sign == "-" and -1 or 1) * (tonumber(zh) * 3600 + tonumber(zm) * 60) end
     if seconds < SECOND_MIN or seconds > SECOND_MAX then raise(depth, nil, "no time of the years 1 to 9999") end
     return { seconds = seconds, nanos = nanos_of(digits) }

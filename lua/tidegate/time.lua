@@ -28,6 +28,33 @@ function time.iso(seconds)
   return date("!%Y-%m-%dT%H:%M:%SZ", floor(seconds))
 end
 
+-- ---------------------------------------------------------------- the calendar
+
+local ERA, TO_1970 = 146097, 719468 -- days: of 400 years; from 0000-03-01 to 1970-01-01
+
+--- days(year, month, day) -> days since 1970-01-01 of a date of the proleptic Gregorian calendar. Years begin in March here, so that a leap
+-- day is their last.
+function time.days(year, month, day)
+  if month <= 2 then year = year - 1 end
+  local era = floor(year / 400)
+  local of_era = year - era * 400
+  local of_year = floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1
+  return era * ERA + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + of_year - TO_1970
+end
+
+--- day(days) -> year, month, day: the same back
+function time.day(days)
+  days = days + TO_1970
+  local era = floor(days / ERA)
+  local of_era = days - era * ERA
+  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
+  local month = floor((5 * of_year + 2) / 153)
+  local day = of_year - floor((153 * month + 2) / 5) + 1
+  month = month < 10 and month + 3 or month - 9
+  return year + era * 400 + (month <= 2 and 1 or 0), month, day
+end
+
 -- ---------------------------------------------------------------- reading
 
 local MONTH_DAYS = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
@@ -37,12 +64,7 @@ local function seconds_of_day(year, month, day)
   local leap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
   local days = MONTH_DAYS[month]
   if not days or day < 1 or day > days or (month == 2 and day == 29 and not leap) then return nil end
-  -- Years begin in March here, so that the leap day is the last; 400 of them are 146097 days.
-  local y = month <= 2 and year - 1 or year
-  local era = floor(y / 400)
-  local of_year = floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
-  local of_era = (y - era * 400) * 365 + floor((y - era * 400) / 4) - floor((y - era * 400) / 100) + of_year
-  return (era * 146097 + of_era - 719468) * 86400
+  return time.days(year, month, day) * 86400
 end
 
 --- date(text) -> seconds of the begin of "2031-01-31" in UTC, nil when it is none

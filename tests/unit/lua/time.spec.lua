@@ -69,3 +69,16 @@ describe("time.parse", function()
     expect(function() tg.time.parse() end):raises "found a nil"
   end)
 end)
+
+describe("time.days and time.day", function()
+  it("are each other's reverse over a thousand years, and go by one", function()
+    local before = tg.time.days(1600, 1, 1)
+    expect(before):equals(-135140)
+    for days = before, before + 365243, 7 do
+      local year, month, day = tg.time.day(days)
+      if tg.time.days(year, month, day) ~= days then error(("%d is not %d-%d-%d"):format(days, year, month, day)) end
+    end
+    local year, month, day = tg.time.day(11016)
+    expect(("%d-%d-%d"):format(year, month, day)):equals "2000-2-29"
+  end)
+end)

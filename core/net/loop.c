@@ -192,7 +192,9 @@ tg_loop_run(struct tg_loop *loop)
 {
     while (!loop->stop) {
         loop->now = 0;
-        (void)event_base_loop(loop->base, loop->first != NULL ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        /* Once also where it must not block: libevent would go on until nothing is ready, which under load is never,
+         * and neither would tasks run nor time go on. */
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | (loop->first != NULL ? EVLOOP_NONBLOCK : 0));
         run_tasks(loop);
     }
     loop->stop = false;

@@ -236,7 +236,7 @@ def test_all_receivers_away_under_load_cost_lines_and_nothing_else():
         first = subprocess.run(load, capture_output=True, text=True, timeout=30, check=True).stdout
         before = memory(pid)
         second = subprocess.run(load, capture_output=True, text=True, timeout=30, check=True).stdout
-        assert "Non-2xx" not in first + second and "Socket errors" not in first + second, first + second
+        assert "Non-2xx" not in first + second and "Socket errors" not in first + second, first + second + gw.log()[-3000:]
         assert memory(pid) < before * 1.3 + 16384
 
         def counted():

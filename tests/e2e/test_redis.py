@@ -294,7 +294,7 @@ def secured(tmp_path_factory):
 
 
 def tls_word(server, tls):
-    return f'redis "main" {{ address = "{server.address}", password = secret "env:REDIS_PASSWORD", timeout = "10s", tls = {tls} }}\n'
+    return f'redis "main" {{ address = "{server.address}", password = secret "env:REDIS_PASSWORD", timeout = "2s", tls = {tls} }}\n'
 
 
 def test_tls_with_verification_and_a_certificate_of_our_own(secured):

@@ -159,7 +159,7 @@ def test_strict_sni(ca):
 
 
 def test_thousands_of_names(ca):
-    sites = ", ".join(f"{{ {pem(ca, 'site')} }}" for _ in range(1500))
+    sites = ", ".join(f"{{ {pem(ca, 'site')} }}" for _ in range(3000))
     with gateway(ca, f"tls = {{ certificates = {{ {sites}, {{ {pem(ca, 'other')} }} }} }}", binary=RELEASE) as gw:
         assert curl(gw, ca, "other.test", "/ok").stdout == "https"
         gw.write("gateway.lua", gw.folder.joinpath("gateway.lua").read_text() + "-- a change\n")

@@ -1,10 +1,9 @@
 #include "vm/heap.h"
 
 enum {
-    HURRY_STEP = 16,         /* parts of the maximum */
-    LARGE = 8 * 1024 * 1024, /* bytes of one block */
-    STEP_MULTIPLE = 200,     /* percent: how much faster than the program the collector is */
-    FULL_SHARE = 8           /* parts of the maximum of which the last one is for what must not fail */
+    HURRY_STEP = 16,     /* parts of the maximum */
+    STEP_MULTIPLE = 200, /* percent: how much faster than the program the collector is */
+    FULL_SHARE = 8       /* parts of the maximum of which the last one is for what must not fail */
 };
 
 static void *
@@ -18,11 +17,6 @@ allocate(void *arg, void *p, size_t old_size, size_t new_size)
     if (result != NULL || new_size == 0) {
         heap->bytes += new_size;
         heap->bytes -= old_size;
-    }
-    /* LuaJIT's table of strings doubles at once: that there are many says nothing of garbage, and a whole collection of
-     * millions takes a second. */
-    if (heap->bytes > heap->hurry && new_size >= LARGE && heap->bytes < heap->max / 2) {
-        heap->hurry = heap->bytes + heap->max / HURRY_STEP;
     }
     if (heap->bytes > heap->hurry) {
         /* Both only set numbers: the collector's next step, where Lua takes one anyway, is then a whole collection. */

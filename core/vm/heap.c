@@ -1,9 +1,12 @@
 #include "vm/heap.h"
 
 enum {
-    HURRY_STEP = 16,     /* parts of the maximum */
-    STEP_MULTIPLE = 200, /* percent: how much faster than the program the collector is */
-    FULL_SHARE = 8       /* parts of the maximum of which the last one is for what must not fail */
+    HURRY_STEP = 16,         /* parts of the maximum */
+    LARGE = 8 * 1024 * 1024, /* bytes of one block */
+    LATE = 32 * 1024 * 1024, /* bytes above twice what is needed at which the collector has waited for too long */
+    OF_LATE = 64,            /* times that it was settled */
+    STEP_MULTIPLE = 200,     /* percent: how much faster than the program the collector is */
+    FULL_SHARE = 8           /* parts of the maximum of which the last one is for what must not fail */
 };
 
 static void *
@@ -18,6 +21,11 @@ allocate(void *arg, void *p, size_t old_size, size_t new_size)
         heap->bytes += new_size;
         heap->bytes -= old_size;
     }
+    /* LuaJIT's table of strings doubles at once: that there are many says nothing of garbage, and a whole collection of
+     * millions takes a second. */
+    if (heap->bytes > heap->hurry && new_size >= LARGE && heap->bytes < heap->max / 2) {
+        heap->hurry = heap->bytes + heap->max / HURRY_STEP;
+    }
     if (heap->bytes > heap->hurry) {
         /* Both only set numbers: the collector's next step, where Lua takes one anyway, is then a whole collection. */
         (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, 0);
@@ -31,6 +39,18 @@ void
 tg_heap_settle(struct tg_heap *heap)
 {
     const size_t step = heap->max / HURRY_STEP;
+    heap->low = heap->bytes < heap->low ? heap->bytes : heap->low;
+    const size_t floor = heap->low < heap->low_before ? heap->low : heap->low_before;
+    /* Its pause is a multiple of what the last cycle left, too long where garbage comes fast: the next one begins now,
+     * in steps. */
+    if (heap->bytes > 2 * floor + LATE) {
+        (void)lua_gc(heap->L, LUA_GCRESTART, 0);
+    }
+    if (++heap->settled == OF_LATE) {
+        heap->settled = 0;
+        heap->low_before = heap->low;
+        heap->low = heap->bytes;
+    }
     heap->hurry = heap->bytes < step ? 2 * step : heap->bytes + step;
     (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, STEP_MULTIPLE);
 }
@@ -63,6 +83,8 @@ tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max)
     heap->L = L;
     heap->max = max;
     heap->bound = max;
+    heap->low = heap->bytes;
+    heap->low_before = heap->bytes;
     tg_heap_settle(heap);
     lua_setallocf(L, allocate, heap);
 }

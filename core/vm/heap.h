@@ -20,6 +20,9 @@ struct tg_heap {
     size_t max; /* what holds at this time: `bound`, or more of it */
     size_t bound;
     size_t hurry; /* at so many bytes a collection begins, however long the collector would still wait */
+    size_t low;   /* the least that it had of late, and in the time before that */
+    size_t low_before;
+    unsigned settled; /* times, since that time ended */
 };
 
 /* From now on `L` has at most `max` bytes. */

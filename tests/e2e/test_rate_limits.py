@@ -434,8 +434,7 @@ def test_memory_of_the_local_store_is_bounded_with_ten_million_keys():
     text += '''local limiter = tg.limit.gcra { name = "fill", rate = 1, per = 3600, dict = "small" }
     route "fill" { path = "/fill", handler = function(ctx)
       for i = 1, 1000000 do assert(limiter:take(ctx.req.query.n .. ":" .. i)) if i % 1000 == 0 then tg.sleep(0) end end return tg.respond(200) end }\n'''
-    # LuaJIT sweeps millions of dead texts in one step, which takes a second, and several where others want the processor, too.
-    with Gateway(HEAD + text, binary=RELEASE, options=("--watchdog", "60")) as gw:
+    with Gateway(HEAD + text, binary=RELEASE) as gw:
         def resident():
             with open(f"/proc/{gw.workers()[0]}/statm", encoding="ascii") as statm:
                 return int(statm.read().split()[1]) * 4096

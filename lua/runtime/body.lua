@@ -14,6 +14,7 @@ local type, error, tonumber = type, error, tonumber
 
 local body = {}
 local MAX = 1024 * 1024
+local WRITTEN = 64 * 1024 -- bytes between two looks at the clock
 local stages = {} -- slot of an exchange -> { serial, [side] = { f(input, write)..., codings to undo, coding to apply } }
 
 local function live(self)
@@ -69,7 +70,7 @@ end
 local function decoded(self, max)
   local value, err = text(self, max)
   if not value then return nil, err end
-  return json.decode(value)
+  return json.read(value)
 end
 
 local function form(self, max)
@@ -82,6 +83,7 @@ end
 local function reader(x, serial, side)
   return function()
     if x.serial ~= serial then error("this exchange has ended: its body must not be kept", 2) end
+    task.take_turns()
     local rc = C.tg_abi_body_read(x, side)
     while rc == abi.AGAIN do
       task.wait()
@@ -95,9 +97,15 @@ end
 
 -- Writes pieces to the core, and waits while who reads them is slow.
 local function writer(x, serial, side)
+  local left = WRITTEN
   return function(value)
     if x.serial ~= serial then error("this exchange has ended: its body must not be kept", 2) end
     if type(value) ~= "string" then value = stream.bytes(value, 2) end
+    left = left - #value
+    if left < 0 then
+      left = WRITTEN
+      task.take_turns()
+    end
     local rc = C.tg_abi_body_write(x, side, value, #value)
     while rc == abi.AGAIN do
       if vm.number > 0 then value = value:sub(tonumber(vm.number) + 1) end

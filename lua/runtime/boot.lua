@@ -1,4 +1,5 @@
 --- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
+require "tidegate.unread" -- before anything has taken `next` and `pairs` for its own
 local abi = require "abi"
 local admin = require "admin.service"
 local ask = require "admin.ask"

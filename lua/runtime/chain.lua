@@ -1,6 +1,7 @@
 --- chain: the uses of a route as one function a phase, made once a generation.
 -- The functions are generated, one straight line a chain, so that the JIT compiles a request as a whole.
 local abi = require "abi"
+local barrier = require "runtime.barrier"
 local exchange = require "runtime.exchange"
 local messages = require "runtime.messages"
 local plugin_times = require "runtime.plugin_times"
@@ -27,6 +28,7 @@ local function step(i, use, phase, lines, measured)
   if phase == "authenticate" then guard[#guard + 1] = "not is_authenticated(ctx)" end
   local open = #guard > 0 and "if " .. table.concat(guard, " and ") .. " then" or "do"
   local arguments = phase == "websocket" and "ctx, message" or "ctx"
+  local pass = barrier.needed(use.plugin[phase]) and "pass()" or ""
   local guards = use.on_error == "skip" or phase == "log"
   local call = ("f%d(%s, c%d, s%d)"):format(i, arguments, i, i)
   if measured then
@@ -39,7 +41,7 @@ local function step(i, use, phase, lines, measured)
   if trace.on and phase ~= "websocket" then before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t, r) end" end
   local judge = phase == "websocket" and ("if r ~= nil and take(message, r, u%d) then return end"):format(i)
     or ("if r ~= nil then return check(r, u%d, %q) end"):format(i, phase)
-  lines[#lines + 1] = ("  %s mark[0] = m%d %s local r = %s %s %s end"):format(open, i, before, call, after, judge)
+  lines[#lines + 1] = ("  %s mark[0] = m%d %s %s local r = %s %s %s end"):format(open, i, before, pass, call, after, judge)
 end
 
 -- An error in a log phase, or of a use with on_error = "skip", ends that use alone.
@@ -80,12 +82,12 @@ local function compile(uses, phase, first, other)
   if other and other ~= direct then
     table.insert(lines, 1, ("  turn = turn - 1 if turn < 0 then turn = %d return other(ctx, message) end"):format(plugin_times.EVERY - 1))
   end
-  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave = ...\nlocal turn = 0\n"
+  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave, pass = ...\nlocal turn = 0\n"
     .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n") .. "\nend\n"
   local f = made[text] or assert(loadstring(text, "=chain of " .. phase))
   made[text] = f
   return f(values, abi.validating and {} or abi.vm.mark, rest, other,
-    check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave)
+    check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave, barrier.pass)
 end
 
 --- forget(): all chains are built.

@@ -319,7 +319,7 @@ local ctx_get = {
   id = function(self)
     local x = live(self)
     if x.id.n == 0 then C.tg_abi_id(x, 0) end
-    return to_string(x.id.p, x.id.n)
+    return (to_string(x.id.p, x.id.n))
   end,
   trace_id = function(self)
     local id = trace.ids(live(self))
@@ -373,7 +373,7 @@ end
 
 local function remaining(self)
   local x = live(self)
-  return math.max(0, tonumber(x.total_timeout) / 1000 - (vm.now - x.started))
+  return (math.max(0, tonumber(x.total_timeout) / 1000 - (vm.now - x.started)))
 end
 
 --- next() -> ctx.res: in `around`, runs all that it wraps.
@@ -402,10 +402,10 @@ function Ctx.__newindex(self, key, value)
 end
 
 function exchange.new(x, route, params)
-  return setmetatable({
+  return (setmetatable({
     x, x.serial, route or false, false, route and route.upstream or false, false, false, false, false, false,
     params or false, false,
-  }, Ctx)
+  }, Ctx))
 end
 
 --- is_of(ctx, x): whether this is the ctx of the exchange that x is now

@@ -3,6 +3,7 @@
 local budget = require "runtime.budget"
 local library = require "tidegate"
 local schema = require "runtime.schema"
+local unread = require "tidegate.unread"
 
 local sandbox = {}
 
@@ -58,11 +59,12 @@ base.print = function(...)
   library.log.info(table.concat(parts, " "))
 end
 base.error = error
+base.setmetatable, base.rawget, base.rawset = unread.setmetatable, unread.rawget, unread.rawset
 base._VERSION = _VERSION
 
 function base.getmetatable(value)
   if type(value) == "string" then return false end
-  return getmetatable(value)
+  return unread.getmetatable(value)
 end
 
 --- environment() -> a fresh one: its globals are the plugin's own.

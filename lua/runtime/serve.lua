@@ -1,5 +1,6 @@
 --- serve: what coroutines run: a request through its phases. Everything that can be known is computed in `build`.
 local abi = require "abi"
+local barrier = require "runtime.barrier"
 local allowed_hosts = require "runtime.allowed_hosts"
 local authentication = require "runtime.authentication"
 local batch = require "tidegate.batch"
@@ -127,7 +128,7 @@ local function build_route(conf, shared, global)
   if conf.handler then
     local use = conf.handler
     route.handler, route.handler_conf, route.handler_state = use.plugin.handler, use.conf, use.state
-    route.handler_mark = use.index
+    route.handler_mark, route.handler_barrier = use.index, barrier.needed(use.plugin.handler)
   end
   names[conf.index] = conf.name
   return route
@@ -183,6 +184,7 @@ function serve.build(cfg, uses, report)
   end
   strip(uses)
   chain.forget()
+  barrier.forget()
   return server
 end
 
@@ -289,6 +291,7 @@ local function run_handler(ctx, route)
     if not ok then return refused(err) end
   end
   local frame = trace.on and trace.enter("handler", "handler")
+  if route.handler_barrier then barrier.pass() end
   local r = route.handler(ctx, route.handler_conf, route.handler_state)
   if frame then trace.leave(frame, r) end
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end

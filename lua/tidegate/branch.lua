@@ -4,7 +4,8 @@ local failure = require "tidegate.failure"
 local task = require "tidegate.task"
 
 local C, vm, misuse = abi.C, abi.vm, failure.misuse
-local pcall, type, error, setmetatable, tostring, pairs, ipairs = pcall, type, error, setmetatable, tostring, pairs, ipairs
+local pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs =
+  pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs
 
 -- request(table) -> a call that has not begun, fetch(table) -> value | nil, err: what a branch without a function does; set by the runtime
 local branch = { request = nil, fetch = nil }
@@ -17,7 +18,9 @@ end
 
 -- A branch in one form: function f(r) or a request, timeout, fallback, optional.
 local function to_branch(name, value)
-  if type(value) == "function" then return { f = value } end
+  if type(value) == "function" then
+    return { f = value, has_fallback = false, begun = false, settled = false, task = nil, till = nil, value = nil, request = nil, waiters = nil }
+  end
   if type(value) ~= "table" then misuse(("branch %q is no function and no table"):format(tostring(name))) end
   local f, request = value[1], nil
   if f == nil and value.upstream and not value.cache then request = value end
@@ -57,36 +60,36 @@ local function open(branches, options, ordered)
   return self
 end
 
+local GROUP, OWN = {}, {} -- keys of results, which no name of a branch can be
+local Results = {}
+
 -- results.other inside a branch waits for that branch; a cycle raises with its names.
-function Group:results(own)
-  return setmetatable({}, {
-    __index = function(_, name)
-      local other = self.branches[name]
-      if not other then error(("there is no branch %q"):format(tostring(name)), 2) end
-      local chain, at = own, name
-      while at do
-        if at == own then error("branches wait for each other: " .. text_of(chain) .. " -> " .. text_of(name), 2) end
-        at = self.branches[at].waits_for
-      end
-      self.branches[own].waits_for = name
-      if not other.begun and not other.settled then
-        if other.request then -- calls belong to who waits for the whole group
-          other.wanted, self.wants = true, true
-          C.tg_abi_wake(self.parent, self.serial)
-        else
-          self:start(name)
-        end
-      end
-      while not other.settled do
-        other.waiters = other.waiters or {}
-        other.waiters[#other.waiters + 1] = { vm.coroutine, vm.coroutine_serial }
-        task.wait()
-      end
-      self.branches[own].waits_for = nil
-      if other.err and other.value == nil then error(other.err, 0) end
-      return other.value
-    end,
-  })
+function Results.__index(results, name)
+  local self, own = rawget(results, GROUP), rawget(results, OWN)
+  local other = self.branches[name]
+  if not other then error(("there is no branch %q"):format(tostring(name)), 2) end
+  local chain, at = own, name
+  while at do
+    if at == own then error("branches wait for each other: " .. text_of(chain) .. " -> " .. text_of(name), 2) end
+    at = self.branches[at].waits_for
+  end
+  self.branches[own].waits_for = name
+  if not other.begun and not other.settled then
+    if other.request then -- calls belong to who waits for the whole group
+      other.wanted, self.wants = true, true
+      C.tg_abi_wake(self.parent, self.serial)
+    else
+      self:start(name)
+    end
+  end
+  while not other.settled do
+    other.waiters = other.waiters or {}
+    other.waiters[#other.waiters + 1] = { vm.coroutine, vm.coroutine_serial }
+    task.wait()
+  end
+  self.branches[own].waits_for = nil
+  if other.err and other.value == nil then error(other.err, 0) end
+  return other.value
 end
 
 function Group:settle(name, value, err)
@@ -108,12 +111,14 @@ function Group:settle(name, value, err)
   each.value = value
   self.data[name] = value
   self.settled[#self.settled + 1] = name
-  for _, waiter in ipairs(each.waiters or {}) do C.tg_abi_wake(waiter[1], waiter[2]) end
+  if each.waiters then
+    for _, waiter in ipairs(each.waiters) do C.tg_abi_wake(waiter[1], waiter[2]) end
+  end
   if not each.request then C.tg_abi_wake(self.parent, self.serial) end
 end
 
 local function run(self, name, each)
-  local ok, value, err = pcall(each.f, self:results(name))
+  local ok, value, err = pcall(each.f, setmetatable({ [GROUP] = self, [OWN] = name }, Results))
   if not ok then
     self:settle(name, nil, task.to_failure(value))
   elseif value == nil and err ~= nil then

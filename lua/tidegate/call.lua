@@ -54,7 +54,7 @@ Result.__index = Result
 --- result:text() -> string | nil, err: the body, its content codings undone; result.body has it as it came
 function Result:text() return plain(self.body, self.headers["content-encoding"]) end
 
-function Result:json() return read_json(json.decode, self:text()) end
+function Result:json() return read_json(json.read, self:text()) end
 
 --- result:lazy() -> a document, as json.lazy makes it | nil, err
 function Result:lazy() return read_json(json.lazy, self:text()) end
@@ -84,6 +84,7 @@ local Streamed = { is_stream = true }
 Streamed.__index = Streamed
 
 local function read_piece(handle)
+  task.take_turns()
   local rc = C.tg_abi_call_read(handle)
   while rc == abi.AGAIN do
     task.wait()
@@ -109,7 +110,7 @@ function Streamed:lines(most) return self:chunks():lines(most) end
 function Streamed:events(most) return self:chunks():events(most) end
 function Streamed:items(path, most) return self:chunks():items(path, most) end
 function Streamed:text(most) return self:chunks():text(most or MAX_BODY) end
-function Streamed:json(most) return read_json(json.decode, self:text(most)) end
+function Streamed:json(most) return read_json(json.read, self:text(most)) end
 
 -- What `respond(status, result)` sends: the call goes on when the coroutine that began it has ended.
 function Streamed:pass_on()
@@ -287,7 +288,7 @@ function call.new(method, path, host, peer, options, defaults, form)
   local repeatable = type(body) ~= "function" and (idempotent[method] or options and options.idempotency_key)
   local breaker = options and options.breaker
   local fields = options and (options.headers or options.forward or options.idempotency_key)
-  return setmetatable({
+  return (setmetatable({
     method = method, path = path, host = host, peer = peer, options = options, defaults = defaults, form = form, body = body,
     content_type = content_type, read = options and options.read, n = 0,
     retries = repeatable and (options and options.retries or defaults.retry and defaults.retry.attempts - 1) or 0,
@@ -295,11 +296,11 @@ function call.new(method, path, host, peer, options, defaults, form)
     breaker = breaker and { failures = breaker.failures or BREAKER.failures, open = breaker.open or BREAKER.open } or nil,
     bare = not fields and body == "" and method == "GET", -- what most calls are
     handle = nil, second = nil, due = nil, second_due = nil, done = false, value = nil, err = nil,
-  }, Call)
+  }, Call))
 end
 
 local function milliseconds(seconds)
-  return max(1, floor(seconds * 1000))
+  return (max(1, floor(seconds * 1000)))
 end
 
 -- The time that the call may take: its own, cut to what the exchange has left.
@@ -431,7 +432,7 @@ local function take(self, handle)
     local coded = C.tg_abi_call_find(handle, "content-encoding", 16) == 0 and to_string(vm.out.p, vm.out.n) or nil
     local body = to_string(handle.body.p, handle.body.n)
     C.tg_abi_call_free(handle)
-    return read_json(self.form == "lazy" and json.lazy or json.decode, plain(body, coded))
+    return read_json(self.form == "lazy" and json.lazy or json.read, plain(body, coded))
   end
   local expect = options and options.expect or self.form and "2xx"
   if self.read and (not expect or is_expected(expect, status)) then return hand_to_reader(self, handle, status) end
@@ -552,6 +553,8 @@ end
 function Call:run()
   self:start()
   if type(self.body) == "function" and self.handle then upload(self.handle, self.body) end
+  -- Most calls wait once: a loop that is not entered is no loop to the compiler.
+  if not self:poll() then task.wait_until(self:moment()) end
   while not self:poll() do task.wait_until(self:moment()) end
   return self.value, self.err
 end

@@ -2,11 +2,12 @@
 local abi = require "abi"
 local failure = require "tidegate.failure"
 local secret = require "tidegate.secret"
+local unread = require "tidegate.unread"
 local writer = require "tidegate.json_writer"
 
 local C, vm, to_string, slice = abi.C, abi.vm, abi.string, abi.slice
 local type, error, next, pairs, tostring, getmetatable, setmetatable = type, error, next, pairs, tostring, getmetatable, setmetatable
-local null = abi.null
+local byte, null = string.byte, abi.null
 local json = { null = null }
 
 local MAX, DEPTH_MAX = 1024 * 1024, 32
@@ -17,6 +18,7 @@ local Array = { __name = "array" }
 --- array(t) -> t, sent as a JSON array also when it is empty.
 function json.array(t)
   if type(t) ~= "table" then error("json.array needs a table, found a " .. type(t), 2) end
+  unread.settle(t)
   return setmetatable(t, Array)
 end
 
@@ -39,13 +41,16 @@ function Exact.__eq(a, b) return a[1] == b[1] end
 local raise -- function(message): what `put` calls; nothing else of ours is between it and the plugin's call
 local put
 
+local function put_text(text)
+  if C.tg_abi_json_put(text, #text) ~= 0 then raise "a text of more than 256 MiB" end
+end
+
 local function put_document(value)
   if C.tg_abi_json_put(abi.bytes(value.text) + value.at, value.n) ~= 0 then raise "a text of more than 256 MiB" end
 end
 
 local function line(pretty, depth)
-  local text = "\n" .. ("  "):rep(depth)
-  if pretty and C.tg_abi_json_put(text, #text) ~= 0 then raise "a text of more than 256 MiB" end
+  if pretty then put_text("\n" .. ("  "):rep(depth)) end
 end
 
 local function put_array(value, last, depth, options)
@@ -113,6 +118,11 @@ local function put_table(value, depth, options)
   if depth > DEPTH_MAX then raise "more than 32 levels" end
   local meta = getmetatable(value)
   if meta == Document then return put_document(value) end
+  if unread.is(value) then
+    local text = not options and unread.text(value)
+    if text then return put_text(text) end
+    unread.settle(value)
+  end
   if meta == false and secret.is(value) then return put("***", depth, options) end
   if meta == Exact then
     C.tg_abi_json_put(value[1], #value[1])
@@ -215,8 +225,8 @@ local function scalar(token)
   error("there is no memory to read JSON with", 0)
 end
 
--- Without recursion, so that it is compiled as one loop.
-local function decode_checked(text, at, n)
+-- Without recursion, so that it is compiled as one loop. `root`: the table to fill, of an object.
+local function decode_checked(text, at, n, root)
   C.tg_abi_json_read_from(abi.bytes(text) + at, n)
   local outer, names, counts, depth = {}, {}, {}, 0
   local current, name, count = nil, nil, nil
@@ -227,7 +237,7 @@ local function decode_checked(text, at, n)
     elseif token == OBJECT or token == ARRAY then
       depth = depth + 1
       outer[depth], names[depth], counts[depth] = current or false, name, count or false
-      current, name, count = {}, nil, token == ARRAY and 0 or nil
+      current, name, count = depth == 1 and root or {}, nil, token == ARRAY and 0 or nil
     else
       local value
       if token == OBJECT + 1 or token == ARRAY + 1 then
@@ -275,6 +285,15 @@ function json.decode(text)
   local err = check("json.decode", text)
   if err then return nil, err end
   return decode_checked(text, 0, #text)
+end
+
+unread.fill = function(object, text) decode_checked(text, 0, #text, object) end
+
+--- read(text) -> value | nil, err: as decode, for what may only be passed on: an object is an unread table.
+function json.read(text)
+  local err = check("json.read", text)
+  if err then return nil, err end
+  return byte(text) == 123 and unread.new(text) or decode_checked(text, 0, #text)
 end
 
 --- raw(text) -> a value that is sent as it is. Raises when the text is no JSON.

@@ -1,5 +1,6 @@
 --- response: tg.respond and tg.problem. A response is a value: a plugin returns or throws it, the runtime sends it.
 local json = require "tidegate.json"
+local unread = require "tidegate.unread"
 
 local Response = { __name = "response" }
 Response.__index = Response
@@ -22,7 +23,7 @@ function response.respond(status, body, headers)
   check_status(status, 2)
   local kind = type(body)
   local content_type
-  if kind == "table" and body.is_stream then
+  if kind == "table" and not unread.is(body) and body.is_stream then
     body = body:pass_on()
   elseif kind == "table" then
     body = json.encode(body)

@@ -49,6 +49,21 @@ function task.park()
   yield(true)
 end
 
+local TURN = 0.002 -- seconds of the processor
+local resumes, started = -1, 0
+
+--- take_turns(): lets others go first when this coroutine has computed for a turn without a wait. For loops over what never runs dry: a
+-- body that comes and goes faster than it is worked on would keep the worker for itself, until the budget ends it.
+function task.take_turns()
+  local now = C.tg_abi_cpu()
+  if vm.resumes ~= resumes then
+    resumes, started = vm.resumes, now
+  elseif now - started > TURN then
+    C.tg_abi_wake(vm.coroutine, vm.coroutine_serial)
+    give_way()
+  end
+end
+
 -- ---------------------------------------------------------------- coroutines of a plugin's own
 
 local pass
@@ -128,8 +143,13 @@ task.run_deferred = run_deferred
 
 local function finish(self, ok, ...)
   self.done, self.ok = true, ok
-  self.n = select("#", ...)
-  for i = 1, self.n do self[i] = (select(i, ...)) end
+  local n = select("#", ...)
+  self.n = n
+  if n < 3 then
+    self[1], self[2] = ...
+  else
+    for i = 1, n do self[i] = (select(i, ...)) end
+  end
   running_tasks[self.coroutine] = nil
   if self.deferred then run_deferred(self.deferred) end
   if self.waiter then C.tg_abi_wake(self.waiter, self.waiter_serial) end
@@ -151,7 +171,8 @@ end
 function task.start(kind, f, ...)
   last_id = last_id % 2 ^ 31 + 1
   if last_id < 16 then last_id = 16 end -- below are the runtime's own
-  local self = setmetatable({ f = f, args = { n = select("#", ...), ... }, id = last_id }, Task)
+  local self = setmetatable({ nil, nil, f = f, args = { n = select("#", ...), ... }, id = last_id, coroutine = nil, serial = nil, done = false,
+    ok = nil, n = 0, waiter = nil, waiter_serial = nil, deferred = nil, scope = nil }, Task)
   waiting[last_id] = self
   if trace.on and kind == abi.TASK_CHILD then self.scope = trace.scope() end
   local rc = C.tg_abi_spawn(last_id, kind)

@@ -187,18 +187,21 @@ end
 
 local function get_field(x, side, name)
   if C.tg_abi_field_get(x, side, name, #name) ~= 0 then return nil end
-  return to_string(vm.out.p, vm.out.n)
+  return (to_string(vm.out.p, vm.out.n))
+end
+
+local function lines_of(span)
+  local text = ""
+  context.write(span.record.tracer.inject, context_from(span.record, span.id), function(name, value)
+    if value then text = text .. "\r\n" .. name .. ": " .. value end
+  end)
+  return text
 end
 
 --- lines(span?) -> fields for the head of a call, each behind a CRLF: those of the span, or what the running exchange came with.
 function trace.lines(span)
+  if span then return lines_of(span) end
   local x, text = vm.exchange, ""
-  if span then
-    context.write(span.record.tracer.inject, context_from(span.record, span.id), function(name, value)
-      if value then text = text .. "\r\n" .. name .. ": " .. value end
-    end)
-    return text
-  end
   if x == nil or C.tg_abi_field_get(x, REQUEST, "traceparent", 11) ~= 0 then return trace.on and x ~= nil and trace.copies(x) or "" end
   if C.tg_abi_trace_read(vm.out.p, vm.out.n) >= 0 then
     text = "\r\ntraceparent: " .. to_string(vm.out.p, vm.out.n)

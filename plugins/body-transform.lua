@@ -344,9 +344,16 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "body-transform",
     return { request = prepare(conf.request), response = prepare(conf.response) }
   end,
 
+  idle = function(conf)
+    local names = {}
+    if not conf.request then names[1] = "access" end
+    if not conf.response then names[#names + 1] = "response" end
+    return names
+  end,
+
   access = function(ctx, conf, state)
     local part = conf.request
-    if not part or not applies(ctx.req, state.request) then return end
+    if not applies(ctx.req, state.request) then return end
     local err = change(ctx, ctx.req, part, state.request)
     if not err or (part.on_invalid == "pass" and err.code == "decode") then return end
     return tg.problem(err.code == "too_large" and 413 or err.code == "encode" and 422 or err.status == 415 and 415 or 400, err.message)
@@ -354,7 +361,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "body-transform",
 
   response = function(ctx, conf, state)
     local part, status = conf.response, ctx.res.status
-    if not part or status == 204 or status == 304 or ctx.req.method == "HEAD" or not applies(ctx.res, state.response) then return end
+    if status == 204 or status == 304 or ctx.req.method == "HEAD" or not applies(ctx.res, state.response) then return end
     if part.statuses then
       local wanted = false
       for _, one in ipairs(part.statuses) do wanted = wanted or one == status end

@@ -19,9 +19,9 @@ upstream in `header`, back to the client when `echo` is on, with all calls as `X
   example = [[
 use { "correlation-id" }]],
 
+  idle = function(conf) return conf.echo and {} or { "response" } end,
+
   rewrite = function(_, conf) tg.correlation.take(conf.header, conf.keep, conf.generator) end,
 
-  response = function(_, conf)
-    if conf.echo then tg.correlation.echo(conf.header) end
-  end,
+  response = function(_, conf) tg.correlation.echo(conf.header) end,
 }

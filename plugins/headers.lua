@@ -81,13 +81,18 @@ route "orders" { path = "/orders/*", to = "orders",
     return { request = prepare(conf.request), response = prepare(conf.response) }
   end,
 
+  idle = function(conf)
+    local names = {}
+    if prepare(conf.request).idle then names[1] = "access" end
+    if prepare(conf.response).idle then names[#names + 1] = "response" end
+    return names
+  end,
+
   access = function(ctx, _, state)
-    if state.request.idle then return end
     apply(ctx, ctx.req, state.request)
   end,
 
   response = function(ctx, _, state)
-    if state.response.idle then return end
     apply(ctx, ctx.res, state.response)
   end,
 }

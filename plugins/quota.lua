@@ -175,6 +175,13 @@ route "usage" { path = "/admin/usage/{id}", handler = { "quota", group = "api", 
     return { db = db, take = db:script(TAKE), owed = tg.dict(conf.dict), anchor = { date_of(floor(conf.anchor / DAY)) } }
   end,
 
+  idle = function(conf)
+    local names = {}
+    if not conf.headers then names[1] = "response" end
+    if not conf.settle then names[#names + 1] = "log" end
+    return names
+  end,
+
   access = function(ctx, conf, state)
     local key = conf.key(ctx)
     if not key or key == "" then return tg.problem(400, "nothing to count by") end
@@ -195,7 +202,7 @@ route "usage" { path = "/admin/usage/{id}", handler = { "quota", group = "api", 
   end,
 
   response = function(ctx, conf, state)
-    local own = conf.headers and ctx.vars[state]
+    local own = ctx.vars[state]
     if not own or not own.used then return end
     local headers = ctx.res.headers
     headers["RateLimit-Policy"] = ('"%s";q=%d;w=%d'):format(conf.group, own.limit, state.till - state.from)
@@ -203,7 +210,7 @@ route "usage" { path = "/admin/usage/{id}", handler = { "quota", group = "api", 
   end,
 
   log = function(ctx, conf, state)
-    local own = conf.settle and ctx.vars[state]
+    local own = ctx.vars[state]
     local actual = own and own.cost and number_from(conf.settle, ctx)
     if not actual or actual == own.cost then return end
     if charge(conf, state, own.key, NO_LIMIT, actual - own.cost) == nil then owe(conf, state, own.key, actual - own.cost) end

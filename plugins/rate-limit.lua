@@ -143,6 +143,13 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     return state
   end,
 
+  idle = function(conf)
+    local names = {}
+    if #conf.headers == 0 then names[1] = "response" end
+    if not conf.settle then names[#names + 1] = "log" end
+    return names
+  end,
+
   access = function(ctx, conf, state)
     local limits = chosen(ctx, conf, state)
     local key = keys_for(ctx, conf, limits)
@@ -160,13 +167,12 @@ route "orders" { path = "/orders/*", to = "orders", use = {
   end,
 
   response = function(ctx, conf, state)
-    if not state.tells then return end
     local decision = ctx.vars[state]
     if decision then decision:apply(ctx, conf.headers) end
   end,
 
   log = function(ctx, conf, state)
-    local decision = conf.settle and ctx.vars[state]
+    local decision = ctx.vars[state]
     if not decision then return end
     local actual = (settled[conf.settle] or conf.settle)(ctx)
     if type(actual) == "number" and actual >= 0 then decision.limiter:settle(decision, actual) end

@@ -93,6 +93,7 @@ local function prepare_uses(cfg, source, report)
     if use.plugin_name then
       local _, state = plugin.setup(use.plugin, use, use.conf, report)
       use.state = state
+      if report:count() == 0 then use.plugin = plugin.without_idle(use.plugin, use, report) end
     end
     use.conditional = use.when ~= nil
     if use.shadow then

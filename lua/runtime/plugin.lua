@@ -11,6 +11,7 @@ plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "re
 local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
   around = "function", admin = "function",
+  idle = "function", -- (conf) -> names of the phases in which a use that is configured so has nothing to do
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back
 }
@@ -130,6 +131,40 @@ function plugin.setup(loaded, use, conf, report)
     return false
   end
   return true, state
+end
+
+local lesser = setmetatable({}, { __mode = "k" }) -- plugin -> names of phases -> the plugin without them
+
+local function is_phase(name)
+  for _, phase in ipairs(plugin.phases) do
+    if phase == name then return true end
+  end
+end
+
+local function without(loaded, names)
+  if type(names) ~= "table" then error("idle must return a list of phases, returned a " .. type(names), 0) end
+  if #names == 0 then return loaded end
+  local id = table.concat(names, " ")
+  lesser[loaded] = lesser[loaded] or {}
+  local copy = lesser[loaded][id]
+  if copy then return copy end
+  copy = {}
+  for key, value in pairs(loaded) do copy[key] = value end
+  for _, name in ipairs(names) do
+    if not is_phase(name) or not loaded[name] then error(("idle names %q, which is none of its phases"):format(tostring(name)), 0) end
+    copy[name] = nil
+  end
+  lesser[loaded][id] = copy
+  return copy
+end
+
+--- without_idle(plugin, use, report) -> the plugin for a use with this conf: a phase in which it has nothing to do costs nothing.
+function plugin.without_idle(loaded, use, report)
+  if not loaded.idle then return loaded end
+  local ok, result = pcall(function() return without(loaded, loaded.idle(use.conf)) end)
+  if ok then return result end
+  report:problem(use.at, use.path, "idle: " .. report_of.text_of(result))
+  return loaded
 end
 
 return plugin

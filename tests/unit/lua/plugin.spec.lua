@@ -106,3 +106,40 @@ describe("a plugin that is not there", function()
     expect(plugin.not_found("zzz", {})):equals "there is no plugin file plugins/zzz.lua"
   end)
 end)
+
+describe("idle", function()
+  local text = [[return { access = function() end, log = function() end, schema = { quiet = t.boolean { default = false } },
+    idle = function(conf) return conf.quiet and { "log" } or conf.quiet == nil and 5 or {} end }]]
+
+  local function phases(conf, source)
+    local found, use = report.new(), use_of(conf)
+    local loaded = load(source or text)
+    use.conf = conf
+    local result = plugin.without_idle(loaded, use, found)
+    return (result.access and "access " or "") .. (result.log and "log" or ""), found:text(), result, loaded
+  end
+
+  it("leaves out phases that have nothing to do", function()
+    expect((phases { quiet = true })):equals "access "
+    local said, found, result, loaded = phases { quiet = false }
+    expect(said):equals "access log"
+    expect(found):equals ""
+    expect(result == loaded):is_true()
+    expect((phases({}, "return { log = function() end }"))):equals "log"
+  end)
+
+  it("is refused when it names no phase of the plugin, or raises", function()
+    for source, message in pairs {
+      ['return { log = function() end, idle = function() return { "acess" } end }'] = 'idle: idle names "acess", which is none of its phases',
+      ['return { log = function() end, idle = function() return { "access" } end }'] = 'idle names "access", which is none of its phases',
+      ['return { log = function() end, idle = function() return { "idle" } end }'] = 'idle names "idle", which is none of its phases',
+      ["return { log = function() end, idle = function() error 'boo' end }"] = "boo",
+      ["return { log = function() end, idle = function() return 5 end }"] = "idle must return a list of phases, returned a number",
+    } do
+      local _, found = phases({}, source)
+      expect(found):matches(message)
+      expect(found):matches 'gateway.lua:7  route "r" › use[1] p'
+    end
+    expect(select(2, phases {})):matches "returned a number"
+  end)
+end)

@@ -26,6 +26,9 @@ def route(use="", to="a", more="", path="/x/*", name="x"):
     return f'route "{name}" {{ listen = {{ "public" }}, path = "{path}", to = "{to}", use = {{ {use} }}, {more} }}\n'
 
 
+HANDLER = 'route "x" { listen = { "public" }, path = "/x/*", handler = function(ctx) return tg.respond(200, { path = ctx.req.raw_path }) end }\n'
+
+
 def gateway(text, **more):
     port = str(free_port())
     gw = Gateway((HEAD + text).replace("@PORT3@", port), warns=WARNS, **more)
@@ -73,6 +76,10 @@ def test_each_kind_of_difference_is_found_and_no_answer_changes():
         ("raised", route(), route('function() error "oops" end'), "oops"),
         ("raised", route(), route("function() while true do end end"), "budget"),
         ("unjudged", route(), route("function() tg.sleep(5) end"), "waited"),
+        ("upstream", route(), HANDLER, "goes to a peer now, to its handler in shadow"),
+        ("upstream", HANDLER, route(), "answered by its handler now, upstream a in shadow"),
+        ("status", route(), HANDLER.replace("handler", 'use = { "key-auth" }, handler'), "answers 401 in shadow"),
+        ("status", route(), route('{ "key-auth", name = "k" }', more='auth = "required"'), "answers 401 in shadow"),
     )
     with gateway(route(), workers=1) as gw:
         for kind, before, after, said in cases:
@@ -105,6 +112,34 @@ def test_its_limits_and_dictionaries_are_its_own():
         assert [gw.request("/x/1").status for _ in range(7)] == [200] * 5 + [403] * 2
         found = report(gw)
         assert found["counts"]["status"] == 3, found  # a second one above 2, and above 4 in all
+
+
+def test_bodies_and_what_wraps_others_are_not_judged():
+    reads = 'function(ctx) if ctx.req:text() ~= "" then return tg.respond(403) end end'
+    wraps = """return { around = function(ctx) if ctx.req.headers["X-Api-Key"] then return tg.respond(418) end return ctx:next() end }"""
+    with gateway(route(), workers=1, plugins={"wraps": wraps}) as gw:
+        gw.change(route(reads))
+        assert gw.command("reload", "--shadow", "--detach").returncode == 0
+        assert gw.request("/x/1", "POST", b"whole body").status == 200 and report(gw)["counts"]["unjudged"] == 1
+        assert report(gw)["examples"]["unjudged"] == "POST /x/1: a plugin reads the body"
+        assert gw.request("/x/1").status == 200 and report(gw)["counts"]["unjudged"] == 1  # it has none
+        assert gw.request("/x/1", "POST", b"").status == 200 and report(gw)["counts"]["unjudged"] == 1
+        assert gw.command("canary", "abort").returncode == 0
+        found, examples = judged(gw, route('"wraps"'), route('"wraps", function() end'), "/x/1", **{"X-Api-Key": "k1"})
+        assert found == {"unjudged": 1} and "around" in examples["unjudged"]
+        assert judged(gw, route('"wraps"'), route('"wraps", function() end'), "/x/1")[0] == {}
+
+
+def test_peers_metrics_and_ids_are_left_alone():
+    text = 'function(ctx) local up = tg.upstream "a" up:mark(up:peers()[1], "down") end, "counts"'
+    counts = """local n = tg.metrics.counter("mine_total") return { access = function(ctx) n:inc() local _ = ctx.id end }"""
+    with gateway(route('"counts"'), workers=1, plugins={"counts": counts}) as gw:
+        assert gw.request("/x/1").status == 200
+        gw.change(route(text))
+        assert gw.command("reload", "--shadow", "--detach").returncode == 0
+        assert [gw.request("/x/1").status for _ in range(3)] == [200] * 3
+        assert "mine_total 4" in gw.request("/metrics", port=gw.port2).text.decode()
+        assert report(gw)["counts"]["same"] >= 3
 
 
 def test_its_time_ends_it_and_the_report_is_kept():

@@ -540,11 +540,12 @@ static const struct tg_command commands[] = {
      "Exit status: as reload.\n"},
     {"status", command_status,
      "usage: tidegate status [--json] [--control PATH]\n"
-     "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
+     "Prints the generations, the workers, how a trial goes, and why the last reload was refused, if it was.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"history", command_history,
      "usage: tidegate history [--json] [--control PATH]\n"
-     "Prints the generations that are kept: id, when each was committed, who asked for it, and what it changed.\n"
+     "Prints the generations that are kept: id, when each was committed, who asked for it, and what it changed;\n"
+     "and what those would have done that were in shadow (see: tidegate reload).\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"token", command_token,
      "usage: tidegate token [--control PATH]\n"

@@ -214,6 +214,7 @@ end_shadow(struct tg_reload *reload, struct tg_generation *generation, bool prom
     tg_fleet_trim(reload->fleet, reload->current->manifest);
     if (promote) {
         reload->wanted = (struct tg_canary_options){0};
+        (void)snprintf(reload->by, sizeof reload->by, "%s", reload->shadow.past[0].by); /* who asks since waits */
         prepare(reload, generation);
         return;
     }

@@ -35,7 +35,9 @@ enum tg_abi_entry {
     TG_ENTRY_RESPONSE_BODY = 7,   /* the response's */
     TG_ENTRY_REQUEST_MESSAGE = 9, /* a message of a WebSocket, on its way to the upstream */
     TG_ENTRY_RESPONSE_MESSAGE = 10, /* to the client */
-    TG_ENTRY_PARKED = 8             /* set by Lua: what it was entered for is done, and it waits for the next entry */
+    TG_ENTRY_PARKED = 8,            /* set by Lua: what it was entered for is done, and it waits for the next entry */
+    TG_ENTRY_SHADOW = 11, /* of a generation in shadow: what it would do with the request, which is another's */
+    TG_ENTRY_COMPARE = 12 /* the same one: the exchange is over, what has become of it is known */
 };
 
 /* What the request and balance phases decided. */
@@ -113,6 +115,8 @@ struct tg_abi_exchange {
     uint8_t may_retry;     /* the failed attempt can be repeated: 1; and that does no harm: 2 */
     uint8_t answered;      /* the failed attempt has a response, `status`: without another attempt it goes on */
     uint8_t began;         /* in the failed attempt a connection was there */
+    uint8_t passed;        /* Lua's: no policy has answered in place of the route's handler or upstream */
+    uint16_t shadow;       /* the listener in the configuration of the generation in shadow; 0: there is none */
     uint32_t try_timeout;  /* milliseconds for one attempt, up to the response head; 0: no limit of its own */
     uint32_t keep_body;    /* bytes of a body that are kept for another attempt; 0: none are */
     uint32_t counted;      /* place of the route among those that are counted, or TG_METRIC_UNCOUNTED */
@@ -322,6 +326,8 @@ TG_ABI int tg_abi_services(const char *name, size_t n);
  * -TG_EDENIED: vm.out says why not. -TG_EBUSY: too many ask at once; -TG_ECLOSED: the master is gone.
  */
 TG_ABI int tg_abi_ask(const char *line, size_t line_len, const char *payload, size_t n);
+/* Of a generation in shadow: the master hears of an example of the kind of difference `kind`, at most 256 bytes. */
+TG_ABI void tg_abi_differs(uint32_t kind, const char *example, size_t n);
 
 /* What is kept of connections to a peer, in this worker. Times in milliseconds. */
 struct tg_abi_pool {

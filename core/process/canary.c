@@ -70,6 +70,12 @@ read_word(const char *name, const char *value, struct tg_canary_options *options
     if (strcmp(name, "--canary") == 0) {
         return read_percent(value, TG_CANARY_WHOLE / 100.0, TG_CANARY_WHOLE, &options->share);
     }
+    if (strcmp(name, "--shadow") == 0) {
+        options->shadow = true;
+        options->share = TG_CANARY_WHOLE;
+        return *value == '\0' ||
+               (read_percent(value, TG_CANARY_WHOLE / 100.0, TG_CANARY_WHOLE, &options->share) && options->share > 0);
+    }
     if (strcmp(name, "--watch") == 0) {
         return read_time(value, &options->watch);
     }
@@ -96,6 +102,7 @@ tg_canary_read(const char *words, struct tg_canary_options *options, struct tg_e
 {
     char text[WORDS_MAX];
     char *state = NULL;
+    unsigned canaries = 0;
     (void)snprintf(text, sizeof text, "%s", words);
     options->watch = options->watch == 0 ? WATCH_DEFAULT : options->watch;
     options->errors = options->errors == 0 ? ERRORS_DEFAULT : options->errors;
@@ -110,12 +117,16 @@ tg_canary_read(const char *words, struct tg_canary_options *options, struct tg_e
             *equals = '\0';
         }
         if (!read_word(word, equals == NULL ? "" : equals + 1, options)) {
-            return tg_err_set(
-                err, TG_EINVAL,
-                "%s %s: found no such option or value; known are --canary 5%%, --watch 60s, --by client or "
-                "header:NAME, --max-errors 1%%, --max-latency 150%%, --least N, --detach",
-                word, equals == NULL ? "" : equals + 1);
+            return tg_err_set(err, TG_EINVAL,
+                              "%s %s: found no such option or value; known are --canary 5%%, --shadow 5%%, --watch "
+                              "60s, --by client or "
+                              "header:NAME, --max-errors 1%%, --max-latency 150%%, --least N, --detach",
+                              word, equals == NULL ? "" : equals + 1);
         }
+        canaries += strcmp(word, "--canary") == 0;
+    }
+    if (canaries > 0 && options->shadow) {
+        return tg_err_set(err, TG_EINVAL, "a generation is tried as --canary or in --shadow, not both");
     }
     return TG_OK;
 }

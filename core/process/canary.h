@@ -20,6 +20,7 @@ struct tg_canary_options {
     unsigned latency;      /* percent of the current one's 95th percentile that it may reach */
     unsigned least;        /* requests; with fewer of them it is not promoted */
     bool detach;           /* who asks does not wait for the end */
+    bool shadow;           /* it answers nothing, and is never made live by itself */
     char by[TG_CANARY_BY]; /* "client", or "header NAME": what decides on which side a request is */
 };
 
@@ -35,7 +36,8 @@ struct tg_canary {
 };
 
 /*
- * Reads words such as "--canary=5% --watch=60s --by=header:X-Tenant --max-errors=1% --max-latency=150% --least=100
+ * Reads words such as "--canary=5% (or --shadow, --shadow=5%) --watch=60s --by=header:X-Tenant --max-errors=1%
+ * --max-latency=150% --least=100
  * --detach" over what *options has. TG_EINVAL and `err`, which says which word.
  */
 TG_MUST_CHECK enum tg_rc tg_canary_read(const char *words, struct tg_canary_options *options, struct tg_err *err);

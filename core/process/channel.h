@@ -13,8 +13,10 @@
 enum tg_channel_type {
     TG_CHANNEL_DICT = 1, /* to the worker: a dictionary (fd) of the next generation, by name */
     TG_CHANNEL_LISTEN,   /* to the worker: a listening socket (fd), by number of its place */
-    TG_CHANNEL_PREPARE,  /* to the worker: build this generation (fd) beside the current one */
+    TG_CHANNEL_PREPARE,  /* to the worker: build this generation (fd) beside the current one; number 1: to be in shadow
+                          */
     TG_CHANNEL_CANARY,   /* to the worker: run it for `number` of 10,000 requests; text: see struct tg_canary_options */
+    TG_CHANNEL_SHADOW,   /* to the worker: the same, but it answers nothing */
     TG_CHANNEL_COMMIT,   /* to the worker: make it the current one */
     TG_CHANNEL_ABORT,    /* to the worker: drop it */
     TG_CHANNEL_DRAIN,    /* to the worker: finish what is in work, then end */
@@ -25,6 +27,7 @@ enum tg_channel_type {
     TG_CHANNEL_LOG,      /* to the worker: log from this level on, by name */
     TG_CHANNEL_PROFILE,  /* to the worker: write into the memory file (fd) what has run for `number` seconds */
     TG_CHANNEL_PREPARED, /* to the master */
+    TG_CHANNEL_DIFFERS,  /* to the master: the generation in shadow (serial); text: an example of kind `number` */
     TG_CHANNEL_FAILED,   /* to the master; text says why */
     TG_CHANNEL_PROFILED, /* to the master: that is done, or text says why not; serial as it was asked */
     TG_CHANNEL_ASK       /* to the master: a connection (fd) on which a command comes, as on its control socket */

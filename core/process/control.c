@@ -454,7 +454,11 @@ tg_control_call(const char *path, const char *line, struct tg_slice payload, cha
         (void)snprintf(answer, ANSWER_MAX, "tidegate: no gateway answers at %s: %s\n", path, strerror(errno));
         return EXIT_NOBODY;
     }
-    const struct timeval wait = {strcmp(line, "upgrade") == 0 || strstr(line, "--canary") != NULL ? 0 : ANSWER_TIME, 0};
+    const struct timeval wait = {strcmp(line, "upgrade") == 0 || strstr(line, "--canary") != NULL ||
+                                         strstr(line, "--shadow") != NULL
+                                     ? 0
+                                     : ANSWER_TIME,
+                                 0};
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     if (payload.n == 0) {
         (void)dprintf(fd, "%s\n", line);

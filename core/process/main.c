@@ -372,6 +372,7 @@ command_reload(int argc, char **argv)
 {
     static const struct option options[] = {{"control", required_argument, NULL, OPT_CONTROL},
                                             {"canary", required_argument, NULL, 'c'},
+                                            {"shadow", optional_argument, NULL, 's'},
                                             {"watch", required_argument, NULL, 'w'},
                                             {"by", required_argument, NULL, 'b'},
                                             {"max-errors", required_argument, NULL, 'e'},
@@ -396,9 +397,10 @@ command_reload(int argc, char **argv)
             control = optarg;
             continue;
         }
-        const int more = option == 'd'
-                             ? snprintf(command + n, sizeof command - n, " --detach")
-                             : snprintf(command + n, sizeof command - n, " --%s=%s", options[index].name, optarg);
+        const char *value =
+            option == 's' && optarg == NULL && optind < argc && argv[optind][0] != '-' ? argv[optind++] : optarg;
+        const int more = snprintf(command + n, sizeof command - n, " --%s%s%s", options[index].name,
+                                  value == NULL ? "" : "=", value == NULL ? "" : value);
         n += more > 0 ? (size_t)more : 0;
         if (n >= sizeof command || strchr(command, '\n') != NULL) {
             return usage_error("reload", "an argument is too long");
@@ -513,19 +515,24 @@ static const struct tg_command commands[] = {
      "Loads and validates the configuration and every plugin it uses, and starts nothing.\n"
      "Exit status: 0 valid; 1 not valid, all errors on standard error; 2 wrong usage.\n"},
     {"reload", command_reload,
-     "usage: tidegate reload [--canary SHARE%] [--watch TIME] [--by client|header:NAME] [--control PATH]\n"
+     "usage: tidegate reload [--canary SHARE%] [--shadow [SHARE%]] [--watch TIME] [--by client|header:NAME]\n"
+     "                       [--control PATH]\n"
      "Loads the configuration anew. All workers change to it, or none does.\n"
      "  --canary 5%         tries it on this share of the requests first, and waits for the outcome\n"
+     "  --shadow [5%]       it answers nothing: for this share of the requests (default 100%) it is said what it "
+     "would\n"
+     "                      have done, and compared; after --watch it is left, and the report printed\n"
      "  --watch 60s         for so long; then it is live, or the old one goes on as soon as the new one is worse\n"
      "  --by header:NAME    one value of this field is always on one side; without it, one client address is\n"
      "  --max-errors 1%     so many more of its requests may fail, or its plugins raise, than on the old one\n"
      "  --max-latency 150%  of the old one's 95th percentile that it may reach, and 10 ms more\n"
      "  --least N           requests; with fewer it is not made live (default 0)\n"
      "  --detach            does not wait (see: tidegate status, tidegate canary)\n"
-     "Exit status: 0 live; 1 refused, the old generation goes on; 2 wrong usage; 3 no gateway answers.\n"},
+     "Exit status: 0 live, or its time in shadow is over; 1 refused, the old generation goes on; 2 wrong usage;\n"
+     "3 no gateway answers.\n"},
     {"canary", command_canary,
      "usage: tidegate canary promote|abort [--control PATH]\n"
-     "Makes the generation on trial live at once, or ends its trial.\n"
+     "Makes the generation on trial, or in shadow, live at once, or ends its trial.\n"
      "Exit status: 0; 1 none is on trial; 2 wrong usage; 3 no gateway answers.\n"},
     {"rollback", command_rollback,
      "usage: tidegate rollback [ID] [--control PATH]\n"
@@ -533,11 +540,12 @@ static const struct tg_command commands[] = {
      "Exit status: as reload.\n"},
     {"status", command_status,
      "usage: tidegate status [--json] [--control PATH]\n"
-     "Prints the generations, the workers, and why the last reload was refused, if it was.\n"
+     "Prints the generations, the workers, how a trial goes, and why the last reload was refused, if it was.\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"history", command_history,
      "usage: tidegate history [--json] [--control PATH]\n"
-     "Prints the generations that are kept: id, when each was committed, who asked for it, and what it changed.\n"
+     "Prints the generations that are kept: id, when each was committed, who asked for it, and what it changed;\n"
+     "and what those would have done that were in shadow (see: tidegate reload).\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"token", command_token,
      "usage: tidegate token [--control PATH]\n"

@@ -113,7 +113,8 @@ status_of(struct tg_master *master)
                               .reload_error = master->reload.last_error.text,
                               .upgrade_error = master->succession.error,
                               .trial = master->reload.trial,
-                              .canary = &master->reload.canary};
+                              .canary = &master->reload.canary,
+                              .shadow = &master->reload.shadow};
 }
 
 /* Until the next generation: that has its own. */

@@ -54,7 +54,7 @@ on_step(struct tg_task *task)
 }
 
 void
-tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial)
+tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial, bool shadow)
 {
     struct tg_err err = {0};
     tg_preparation_forget(preparation);
@@ -68,7 +68,7 @@ tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial
         return;
     }
     preparation->host->lua_memory = generation->manifest->lua_memory;
-    preparation->unfinished = tg_vm_begin(preparation->host, generation->bytes, serial, generation->id, &err);
+    preparation->unfinished = tg_vm_begin(preparation->host, generation->bytes, serial, generation->id, shadow, &err);
     if (preparation->unfinished == NULL) {
         fail(preparation, err.text);
         return;

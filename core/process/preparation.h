@@ -24,9 +24,9 @@ struct tg_preparation {
     struct tg_task step;
 };
 
-/* Begins; `fd` is the generation's bundle and the callee's. What was prepared before is forgotten. `done` may be called
- * at once. All members but the first four are 0 before the first call. */
-void tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial);
+/* Begins; `fd` is the generation's bundle and the callee's. `shadow`: it will be in shadow only. What was prepared
+ * before is forgotten. `done` may be called at once. All members but the first four are 0 before the first call. */
+void tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial, bool shadow);
 /* All that nobody has taken. One that is on trial ends as a generation that served. */
 void tg_preparation_forget(struct tg_preparation *preparation);
 

@@ -14,6 +14,7 @@
 enum { PREPARE_TIMEOUT = 10 /* seconds */ };
 
 static void start(struct tg_reload *reload);
+static void prepare(struct tg_reload *reload, struct tg_generation *generation);
 
 /* ------------------------------------------------------------------ the end */
 
@@ -159,7 +160,10 @@ static struct tg_channel_message
 trial_message(const struct tg_reload *reload)
 {
     struct tg_channel_message message = {
-        .type = TG_CHANNEL_CANARY, .serial = reload->trial->serial, .number = reload->canary.options.share};
+        .type = reload->canary.options.shadow ? TG_CHANNEL_SHADOW : TG_CHANNEL_CANARY,
+        .serial = reload->trial->serial,
+        .number = reload->canary.options.share,
+    };
     (void)snprintf(message.text, sizeof message.text, "%s", reload->canary.options.by);
     return message;
 }
@@ -174,10 +178,15 @@ begin_trial(struct tg_reload *reload)
     (void)event_del(reload->overdue);
     tg_canary_begin(&reload->canary, reload->fleet->metrics, reload->current->serial, reload->trial->serial,
                     tg_loop_now(reload->loop));
+    if (reload->wanted.shadow) {
+        tg_shadow_begin(&reload->shadow, reload->fleet->metrics, reload->trial, &reload->wanted, reload->by,
+                        tg_loop_wall(reload->loop));
+    }
     const struct tg_channel_message message = trial_message(reload);
     (void)tg_fleet_send(reload->fleet, &message, -1);
-    (void)snprintf(text, sizeof text, "generation %s is on trial with %.2f %% of the requests for %u s",
-                   reload->trial->id, reload->wanted.share * 100.0 / TG_CANARY_WHOLE, reload->wanted.watch);
+    (void)snprintf(text, sizeof text, "generation %s is %s with %.2f %% of the requests for %u s", reload->trial->id,
+                   reload->wanted.shadow ? "in shadow" : "on trial", reload->wanted.share * 100.0 / TG_CANARY_WHOLE,
+                   reload->wanted.watch);
     tg_log(TG_LOG_INFO, "%s", text);
     count(reload, "tried");
     for (unsigned i = 0; reload->wanted.detach && i < reload->waiting_count; i++) {
@@ -189,11 +198,40 @@ begin_trial(struct tg_reload *reload)
     reload->later = reload->wanted.detach ? 0 : reload->later;
 }
 
+/*
+ * What was in shadow cannot serve: its code runs as one that changes nothing. To be made live it is built again, as
+ * after any reload; otherwise nothing has failed, and whoever waits gets the report.
+ */
+static void
+end_shadow(struct tg_reload *reload, struct tg_generation *generation, bool promote, const char *how)
+{
+    static char text[TG_STATUS_SIZE];
+    const struct tg_channel_message message = {.type = TG_CHANNEL_ABORT};
+    tg_shadow_end(&reload->shadow, reload->fleet->metrics, how, tg_loop_wall(reload->loop));
+    (void)tg_status_shadow(&reload->shadow.past[0], false, text, sizeof text);
+    tg_log(TG_LOG_INFO, "%.*s", (int)strcspn(text, "\n"), text);
+    (void)tg_fleet_send(reload->fleet, &message, -1);
+    tg_fleet_trim(reload->fleet, reload->current->manifest);
+    if (promote) {
+        reload->wanted = (struct tg_canary_options){0};
+        (void)snprintf(reload->by, sizeof reload->by, "%s", reload->shadow.past[0].by); /* who asks since waits */
+        prepare(reload, generation);
+        return;
+    }
+    tg_generation_free(generation);
+    count(reload, "shadowed");
+    end(reload, true, text);
+}
+
 static void
 end_trial(struct tg_reload *reload, bool good, const char *why)
 {
     struct tg_generation *trial = reload->trial;
     reload->trial = NULL;
+    if (reload->canary.options.shadow) {
+        end_shadow(reload, trial, good, why);
+        return;
+    }
     if (good) {
         tg_log(TG_LOG_INFO, "the trial of generation %s went well: %s", trial->id, why);
         commit(reload, trial);
@@ -209,6 +247,12 @@ void
 tg_reload_check(struct tg_reload *reload)
 {
     if (reload->trial == NULL) {
+        return;
+    }
+    if (reload->canary.options.shadow) {
+        if (tg_loop_now(reload->loop) >= reload->canary.since + reload->canary.options.watch * 1000ULL) {
+            end_trial(reload, false, "its time is over");
+        }
         return;
     }
     const enum tg_canary_verdict verdict =
@@ -229,8 +273,14 @@ tg_reload_canary(struct tg_reload *reload, struct tg_control_client *client, con
         tg_control_answer(client, false, "not a command: promote, abort\n");
     } else {
         (void)snprintf(why, sizeof why, "%s by %s", promote ? "promoted" : "aborted", tg_control_who(client));
+        const bool builds = promote && reload->canary.options.shadow && reload->waiting_count < TG_RELOAD_WAITING;
+        if (builds) { /* whether it can be is known later */
+            reload->waiting[reload->waiting_count++] = client;
+        }
         end_trial(reload, promote, why);
-        tg_control_answer(client, true, promote ? "promoted\n" : "aborted\n");
+        if (!builds) {
+            tg_control_answer(client, true, promote ? "promoted\n" : "aborted\n");
+        }
     }
 }
 
@@ -268,7 +318,8 @@ prepare(struct tg_reload *reload, struct tg_generation *generation)
     }
     generation->serial = ++reload->serials;
     reload->next = generation;
-    const struct tg_channel_message message = {.type = TG_CHANNEL_PREPARE, .serial = generation->serial};
+    const struct tg_channel_message message = {
+        .type = TG_CHANNEL_PREPARE, .serial = generation->serial, .number = reload->wanted.shadow};
     bool all = true;
     for (unsigned i = 0; i < reload->fleet->count; i++) {
         struct tg_slot *slot = &reload->fleet->slots[i];
@@ -287,6 +338,12 @@ prepare(struct tg_reload *reload, struct tg_generation *generation)
 void
 tg_reload_message(struct tg_reload *reload, struct tg_slot *slot, const struct tg_channel_message *message)
 {
+    if (message->type == TG_CHANNEL_DIFFERS) {
+        if (reload->trial != NULL && message->serial == reload->trial->serial) {
+            tg_shadow_example(&reload->shadow, message->number, message->text);
+        }
+        return;
+    }
     if (reload->trial != NULL && message->serial == reload->trial->serial) { /* a worker that was replaced */
         const struct tg_channel_message trial = trial_message(reload);
         if (message->type == TG_CHANNEL_PREPARED && tg_channel_send(slot->channel, &trial, -1) == TG_OK) {
@@ -320,7 +377,8 @@ void
 tg_reload_born(struct tg_reload *reload, struct tg_slot *slot)
 {
     if (reload->trial != NULL) {
-        const struct tg_channel_message message = {.type = TG_CHANNEL_PREPARE, .serial = reload->trial->serial};
+        const struct tg_channel_message message = {
+            .type = TG_CHANNEL_PREPARE, .serial = reload->trial->serial, .number = reload->canary.options.shadow};
         const enum tg_rc rc = tg_channel_send(slot->channel, &message, reload->trial->fd);
         if (rc != TG_OK) {
             tg_log(TG_LOG_ERROR, "worker %u cannot be told of the generation on trial", slot->number);

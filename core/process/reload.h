@@ -10,6 +10,7 @@
 #include "process/archive.h"
 #include "process/canary.h"
 #include "process/history.h"
+#include "process/status.h"
 #include "process/succession.h"
 #include "process/watch.h"
 
@@ -31,6 +32,7 @@ struct tg_reload {
     struct tg_generation *next;  /* being prepared */
     struct tg_generation *trial; /* on trial */
     struct tg_canary canary;
+    struct tg_shadow shadow;         /* of a trial in shadow: canary.options.shadow */
     struct tg_canary_options wanted; /* of the reload that is under way */
     bool decided;                    /* these were said by who asks, so what the configuration says is left */
     struct tg_control_client *waiting[TG_RELOAD_WAITING];

@@ -122,6 +122,104 @@ put_workers(const struct tg_status *status, struct text *text)
     }
 }
 
+/* ------------------------------------------------------------------ trials */
+
+static void
+put_shadow(const struct tg_shadow_report *report, struct text *text)
+{
+    uint64_t all = 0;
+    for (unsigned i = 0; i < TG_SHADOW_KINDS; i++) {
+        all += report->counts[i];
+    }
+    put(text, "in shadow   %s: %llu requests, %llu same", report->id, (unsigned long long)all,
+        (unsigned long long)report->counts[TG_SHADOW_SAME]);
+    for (unsigned i = TG_SHADOW_SAME + 1; i < TG_SHADOW_KINDS; i++) {
+        if (report->counts[i] > 0) {
+            put(text, ", %llu %s", (unsigned long long)report->counts[i], tg_shadow_kind_name(i));
+        }
+    }
+    put(text, "%s%s%s\n", report->end[0] == '\0' ? "" : " (", report->end, report->end[0] == '\0' ? "" : ")");
+    for (unsigned i = 0; i < TG_SHADOW_KINDS; i++) {
+        if (report->examples[i][0] != '\0') {
+            put(text, "  %-9s %s\n", tg_shadow_kind_name(i), report->examples[i]);
+        }
+    }
+}
+
+static void
+put_shadow_json(const struct tg_shadow_report *report, struct text *text)
+{
+    put(text, "{\"id\":\"%s\",\"share\":%.4f,\"watch\":%u,\"began\":%.3f,\"by\":", report->id,
+        report->share / (double)TG_CANARY_WHOLE, report->watch, report->began);
+    put_string(text, report->by);
+    if (report->end[0] != '\0') {
+        put(text, ",\"ended\":%.3f,\"end\":", report->ended);
+        put_string(text, report->end);
+    }
+    put(text, ",\"counts\":{");
+    for (unsigned i = 0; i < TG_SHADOW_KINDS; i++) {
+        put(text, "%s\"%s\":%llu", i == 0 ? "" : ",", tg_shadow_kind_name(i), (unsigned long long)report->counts[i]);
+    }
+    put(text, "},\"examples\":{");
+    bool first = true;
+    for (unsigned i = 0; i < TG_SHADOW_KINDS; i++) {
+        if (report->examples[i][0] != '\0') {
+            put(text, "%s\"%s\":", first ? "" : ",", tg_shadow_kind_name(i));
+            put_string(text, report->examples[i]);
+            first = false;
+        }
+    }
+    put(text, "}}");
+}
+
+size_t
+tg_status_shadow(const struct tg_shadow_report *report, bool json, char *out, size_t size)
+{
+    struct text text = {.p = out, .size = size};
+    out[0] = '\0';
+    if (json) {
+        put_shadow_json(report, &text);
+    } else {
+        put_shadow(report, &text);
+    }
+    return text.n;
+}
+
+static void
+put_trial(const struct tg_status *status, struct text *text)
+{
+    char canary[512];
+    if (status->trial == NULL) {
+        return;
+    }
+    if (status->canary->options.shadow) {
+        tg_shadow_count(status->shadow, status->fleet->metrics);
+        put_shadow(&status->shadow->now, text);
+        return;
+    }
+    tg_canary_json(status->canary, status->fleet->metrics, status->trial->id, status->upstreams.now, canary,
+                   sizeof canary);
+    put(text, "on trial    %s\n", canary);
+}
+
+static void
+put_trial_json(const struct tg_status *status, struct text *text)
+{
+    char canary[512];
+    if (status->trial == NULL) {
+        return;
+    }
+    if (status->canary->options.shadow) {
+        tg_shadow_count(status->shadow, status->fleet->metrics);
+        put(text, ",\"shadow\":");
+        put_shadow_json(&status->shadow->now, text);
+        return;
+    }
+    tg_canary_json(status->canary, status->fleet->metrics, status->trial->id, status->upstreams.now, canary,
+                   sizeof canary);
+    put(text, ",\"canary\":%s", canary);
+}
+
 size_t
 tg_status_text(const struct tg_status *status, char *out, size_t size)
 {
@@ -136,12 +234,7 @@ tg_status_text(const struct tg_status *status, char *out, size_t size)
     for (const struct tg_generation *old = status->current->next; old != NULL; old = old->next) {
         put(&text, "earlier     %s\n", old->id);
     }
-    if (status->trial != NULL) {
-        char canary[512];
-        tg_canary_json(status->canary, status->fleet->metrics, status->trial->id, status->upstreams.now, canary,
-                       sizeof canary);
-        put(&text, "on trial    %s\n", canary);
-    }
+    put_trial(status, &text);
     if (status->reload_error[0] != '\0') {
         put(&text, "the last reload was refused:\n%s\n", status->reload_error);
     }
@@ -193,12 +286,7 @@ tg_status_json(const struct tg_status *status, char *out, size_t size)
     put_string(&text, status->reload_error);
     put(&text, ",\"upgrade_error\":");
     put_string(&text, status->upgrade_error);
-    if (status->trial != NULL) {
-        char canary[512];
-        tg_canary_json(status->canary, status->fleet->metrics, status->trial->id, status->upstreams.now, canary,
-                       sizeof canary);
-        put(&text, ",\"canary\":%s", canary);
-    }
+    put_trial_json(status, &text);
     put(&text, "}\n");
     return text.n;
 }
@@ -207,9 +295,16 @@ size_t
 tg_status_history(const struct tg_status *status, bool json, char *out, size_t size)
 {
     struct text text = {.p = out, .size = size};
+    const struct tg_shadow *shadow = status->shadow;
     if (json) {
         put_generations(status, &text);
-        put(&text, "\n");
+        text.n -= shadow->past_count > 0; /* its bracket */
+        for (unsigned i = 0; i < shadow->past_count; i++) {
+            put(&text, ",{\"id\":\"%s\",\"live\":false,\"shadow\":", shadow->past[i].id);
+            put_shadow_json(&shadow->past[i], &text);
+            put(&text, "}");
+        }
+        put(&text, shadow->past_count > 0 ? "]\n" : "\n");
         return text.n;
     }
     for (const struct tg_generation *one = status->current; one != NULL; one = one->next) {
@@ -217,6 +312,9 @@ tg_status_history(const struct tg_status *status, bool json, char *out, size_t s
         put_time(&text, one->committed);
         put(&text, "  %s%s%s%s%s\n", one->by, one->change[0] == '\0' ? "" : "  ", one->change,
             one == status->current ? "  (live)" : "", "");
+    }
+    for (unsigned i = 0; i < shadow->past_count; i++) {
+        put_shadow(&shadow->past[i], &text);
     }
     return text.n;
 }

@@ -8,6 +8,7 @@
 
 #include "process/canary.h"
 #include "process/fleet.h"
+#include "process/shadow.h"
 #include "process/upstreams.h"
 
 enum { TG_STATUS_SIZE = 60 * 1024 };
@@ -22,12 +23,15 @@ struct tg_status {
     const char *upgrade_error;
     const struct tg_generation *trial; /* NULL: none is on trial */
     const struct tg_canary *canary;
+    struct tg_shadow *shadow; /* its numbers are brought up to date */
 };
 
 /* Writes at most `size` bytes with their NUL; what does not fit is left out. Returns the length. */
 size_t tg_status_text(const struct tg_status *status, char *out, size_t size);
 size_t tg_status_json(const struct tg_status *status, char *out, size_t size);
-/* The generations alone: who asked for each, when, and what is live. */
+/* The generations alone: who asked for each, when, and what is live; and reports of those that were in shadow. */
 size_t tg_status_history(const struct tg_status *status, bool json, char *out, size_t size);
+/* What a generation in shadow would have done; the first line of the text says it in short. */
+size_t tg_status_shadow(const struct tg_shadow_report *report, bool json, char *out, size_t size);
 
 #endif

@@ -248,6 +248,16 @@ on_ask(void *arg, int fd)
 }
 
 static void
+on_differs(void *arg, uint64_t serial, uint32_t kind, struct tg_slice example)
+{
+    const struct tg_worker *worker = arg;
+    struct tg_channel_message message = {.type = TG_CHANNEL_DIFFERS, .serial = serial, .number = kind};
+    (void)snprintf(message.text, sizeof message.text, "%.*s", (int)example.n, example.p);
+    const enum tg_rc rc = tg_channel_send(worker->start->channel, &message, -1);
+    (void)rc; /* the numbers are counted elsewhere */
+}
+
+static void
 start_generation(struct tg_worker *worker, struct tg_vm *vm, const struct tg_generation *generation)
 {
     struct tg_vm *old = worker->host.current;
@@ -273,7 +283,7 @@ begin_trial(struct tg_worker *worker, const struct tg_worker_listen *known, cons
         return;
     }
     const struct tg_manifest *manifest = worker->preparation.generation->manifest;
-    *trial = (struct tg_host_trial){.vm = vm, .share = message->number};
+    *trial = (struct tg_host_trial){.vm = vm, .share = message->number, .shadow = message->type == TG_CHANNEL_SHADOW};
     (void)sscanf(message->text, "header %71s", trial->header);
     for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
         for (unsigned k = 0; k < manifest->listen_count && known[i].used; k++) {
@@ -385,9 +395,10 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         }
         break;
     case TG_CHANNEL_PREPARE:
-        tg_preparation_begin(&worker->preparation, fd, message->serial);
+        tg_preparation_begin(&worker->preparation, fd, message->serial, message->number == 1);
         return;
     case TG_CHANNEL_CANARY:
+    case TG_CHANNEL_SHADOW:
         begin_trial(worker, known, message);
         break;
     case TG_CHANNEL_COMMIT:
@@ -602,6 +613,7 @@ open_worker(struct tg_worker *worker, const struct tg_worker_start *start)
     host->release = tg_vm_unref;
     host->ask = on_ask;
     host->ask_arg = worker;
+    host->differs = on_differs;
     tg_host = host;
     tg_abi_vm.worker = start->slot;
     tg_abi_vm.mark = (uint32_t *)(uintptr_t)start->score->mark;

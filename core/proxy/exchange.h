@@ -75,6 +75,7 @@ struct tg_exchange {
     struct tg_proxy *proxy;
     struct tg_downstream *down; /* NULL: the connection is gone, or has gone on to the next request */
     void *generation;           /* of the policy's */
+    void *shadow;               /* of the policy's: a generation that judges it, too; NULL: none does */
     void *coroutines;           /* of the policy's */
     void *calls;                /* of the policy's: on the way from one coroutine to another */
     uint8_t state;

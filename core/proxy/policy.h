@@ -15,7 +15,8 @@ struct tg_exchange;
 struct tg_policy {
     /* Binds the exchange to the current generation, which lives until `end`. Sets abi.wants and abi.route. */
     void (*begin)(struct tg_exchange *exchange);
-    /* The head and the client are known now: it may be bound to a generation on trial in its place. */
+    /* The head and the client are known now: it may be bound to a generation on trial in its place, or one in shadow
+     * looks at it, too. */
     void (*settle)(struct tg_exchange *exchange);
     /*
      * TG_OK: the phases are through. TG_AGAIN: they wait; tg_machine_policy_done, or tg_machine_body_done, will be
@@ -23,6 +24,8 @@ struct tg_policy {
      * TG_ESCRIPT: a policy raised, and it was logged.
      */
     enum tg_rc (*enter)(struct tg_exchange *exchange, enum tg_abi_entry entry);
+    /* The exchange is over, and has a generation in shadow, which compares; it never waits. */
+    void (*compare)(struct tg_exchange *exchange);
     /* The body that a policy waited for has come, or failed to (`rc`), or there is room for what it writes. */
     void (*body_ready)(struct tg_exchange *exchange, enum tg_rc rc);
     /* Ends what still runs for the exchange: coroutines, calls, timers. None of them is heard of again. */

@@ -10,7 +10,7 @@
 #include "base/mem.h"
 #include "vm/coroutine.h"
 
-enum { ASKING_MAX = 16, PIECE = 65536, ANSWER_MAX = 16 * 1024 * 1024 };
+enum { ASKING_MAX = 16, EXAMPLE_MAX = 256, PIECE = 65536, ANSWER_MAX = 16 * 1024 * 1024 };
 
 /* One who asks, from the question until it has taken the answer. */
 struct asking {
@@ -173,4 +173,14 @@ tg_abi_ask(const char *line, size_t line_len, const char *payload, size_t n)
     }
     tg_abi_vm.out = tg_slice_of("", 0);
     return TG_ECLOSED;
+}
+
+void
+tg_abi_differs(uint32_t kind, const char *example, size_t n)
+{
+    const struct tg_coroutine *co = tg_host->running;
+    if (co != NULL && tg_host->differs != NULL && co->vm == tg_host->trial.vm) {
+        tg_host->differs(tg_host->ask_arg, co->vm->serial, kind,
+                         tg_slice_of(example, n < EXAMPLE_MAX ? n : EXAMPLE_MAX));
+    }
 }

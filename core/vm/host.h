@@ -36,6 +36,7 @@ struct tg_host_redis {
 /* A generation on trial. */
 struct tg_host_trial {
     struct tg_vm *vm;                    /* NULL: there is none */
+    bool shadow;                         /* it answers nothing: it says what it would do */
     unsigned share;                      /* of 10,000 */
     char header[72];                     /* whose value decides; empty: the client's address does */
     uint16_t ordinals[TG_LISTENERS_MAX]; /* of the listeners in its configuration, by place; 0: it does not know it */
@@ -64,7 +65,9 @@ struct tg_host {
     struct tg_task ready_task;
     void (*release)(struct tg_vm *vm);    /* a coroutine that held it has ended */
     enum tg_rc (*ask)(void *arg, int fd); /* the master hears on `fd` from now on; it stays the caller's */
-    void *ask_arg;
+    void *ask_arg;                        /* of `differs`, too */
+    /* The master is told of a difference between the generation in shadow and the current one. */
+    void (*differs)(void *arg, uint64_t serial, uint32_t kind, struct tg_slice example);
     struct tg_coroutine *running;
     uint32_t mark[2];  /* where score is not shared */
     uint32_t listener; /* the coroutine that hears of cells, by index and serial */

@@ -137,7 +137,7 @@ tg_vm_collect(struct tg_vm *vm)
 
 /* runtime.boot's start(core), in a coroutine of its own: it gives way when the step has taken its time. */
 static bool
-begin_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
+begin_runtime(struct tg_vm *vm, const char *id, bool shadow, struct tg_err *err)
 {
     lua_State *L = vm->L;
     if (!tg_load_module(L, "runtime.boot", err)) {
@@ -146,7 +146,9 @@ begin_runtime(struct tg_vm *vm, const char *id, struct tg_err *err)
     vm->builder = lua_newthread(L);                    /* boot thread */
     vm->builder_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
     lua_getfield(L, -1, "start");                      /* boot start */
-    lua_createtable(L, 0, 4);                          /* boot start core */
+    lua_createtable(L, 0, 5);                          /* boot start core */
+    lua_pushboolean(L, shadow);                        /* boot start core shadow */
+    lua_setfield(L, -2, "shadow");                     /* boot start core */
     lua_pushstring(L, id);                             /* boot start core id */
     lua_setfield(L, -2, "id");                         /* boot start core */
     lua_pushnumber(L, (lua_Number)vm->serial);         /* boot start core serial */
@@ -183,7 +185,8 @@ set_collector(lua_State *L)
 }
 
 struct tg_vm *
-tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
+tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, bool shadow,
+            struct tg_err *err)
 {
     struct tg_vm *vm = tg_mem_new(struct tg_vm);
     if (vm == NULL) {
@@ -199,7 +202,7 @@ tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const
     tg_heap_bound(&vm->heap, vm->L, host->lua_memory * 2);
     struct tg_vm *building = host->building;
     host->building = vm;
-    const bool ok = begin_runtime(vm, id, err);
+    const bool ok = begin_runtime(vm, id, shadow, err);
     host->building = building;
     if (!ok) {
         drop_unfinished(vm);
@@ -236,7 +239,7 @@ tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err)
 struct tg_vm *
 tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, struct tg_err *err)
 {
-    struct tg_vm *vm = tg_vm_begin(host, bundle, serial, id, err);
+    struct tg_vm *vm = tg_vm_begin(host, bundle, serial, id, false, err);
     if (vm != NULL && tg_vm_build(vm, 0, err) != TG_OK) {
         drop_unfinished(vm);
         vm = NULL;
@@ -418,7 +421,14 @@ static void
 settle(struct tg_exchange *x)
 {
     const struct tg_host_trial *trial = &tg_host->trial;
-    if (trial->vm != NULL && is_on_trial(trial, x)) {
+    if (trial->vm == NULL || !is_on_trial(trial, x)) {
+        return;
+    }
+    if (trial->shadow) {
+        tg_vm_ref(trial->vm);
+        x->shadow = trial->vm;
+        x->abi.shadow = trial->ordinals[x->down->listener];
+    } else {
         tg_vm_unref(x->generation);
         bind_to(x, trial->vm, trial->ordinals[x->down->listener]);
     }
@@ -466,10 +476,30 @@ parked_of(const struct tg_exchange *x)
     return co;
 }
 
+/* Enters the generation in shadow. What comes of it concerns nobody else: it may wait, or raise. */
+static void
+enter_shadow(struct tg_exchange *x, enum tg_abi_entry entry)
+{
+    struct tg_coroutine *co = tg_coroutine_take(x->shadow, x, entry);
+    if (co != NULL) {
+        const enum tg_rc rc = run(co);
+        (void)rc;
+    }
+}
+
+static void
+compare(struct tg_exchange *x)
+{
+    enter_shadow(x, TG_ENTRY_COMPARE);
+}
+
 static enum tg_rc
 enter(struct tg_exchange *x, enum tg_abi_entry entry)
 {
     struct tg_vm *vm = x->generation;
+    if (entry == TG_ENTRY_REQUEST && x->shadow != NULL) { /* while the request is as it came */
+        enter_shadow(x, TG_ENTRY_SHADOW);
+    }
     if (entry == TG_ENTRY_REQUEST && vm->strip_count > 0) {
         strip_identity(vm, &x->request);
     }
@@ -514,7 +544,16 @@ end(struct tg_exchange *x)
     tg_coroutine_drop_all(x, true);
     tg_vm_unref(x->generation);
     x->generation = NULL;
+    if (x->shadow != NULL) {
+        tg_vm_unref(x->shadow);
+        x->shadow = NULL;
+    }
 }
 
-const struct tg_policy tg_vm_policy = {
-    .begin = begin, .settle = settle, .enter = enter, .body_ready = body_ready, .cancel = cancel, .end = end};
+const struct tg_policy tg_vm_policy = {.begin = begin,
+                                       .settle = settle,
+                                       .enter = enter,
+                                       .compare = compare,
+                                       .body_ready = body_ready,
+                                       .cancel = cancel,
+                                       .end = end};

@@ -18,8 +18,8 @@ struct tg_vm *tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t s
                         struct tg_err *err);
 /* The same in steps: tg_vm_build until it is not TG_AGAIN any more, for about so many microseconds each time (0: to the
  * end). TG_OK: it is finished. Anything else, with `err`: it will not be. One that is not finished may only be let go
- * of. */
-struct tg_vm *tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id,
+ * of. `shadow`: it will never answer, and changes nothing that others see. */
+struct tg_vm *tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, bool shadow,
                           struct tg_err *err);
 TG_MUST_CHECK enum tg_rc tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err);
 void tg_vm_ref(struct tg_vm *vm);

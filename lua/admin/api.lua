@@ -127,9 +127,14 @@ end)
 
 -- ---------------------------------------------------------------- generations
 
-operation("GET", "/generations", "The generations that are kept, newest first.", function(call)
+operation("GET", "/generations", "The generations that are kept, newest first, and reports of those that were in shadow.", function(call)
   local list, err = ask.json(call.who, "history --json")
-  return answer(list and { generations = json.array(list) }, err)
+  local generations, shadows = {}, {}
+  for _, entry in ipairs(list or {}) do
+    local into = entry.shadow and shadows or generations
+    into[#into + 1] = entry.shadow or entry
+  end
+  return answer(list and { generations = json.array(generations), shadows = json.array(shadows) }, err)
 end)
 
 operation("GET", "/generations/{id}", "The texts that a generation was made of, by name. Secrets are not among them.", function(call)
@@ -159,7 +164,7 @@ local function state_of(call, verbs, what)
   return nil, response.problem(400, ("state of %s is one of %s"):format(what, table.concat(known, ", ")))
 end
 
-local TRIAL = { "canary", "watch", "by", "max_errors", "max_latency", "least" }
+local TRIAL = { "canary", "shadow", "watch", "by", "max_errors", "max_latency", "least" }
 
 -- What is said of a trial, as words of the control socket | nil, response. Who asks by HTTP does not wait for its end.
 local function trial_words(body)
@@ -175,22 +180,23 @@ local function trial_words(body)
   return table.concat(words, " ")
 end
 
-local trial_fields = { canary = "string", watch = "string", by = "string", max_errors = "string", max_latency = "string", least = "integer" }
+local trial_fields = { canary = "string", shadow = "string", watch = "string", by = "string", max_errors = "string", max_latency = "string",
+  least = "integer" }
 
-operation("POST", "/reload", "Loads the configuration anew: all workers change to it, or none does; `canary` tries it first.", function(call)
+operation("POST", "/reload", "Loads the configuration anew, in all workers or in none; `canary` tries it first, `shadow` compares it.", function(call)
   local words, refusal = trial_words(call.body)
   if refusal then return refusal end
   return command(call, "reload" .. (words ~= "" and " " .. words or ""))
 end, { change = true, body = trial_fields })
 
-operation("PUT", "/generations", "Makes a generation of `files`, texts by name; `canary` tries it first.", function(call)
+operation("PUT", "/generations", "Makes a generation of `files`, texts by name; `canary` tries it first, `shadow` compares it.", function(call)
   if type(call.body.files) ~= "table" then return response.problem(400, "files is an object of texts by name") end
   local words, refusal = trial_words(call.body)
   if refusal then return refusal end
   return command(call, "push" .. (words ~= "" and " " .. words or ""), json.encode(call.body.files))
-end, { change = true, body = { files = "object", canary = "string" } })
+end, { change = true, body = { files = "object", canary = "string", shadow = "string" } })
 
-operation("PUT", "/canary", "Ends the trial of a generation: `promoted` or `aborted`.", function(call)
+operation("PUT", "/canary", "Ends the trial of a generation, also one in shadow: `promoted` or `aborted`.", function(call)
   local verb, refusal = state_of(call, { promoted = "promote", aborted = "abort" }, "a trial")
   if refusal then return refusal end
   return command(call, "canary " .. verb)

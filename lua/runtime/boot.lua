@@ -27,6 +27,7 @@ local upstreams = require "runtime.upstreams"
 local vault = require "runtime.vault"
 
 local boot = {}
+local CANARY_SHARE = 0.05 -- of the requests, where nothing else is said
 -- Percent, of LuaJIT's collector while a worker loads, and after that: what it takes at that time it never gives back.
 local PAUSE, STEPS, USUAL_STEPS = 120, 1000, 200
 
@@ -85,6 +86,7 @@ local function prepare_uses(cfg, source, report)
     if use.plugin and name then
       use.conf = plugin.configure(use.plugin, use, report, names)
     end
+    if abi.in_shadow and use.plugin and use.plugin.shadow == false then use.plugin, use.plugin_name = {}, nil end
     if use.plugin and not use.built_in then quarantine.judge(use, cfg.defaults.quarantine, report) end
   end
   if report:count() > 0 then return nil end
@@ -111,7 +113,7 @@ local function build(source, entry, report)
   config.library = { tg = library, t = schema.t }
   local cfg = config.load(entry, source, report)
   if not cfg or report:count() > 0 then return nil end
-  if cfg.explain then table.insert(cfg.use, 1, require("runtime.explain").use(cfg.explain)) end
+  if cfg.explain and not abi.in_shadow then table.insert(cfg.use, 1, require("runtime.explain").use(cfg.explain)) end
   dict.declared = names_of(cfg.dict)
   upstreams.define(cfg.upstreams)
   redis.define(cfg.redis_list)
@@ -275,7 +277,8 @@ local underscores = { drop = 0, allow = 1, reject = 2 } -- enum tg_underscores
 
 -- As the master reads them from its control socket, too.
 local function canary_words(canary)
-  return ("--canary=%g%% --watch=%g --by=%s --max-errors=%g%% --max-latency=%g%% --least=%d"):format(canary.share * 100, canary.watch,
+  return ("--%s=%g%% --watch=%g --by=%s --max-errors=%g%% --max-latency=%g%% --least=%d"):format(canary.shadow and "shadow" or "canary",
+    (canary.share or canary.shadow and 1 or CANARY_SHARE) * 100, canary.watch,
     canary.header and "header:" .. canary.header or "client", canary.max_errors * 100, canary.max_latency * 100, canary.least)
 end
 
@@ -483,6 +486,7 @@ end
 
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks
 function boot.start(core)
+  abi.in_shadow = core.shadow
   collectgarbage("setpause", PAUSE)
   collectgarbage("setstepmul", STEPS)
   log_traces()
@@ -496,9 +500,9 @@ function boot.start(core)
   forget(cfg, core.files)
   core.files = nil
   collectgarbage("setstepmul", USUAL_STEPS)
-  if cfg.admin then admin.start(cfg, uses) end
-  if cfg.explain then require("runtime.explain").start(server.routers) end
-  if cfg.source then sources.prepare(cfg.source, pushed, core.id, ask.text) end
+  if cfg.admin and not abi.in_shadow then admin.start(cfg, uses) end
+  if cfg.explain and not abi.in_shadow then require("runtime.explain").start(server.routers) end
+  if cfg.source and not abi.in_shadow then sources.prepare(cfg.source, pushed, core.id, ask.text) end
   return serve.start(server, cfg, uses, core.id)
 end
 

@@ -4,8 +4,9 @@ local abi = require "abi"
 
 local C, vm = abi.C, abi.vm
 -- `soft`: seconds of the processor; a phase may take ten times that before it is ended.
-local budget = { soft = 0.05, loading = true, report = nil }
-local TURNS, HARD, LOADING = 1000, 10, 2 -- turns between two looks; times `soft`; seconds for a configuration and its set-up
+-- `hard`: times `soft`; `exceeded`: how often it was.
+local budget = { soft = 0.05, hard = 10, exceeded = 0, loading = true, report = nil }
+local TURNS, LOADING = 1000, 2 -- turns between two looks; seconds for a configuration and its set-up
 
 local COUNT = " __turns = __turns - 1 if __turns < 0 then __turns = __poll() end "
 local HEAD = "local __turns, __poll = " .. TURNS .. ", __poll; "
@@ -25,7 +26,8 @@ function budget.poll()
   end
   local used = now - started
   local loading = budget.loading
-  if used > (loading and LOADING or budget.soft * HARD) then
+  if used > (loading and LOADING or budget.soft * budget.hard) then
+    budget.exceeded = budget.exceeded + 1
     error(("it has computed for %.2f s without a pause, which is more than its budget allows"):format(used), 2)
   end
   if used > budget.soft and not warned and not loading then

@@ -80,8 +80,9 @@ local specs = {
   limits = { memory = t.optional(t.size { min = 16777216, max = 2 ^ 50 }), connections = t.optional(t.integer { min = 1, max = 2 ^ 31 }),
     lua_memory = t.size { default = "256MiB", min = 16777216, max = 2 ^ 40 } },
   admin = admin_config.spec,
-  canary = { share = t.number { default = 0.05, min = 0.0001, max = 1 }, watch = t.duration { default = "60s", min = 1, max = 86400 },
-    header = t.optional(t.string { match = "^[%w_%-]+$", len = 63 }), max_errors = t.number { default = 0.01, min = 0.0001, max = 1 },
+  canary = { share = t.optional(t.number { min = 0.0001, max = 1 }), shadow = t.boolean(false),
+    watch = t.duration { default = "60s", min = 1, max = 86400 }, header = t.optional(t.string { match = "^[%w_%-]+$", len = 63 }),
+    max_errors = t.number { default = 0.01, min = 0.0001, max = 1 },
     max_latency = t.number { default = 1.5, min = 1, max = 1000 }, least = t.integer { default = 0, min = 0, max = 1e9 } },
   explain = { secret = t.secret() },
   log = {

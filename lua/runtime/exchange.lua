@@ -408,6 +408,23 @@ function exchange.new(x, route, params)
   }, Ctx))
 end
 
+--- fields(x, side) -> the fields of a message, as plugins see them
+function exchange.fields(x, side) return new_fields({ x, x.serial }, side) end
+
+--- unchanged(x) -> a ctx of which the request has the fields that the client has sent, whatever becomes of it meanwhile
+function exchange.unchanged(x)
+  local ctx = exchange.new(x)
+  ctx.req[HEADERS] = exchange.fields(x, abi.ORIGINAL)
+  return ctx
+end
+
+--- enter_unchanged(ctx, route, params): the route of such a ctx
+function exchange.enter_unchanged(ctx, route, params)
+  ctx[ROUTE] = route
+  ctx[UPSTREAM] = route.upstream or false
+  ctx.req[PARAMS] = params or {}
+end
+
 --- is_of(ctx, x): whether this is the ctx of the exchange that x is now
 function exchange.is_of(ctx, x)
   return ctx[2] == x.serial

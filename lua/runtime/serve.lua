@@ -25,6 +25,7 @@ local plugin_times = require "runtime.plugin_times"
 local probe = require "runtime.probe"
 local quarantine = require "runtime.quarantine"
 local redis = require "runtime.redis"
+local rehearsal = require "runtime.rehearsal"
 local response = require "tidegate.response"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
@@ -145,6 +146,7 @@ local function routes_of(cfg, listen)
 end
 
 local function strip_field(name)
+  rehearsal.stripped[name:lower()] = true
   C.tg_abi_strip_field(name, #name)
   name = name:gsub("-", "_") -- some upstreams take both for one
   C.tg_abi_strip_field(name, #name)
@@ -262,6 +264,7 @@ end
 
 -- Makes the next attempt ready. The refusal is returned: there is none.
 local function choose_peer(x, route, ctx)
+  x.passed = 1
   local up = ctx and ctx[UPSTREAM] or route[TO]
   if not up then error("the route has no upstream and nothing answered", 0) end
   if route[GUARD] and x.watch[2].cell == nil then
@@ -286,6 +289,7 @@ end
 
 local function run_handler(ctx, route)
   vm.mark[0] = route.handler_mark
+  vm.exchange.passed = 1
   if route[GUARD] then
     local ok, err = route[GUARD]:enter(exchange.live(ctx))
     if not ok then return refused(err) end
@@ -662,7 +666,7 @@ function serve.start(server, cfg, uses, id)
     if index > 0 then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
     pace.breathe()
   end
-  gateway_metrics.start(cfg, id)
+  if not abi.in_shadow then gateway_metrics.start(cfg, id) end
   budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, function(text)
     log.warn(text)
     quarantine.raised(all_uses[vm.mark[0]])
@@ -675,6 +679,10 @@ function serve.start(server, cfg, uses, id)
   exchange.peer_of = upstreams.peer
   log.context = function() return describe(vm.mark[0]) end
   call.exchange = function() return vm.exchange ~= nil and ctx_of(vm.exchange) or nil end
+  if abi.in_shadow then
+    main, judge = rehearsal.start(server, cfg, uses, id, run_hooks)
+    return main, judge, false, has_stop(uses)
+  end
   -- What only loading needs is garbage from now on, and need not be marked again and again.
   for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
     package.loaded["runtime." .. name] = nil

@@ -5,6 +5,7 @@ local abi = require "abi"
 local budget = require "runtime.budget"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
+local json = require "tidegate.json"
 local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
 local query_string = require "tidegate.query"
@@ -22,9 +23,11 @@ local DECIDES = { rewrite = true, authenticate = true, access = true } -- phases
 local NOTES_MAX = 16 -- of one call
 local TAKEN = {} -- what is raised where a body would have been taken
 
--- Slots of the view: 1 the exchange, 2 its serial, 3 its ctx; 4 to 9 what would have been changed.
-local SHADOW = 13 -- of ctx, behind its own slots: the view
-local REAL, VARS, CONSUMER, CREDENTIAL, UPSTREAM, ID, REQ, RES, NOTES = 3, 4, 5, 6, 7, 8, 9, 10, 11
+-- Slots of the view: up to 12 those of ctx, so that a chain takes it for one; behind them the view of those in shadow when it is a ctx to them,
+-- what it is a view of, what would have been changed, and of a generation in shadow its record of the exchange.
+local CONSUMER, UPSTREAM, CREDENTIAL = exchange.CONSUMER, exchange.UPSTREAM, exchange.CREDENTIAL
+local REQ, RES, VARS = 6, 7, 8
+local SHADOW, REAL, NOTES, ID, RECORD = 13, 14, 15, 16, 17
 
 local function note(view, text)
   local notes = view[NOTES]
@@ -91,7 +94,7 @@ end
 
 local function new_fields(view, message, side, what)
   local real = message[side == abi.TRAILERS and "trailers" or "headers"]
-  return setmetatable({ view[1], view[2], side, real, {}, view, what }, Fields)
+  return setmetatable({ view[1], view[2], real[3], real, {}, view, what }, Fields)
 end
 
 -- ---------------------------------------------------------------- messages
@@ -103,11 +106,15 @@ local side_names = { [0] = "request", "response" }
 
 local methods = {}
 for _, name in ipairs { "text", "json", "form" } do
-  methods[name] = function(self, max) return self[MESSAGE][name](self[MESSAGE], max) end
+  methods[name] = function(self, max)
+    if self[VIEW][RECORD] then return shadow.no_body(self, name) end
+    return self[MESSAGE][name](self[MESSAGE], max)
+  end
 end
 for _, name in ipairs { "chunks", "lines", "events", "items" } do
   methods[name] = function(self)
     note(self[VIEW], ("taken the %s's body"):format(side_names[tonumber(self[3])]))
+    if self[VIEW][RECORD] then shadow.take_body(self) end
     error(TAKEN, 0)
   end
 end
@@ -121,6 +128,12 @@ function methods.add_header(self, name, value) add_field(self.headers, name, val
 local function map_of(self, name, values)
   return exchange.new_map(self[MESSAGE], values, function()
     note(self[VIEW], "changed " .. name .. " of the request")
+    if name == "cookies" then
+      local text = values:encode_cookies()
+      self.headers[EDITS].cookie = text ~= "" and { text }
+    else
+      self[OWN].raw_query = values:encode()
+    end
   end)
 end
 
@@ -185,7 +198,7 @@ local get = {
   consumer = function(view) return view[CONSUMER] or view[REAL].consumer end,
   credential = function(view) return view[CREDENTIAL] or view[REAL].credential end,
   upstream = function(view) return view[UPSTREAM] or view[REAL].upstream end,
-  id = function(view) return view[ID] or view[REAL].id end,
+  id = function(view) return view[ID] or view[RECORD] and shadow.id_of(view) or view[REAL].id end,
 }
 
 local ctx_methods = {
@@ -220,15 +233,76 @@ function View.__newindex(view, key, value)
   end
 end
 
+local function new_view(ctx, vars, record)
+  return setmetatable({ ctx[1], ctx[2], false, false, false, false, false, vars, false, false, false, false, false, ctx, {}, false, record }, View)
+end
+
 local function view_of(ctx)
   local view = rawget(ctx, SHADOW)
   if not view then
-    local vars = setmetatable({}, { __index = ctx.vars })
-    view = setmetatable({ ctx[1], ctx[2], ctx, vars, false, false, false, false, false, false, {} }, View)
+    view = new_view(ctx, setmetatable({}, { __index = ctx.vars }), false)
     rawset(ctx, SHADOW, view)
   end
   return view
 end
+
+-- ---------------------------------------------------------------- a whole generation
+
+shadow.UNKNOWN = {} -- what is raised where it would have to do what it must not do
+
+local BODILESS = { GET = true, HEAD = true, DELETE = true, OPTIONS = true }
+
+-- A body is the other generation's to read.
+function shadow.take_body(message)
+  message[VIEW][RECORD].unknown = "a plugin reads the body"
+  error(shadow.UNKNOWN, 0)
+end
+
+-- What has none is known to be empty.
+function shadow.no_body(message, name)
+  local headers = message.headers
+  local has_none = not headers["Content-Length"] and not headers["Transfer-Encoding"] and (message.version ~= "2" or BODILESS[message.method])
+  if message[3] ~= abi.REQUEST or not has_none and headers["Content-Length"] ~= "0" then
+    shadow.take_body(message)
+  end
+  if name == "json" then return json.decode "" end
+  return name == "text" and "" or {}
+end
+
+-- The exchange has none yet, and is not to get one by being looked at.
+function shadow.id_of(view)
+  local x = exchange.live(view)
+  if x.id.n > 0 then return abi.string(x.id.p, x.id.n) end
+  C.tg_abi_uuid()
+  view[ID] = abi.out()
+  return view[ID]
+end
+
+--- rehearsal(x, record, stripped) -> a ctx for the chains of a generation in shadow: the request as the client has sent it, without the fields of
+-- the set `stripped`, whatever becomes of the exchange meanwhile. `record` gets what cannot be known: `unknown`.
+function shadow.rehearsal(x, record, stripped)
+  local view = new_view(exchange.unchanged(x), {}, record)
+  local req = view.req
+  local real, own = req[MESSAGE], req[OWN]
+  for _, key in ipairs { "method", "path", "raw_path", "host", "raw_query" } do own[key] = real[key] end
+  for name in pairs(stripped) do
+    if real.headers[name] then req.headers[EDITS][name] = false end
+  end
+  return view
+end
+
+--- enter_route(view, route, params)
+function shadow.enter_route(view, route, params)
+  exchange.enter_unchanged(view[REAL], route, params)
+  local own = view.req[OWN]
+  own.params = nil
+end
+
+--- edits(view) -> what its request's headers would be: name in lower case -> list of values, or false: none
+function shadow.edits(view) return view.req.headers[EDITS] end
+
+--- chosen(view) -> the name of the upstream that a plugin has chosen | false
+function shadow.chosen(view) return view[UPSTREAM] end
 
 -- ---------------------------------------------------------------- verdicts
 

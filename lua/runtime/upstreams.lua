@@ -343,6 +343,7 @@ function Upstream:mark(choice, state, seconds)
   local peer, change = find(self, choice), flags[state]
   if not peer then error(("upstream %s has no peer %s"):format(self.name, tostring(choice)), 2) end
   if not change then error('a peer is marked "up", "down" or "drain"', 2) end
+  if abi.in_shadow then return end -- all workers would leave it alone, for the sake of a request that is another's
   if abi.validating then error("peers are marked while requests are served: move this into `start` or a phase", 2) end
   if state == "down" and seconds then
     C.tg_abi_cell_eject(peer.cell, vm.monotonic + seconds, 1)

@@ -210,4 +210,20 @@ function consumers.tell(x, consumer, credential)
   if consumer.anonymous then set(x, "X-Anonymous-Consumer", "true") end
 end
 
+--- tell_in(headers, consumer, credential): the same, in fields that are no exchange's.
+function consumers.tell_in(headers, consumer, credential)
+  local groups = told[consumer.groups]
+  if groups == nil then groups = groups_of(consumer) end
+  local function put(name, value)
+    if type(value) == "number" then value = tostring(value) end
+    if type(value) == "string" and value ~= "" and C.tg_abi_valid_value(value, #value) == 0 then headers[name] = value end
+  end
+  put("X-Consumer-ID", consumer.id)
+  put("X-Consumer-Username", consumer.username)
+  put("X-Consumer-Custom-ID", consumer.custom_id)
+  put("X-Consumer-Groups", groups)
+  put("X-Credential-Identifier", type(credential) == "table" and credential.id)
+  if consumer.anonymous then put("X-Anonymous-Consumer", "true") end
+end
+
 return consumers

@@ -202,7 +202,7 @@ end
 --- start(): called when the generation is current.
 function limit.start()
   started = true
-  if #limit.all == 0 then return end
+  if #limit.all == 0 or abi.in_shadow then return end
   status.start()
   task.start(abi.TASK_SERVICE, keep_flushing)
   shared.start()

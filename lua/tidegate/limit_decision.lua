@@ -1,4 +1,5 @@
 --- limit_decision: what became of a request to a limit, and how clients are told of it.
+local abi = require "abi"
 local crypto = require "tidegate.crypto"
 local failure = require "tidegate.failure"
 local response = require "tidegate.response"
@@ -39,10 +40,11 @@ local function new_place(self, name)
   local place = { name = name, scopes = {}, shares = {}, debts = {}, leases = {}, keys = {}, titles = {} }
   place.allowed, place.denied, place.fallen, place.top, place.top_count = 0, 0, 0, {}, 0
   local policies = {}
+  local counted = abi.in_shadow and "shadow:" .. name or name -- what one in shadow counts uses up nobody's limit
   for i, one in ipairs(self.limits) do
-    place.scopes[i] = ("%s\1%s\1"):format(name, one.tag)
+    place.scopes[i] = ("%s\1%s\1"):format(counted, one.tag)
     place.shares[i], place.debts[i], place.leases[i] = place.scopes[i] .. "s\1", place.scopes[i] .. "d\1", place.scopes[i] .. "l\1"
-    place.keys[i] = ("}:%s:%s"):format(name, one.tag)
+    place.keys[i] = ("}:%s:%s"):format(counted, one.tag)
     local window = one.algorithm == "concurrency" and ';qu="concurrent-requests"' or one.per >= 1 and (";w=%d"):format(one.per) or ""
     local title = one.name or #self.limits > 1 and ("%s-%g"):format(name, one.per) or name
     place.titles[i] = ('"%s"'):format(title)

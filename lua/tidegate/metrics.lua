@@ -80,6 +80,7 @@ local function series_of(self, given, level)
   if places ~= nil then return places end
   local labels = labels_of(self, given, level + 1)
   places = self.by_labels[labels]
+  if places == nil and abi.in_shadow and not self.of_shadow then places = false end
   if places == nil then
     if not take_room(self, labels) then return places_of_others(self, labels) end
     places = make_places(self, labels) or false

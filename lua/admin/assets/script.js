@@ -251,15 +251,26 @@ function showGenerations(list) {
   }));
 }
 
-function showCanary(canary) {
-  $("canary").hidden = !canary;
+function trialButtons() {
+  return [element("button", { class: "small", type: "button", onclick: () => act("/canary", "PUT", { state: "promoted" }) }, "promote"), " ",
+    element("button", { class: "small", type: "button", onclick: () => act("/canary", "PUT", { state: "aborted" }) }, "abort")];
+}
+
+function showShadow(shadow) {
+  const counts = Object.entries(shadow.counts).filter(([, n]) => n > 0).map(([kind, n]) => `${count(n)} ${kind}`);
+  $("canary").replaceChildren(element("b", {}, `In shadow ${shadow.id}: ${round(shadow.share * 100)} % of requests`), " ", ...trialButtons(),
+    element("p", { class: "quiet" }, counts.join(", ") || "no requests yet"),
+    ...Object.entries(shadow.examples).map(([kind, text]) => element("p", { class: "quiet" }, `${kind}: ${text}`)));
+}
+
+function showCanary(canary, shadow) {
+  $("canary").hidden = !canary && !shadow;
+  if (shadow) showShadow(shadow);
   if (!canary) return;
   const side = (one) => `${count(one.requests)} requests, ${count(one.failed)} failed, ${count(one.raised)} errors of plugins`;
   $("canary").replaceChildren(element("b", {}, `Canary ${canary.id}: ${round(canary.share * 100)} % of requests`), " ",
     element("progress", { max: canary.watch, value: Math.max(0, canary.watch - canary.left) }), " ",
-    element("button", { class: "small", type: "button", onclick: () => act("/canary", "PUT", { state: "promoted" }) }, "promote"), " ",
-    element("button", { class: "small", type: "button", onclick: () => act("/canary", "PUT", { state: "aborted" }) }, "abort"),
-    element("p", { class: "quiet" }, `canary: ${side(canary.canary)} · current: ${side(canary.current)}`));
+    ...trialButtons(), element("p", { class: "quiet" }, `canary: ${side(canary.canary)} · current: ${side(canary.current)}`));
 }
 
 // ---------------------------------------------------------------- limits and failures
@@ -323,7 +334,7 @@ async function look() {
     showPlugins(plugins.plugins);
     showUpstreams(upstreams.upstreams);
     showGenerations(status.generations);
-    showCanary(status.canary);
+    showCanary(status.canary, status.shadow);
     showLimits(limits.limits);
     showFailures(failures.failures);
     if (status.reload_error) complain(new Error(`The last reload was refused: ${status.reload_error}`));

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "proxy/machine.h"
+#include "vm/backtrace.h"
 #include "vm/embedded.h"
 #include "vm/load.h"
 
@@ -32,7 +33,9 @@ on_close_task(struct tg_task *task)
         return;
     }
     tg_heap_release(&vm->heap, vm->L);
+    tg_backtrace_hold(true);
     lua_close(vm->L);
+    tg_backtrace_hold(false);
     tg_host_release_redis(vm->host, &vm->redis);
     if (vm->host->score != NULL) {
         vm->host->score->generations--;
@@ -100,7 +103,9 @@ static void
 drop_unfinished(struct tg_vm *vm)
 {
     tg_heap_release(&vm->heap, vm->L);
+    tg_backtrace_hold(true);
     lua_close(vm->L);
+    tg_backtrace_hold(false);
     tg_host_release_redis(vm->host, &vm->redis);
     tg_mem_free(vm);
 }
@@ -199,7 +204,9 @@ tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const
     tg_heap_bound(&vm->heap, vm->L, host->lua_memory * 2);
     struct tg_vm *building = host->building;
     host->building = vm;
+    tg_backtrace_hold(true);
     const bool ok = begin_runtime(vm, id, err);
+    tg_backtrace_hold(false);
     host->building = building;
     if (!ok) {
         drop_unfinished(vm);
@@ -216,7 +223,9 @@ tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err)
     host->building = vm;
     host->build_until = micros == 0 ? 0 : tg_loop_clock() + micros;
     const int arguments = lua_status(vm->builder) == LUA_YIELD ? 0 : 1;
+    tg_backtrace_hold(true);
     const int status = lua_resume(vm->builder, arguments);
+    tg_backtrace_hold(false);
     host->build_until = 0;
     host->building = building;
     if (status == LUA_YIELD) {

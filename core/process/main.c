@@ -566,6 +566,18 @@ static const struct tg_command commands[] = {
      "  --count N        ends after so many\n"
      "  --json           an object a line\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"trace", command_tool,
+     "usage: tidegate trace [--route NAME] [--status DIGITS] [--path PART] [--count N] [--seconds N] [--json]\n"
+     "                      [--control PATH]\n"
+     "Tells what happens to the next requests, in order and with times: plugins, attempts, calls of plugins.\n"
+     "  --route NAME     of this route alone\n"
+     "  --status DIGITS  whose status begins so: 5, or 404\n"
+     "  --path PART      whose path has this in it\n"
+     "  --count N        so many (default 1)\n"
+     "  --seconds N      waits for so long (default 60, at most 3600)\n"
+     "  --json           an object a line, with times in seconds\n"
+     "Requests that have begun before are not told of, nor are those of the admin interface.\n"
+     "Exit status: 0; 1 fewer have come, or others are being traced; 2 wrong usage; 3 no gateway answers.\n"},
     {"top", command_tool,
      "usage: tidegate top [--interval S] [--once] [--json] [--control PATH]\n"
      "Shows the traffic of now: rates and latencies by route, plugins, workers; anew every few seconds.\n"

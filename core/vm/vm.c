@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/map.h"
@@ -70,7 +71,7 @@ tg_vm_ref(struct tg_vm *vm)
 }
 
 /* The runtime's own tasks. */
-enum { TASK_START = 0, TASK_STOP = 1, TASK_SHUTDOWN = 2 };
+enum { TASK_START = 0, TASK_STOP = 1, TASK_SHUTDOWN = 2, TASK_TRACE = 3 };
 
 /* In a coroutine that holds the generation. */
 static bool
@@ -278,6 +279,38 @@ tg_vm_start(struct tg_vm *vm)
         co->service = true;
         tg_coroutine_ready(co);
     }
+}
+
+static void
+begin_trace(struct tg_vm *vm)
+{
+    struct tg_coroutine *co = vm == NULL ? NULL : tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
+    if (co != NULL) {
+        co->task = TASK_TRACE;
+        co->service = true;
+        tg_coroutine_ready(co);
+    }
+}
+
+/* Those that are made later ask when they start. */
+void
+tg_vm_trace(struct tg_host *host, uint64_t serial, const char *question, uint32_t milliseconds)
+{
+    struct tg_host_trace *trace = &host->trace;
+    *trace = (struct tg_host_trace){.serial = serial, .until = tg_loop_now(host->proxy->loop) + milliseconds};
+    (void)snprintf(trace->question, sizeof trace->question, "%s", question);
+    if (milliseconds != 0) {
+        begin_trace(host->current);
+        begin_trace(host->trial.vm);
+    }
+}
+
+double
+tg_abi_trace_asked(void)
+{
+    const struct tg_host_trace *trace = &tg_host->trace;
+    tg_abi_vm.out = tg_slice_of(trace->question, strlen(trace->question));
+    return trace->until > tg_loop_now(tg_host->proxy->loop) ? (double)trace->serial : 0;
 }
 
 void

@@ -497,6 +497,7 @@ function boot.start(core)
   if cfg.admin then admin.start(cfg, uses) end
   if cfg.explain then require("runtime.explain").start(server.routers) end
   if cfg.source then sources.prepare(cfg.source, pushed, core.id, ask.text) end
+  serve.ask = ask.text
   return serve.start(server, cfg, uses, core.id)
 end
 

@@ -366,6 +366,7 @@ local function run_level(ctx, x, route, level)
     if not r then proxy(x, route, ctx) end
     x.parked = 1
     park()
+    if trace.on then trace.answered(x) end
   end
   if level.response then
     r = caught(pcall(level.response, ctx))

@@ -21,13 +21,16 @@ route "calls" { path = "/calls", handler = function()
   tg.sleep(0.05)
   return tg.respond(200, tostring(found and found.status))
 end }
+route "wrapped" { path = "/wrapped", to = "app", use = { "wrap" } }
 route "raises" { path = "/raises", handler = function() error "not today" end }
 """
 
 
 @pytest.fixture(scope="module")
 def gw():
-    with Backend("a") as backend, Gateway(CONFIG.replace("BACKEND", backend.address), workers=2, warns="upstream|not today|signal") as running:
+    plugins = {"wrap": 'return { doc = "Wraps.", schema = {}, around = function(ctx) tg.sleep(0.01) ctx:next() end }'}
+    with Backend("a") as backend, Gateway(CONFIG.replace("BACKEND", backend.address), plugins=plugins, workers=2,
+                                          warns="upstream|not today|signal") as running:
         yield running
 
 
@@ -76,6 +79,14 @@ def test_each_attempt_and_the_calls_of_plugins_are_told(gw):
     handler = said["events"][fetch["within"] - 1]
     assert handler["plugin"] == "handler" and handler["waited"] and handler["verdict"] == 200 and handler["took"] >= 0.05
     assert fetch["status"] == 200 and fetch["url"].endswith("/part") and fetch["took"] < handler["took"]
+
+
+def test_what_a_plugin_wraps_stands_within_it(gw):
+    (said,) = traced(gw, "/wrapped")
+    attempt = next(e for e in said["events"] if e["kind"] == "attempt")
+    around = said["events"][attempt["within"] - 1]
+    assert (around["plugin"], around["phase"], around["waited"]) == ("wrap", "around", True) and around["took"] >= 0.01
+    assert attempt["status"] == 200 and attempt["first_byte"] > 0
 
 
 def test_what_raises_and_what_no_route_matches_is_told(gw):

@@ -103,6 +103,7 @@ struct tg_abi_exchange {
     struct tg_slice upstream_host; /* replaces authority towards the upstream when not empty */
     double started;                /* wall clock */
     double duration;               /* set when the exchange is over */
+    double connect_time;           /* of the last attempt, that a connection took; 0: it was there */
     double upstream_time;          /* from the first attempt to the response head; -1 when none came */
     uint64_t bytes_in;             /* body of the request */
     uint64_t bytes_out;            /* body of the response */
@@ -486,6 +487,9 @@ TG_ABI void tg_abi_cidr_free(struct tg_cidr_list *list);
 TG_ABI int tg_abi_cidr_add(struct tg_cidr_list *list, const char *p, size_t n);
 TG_ABI void tg_abi_cidr_settle(struct tg_cidr_list *list);
 TG_ABI int tg_abi_cidr_holds(const struct tg_cidr_list *list, const char *p, size_t n);
+
+/* Which requests are to be told of: the number of the question, whose JSON is in vm.out; 0: none. */
+TG_ABI double tg_abi_trace_asked(void);
 
 /* Seconds: of a clock that never goes back, read now; of the processor that this thread has used. */
 TG_ABI double tg_abi_clock(void);

@@ -26,6 +26,7 @@ enum tg_channel_type {
     TG_CHANNEL_ACCEPT,   /* to the worker: its master has taken over, accept from now on */
     TG_CHANNEL_LOG,      /* to the worker: log from this level on, by name */
     TG_CHANNEL_PROFILE,  /* to the worker: write into the memory file (fd) what has run for `number` seconds */
+    TG_CHANNEL_TRACE,    /* to the worker: tell of requests as text asks, for `number` milliseconds; 0: no longer */
     TG_CHANNEL_PREPARED, /* to the master */
     TG_CHANNEL_DIFFERS,  /* to the master: the generation in shadow (serial); text: an example of kind `number` */
     TG_CHANNEL_FAILED,   /* to the master; text says why */

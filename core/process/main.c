@@ -574,6 +574,18 @@ static const struct tg_command commands[] = {
      "  --count N        ends after so many\n"
      "  --json           an object a line\n"
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
+    {"trace", command_tool,
+     "usage: tidegate trace [--route NAME] [--status DIGITS] [--path PART] [--count N] [--seconds N] [--json]\n"
+     "                      [--control PATH]\n"
+     "Tells what happens to the next requests, in order and with times: plugins, attempts, calls of plugins.\n"
+     "  --route NAME     of this route alone\n"
+     "  --status DIGITS  whose status begins so: 5, or 404\n"
+     "  --path PART      whose path has this in it\n"
+     "  --count N        so many (default 1)\n"
+     "  --seconds N      waits for so long (default 60, at most 3600)\n"
+     "  --json           an object a line, with times in seconds\n"
+     "Requests that have begun before are not told of, nor are those of the admin interface.\n"
+     "Exit status: 0; 1 fewer have come, or others are being traced; 2 wrong usage; 3 no gateway answers.\n"},
     {"top", command_tool,
      "usage: tidegate top [--interval S] [--once] [--json] [--control PATH]\n"
      "Shows the traffic of now: rates and latencies by route, plugins, workers; anew every few seconds.\n"
@@ -582,11 +594,12 @@ static const struct tg_command commands[] = {
      "Exit status: 0; 2 wrong usage; 3 no gateway answers.\n"},
     {"profile", command_tool,
      "usage: tidegate profile [--seconds N] [--worker N] [--control PATH]\n"
-     "Prints where the processor time of a worker goes: folded stacks of Lua and their samples, 200 a second.\n"
+     "Prints where the processor time of a worker goes: folded stacks of Lua and C and their samples, 200 a second.\n"
      "  --seconds N  for so long (default 10, at most 50)\n"
      "  --worker N   of this one (default 0)\n"
-     "What the core does is one line, (core), without its stacks; perf(1) shows those. It costs nothing while it is "
-     "off.\n"
+     "Functions of C stand behind those of Lua that have called them, or behind (core). What has no name, such as a\n"
+     "static function of a library, is shown as its [file]; what LuaJIT and the C library do for Lua counts as the\n"
+     "function of Lua, and for the core LuaJIT is one line. It costs nothing while it is off.\n"
      "Exit status: 0; 1 it cannot be taken; 2 wrong usage; 3 no gateway answers.\n"},
     {"upstream", command_upstream,
      "usage: tidegate upstream [NAME [up|down|drain PEER | open|close]] [--json] [--control PATH]\n"

@@ -17,6 +17,7 @@
 #include "process/stats.h"
 #include "process/status.h"
 #include "process/token.h"
+#include "process/tracing.h"
 
 enum {
     CHECK_EVERY = 250, /* milliseconds */
@@ -36,6 +37,7 @@ struct tg_master {
     struct tg_archive archive;
     struct tg_reload reload;
     struct tg_profiling profiling;
+    struct tg_tracing tracing;
     bool live;   /* all workers have begun once */
     bool failed; /* the exit status is 1 */
     double started;
@@ -93,6 +95,7 @@ on_born(void *arg, struct tg_slot *slot)
 {
     struct tg_master *master = arg;
     tg_reload_born(&master->reload, slot);
+    tg_tracing_born(&master->tracing, &master->fleet, slot);
 }
 
 static struct tg_upstreams
@@ -191,6 +194,8 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
         set_log_level(master, client, line + 4);
     } else if (strncmp(line, "profile ", 8) == 0) {
         tg_profiling_command(&master->profiling, &master->fleet, client, line + 8);
+    } else if (strncmp(line, "trace ", 6) == 0) {
+        tg_tracing_command(&master->tracing, &master->fleet, client, line + 6);
     } else if (strncmp(line, "upstream ", 9) == 0) {
         const struct tg_upstreams upstreams = upstreams_of(master);
         const bool ok = tg_upstreams_command(&upstreams, line + 9, text, sizeof text);
@@ -270,6 +275,7 @@ on_check(evutil_socket_t fd, short what, void *arg)
     tg_succession_check(&master->succession);
     tg_reload_check(&master->reload);
     tg_profiling_check(&master->profiling, tg_loop_now(master->loop));
+    tg_tracing_check(&master->tracing, &master->fleet);
     if (master->live && !master->fleet.waits) {
         tg_reload_keep(&master->reload);
     }

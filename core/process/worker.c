@@ -417,6 +417,9 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
     case TG_CHANNEL_PROFILE:
         tg_profiler_start(&worker->profiler, &worker->host, worker->start->channel, message, fd);
         return;
+    case TG_CHANNEL_TRACE:
+        tg_vm_trace(&worker->host, message->serial, message->text, message->number);
+        break;
     case TG_CHANNEL_LOG:
         set_log_level(message->text);
         break;

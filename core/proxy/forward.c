@@ -169,6 +169,7 @@ tg_forward_connect(struct tg_exchange *x)
     if (!x->entered) {
         x->entered = true;
         x->abi.attempt++;
+        x->abi.connect_time = 0;
         const uint64_t now = tg_loop_clock();
         if (x->attempt_start == 0) {
             x->attempt_start = now;
@@ -178,9 +179,11 @@ tg_forward_connect(struct tg_exchange *x)
         }
         rc = tg_upstream_open(&x->upstream, x->proxy->peers.list[x->abi.peer], x->fresh);
         if (rc == TG_AGAIN) {
+            x->abi.connect_time = -(double)now / 1e6; /* until it is over */
             tg_exchange_deadline(x, x->abi.connect_timeout);
         }
     } else if (x->upstream.state == TG_UPSTREAM_OPEN) {
+        x->abi.connect_time += (double)tg_loop_micros(x->proxy->loop) / 1e6;
         rc = TG_OK;
     } else if (x->upstream.state == TG_UPSTREAM_CLOSED) {
         rc = x->upstream.rc;

@@ -42,6 +42,13 @@ struct tg_host_trial {
     uint16_t ordinals[TG_LISTENERS_MAX]; /* of the listeners in its configuration, by place; 0: it does not know it */
 };
 
+/* Which requests somebody wants to be told of. */
+struct tg_host_trace {
+    uint64_t serial; /* 0: none yet */
+    uint64_t until;  /* milliseconds */
+    char question[1024];
+};
+
 struct tg_host {
     struct tg_proxy *proxy; /* NULL in a process that only validates */
     struct tg_score *score;
@@ -50,7 +57,8 @@ struct tg_host {
     size_t lua_memory;      /* bytes at which a Lua state is collected; what is made next may have twice that */
     struct tg_vm *current;  /* what new exchanges begin on */
     struct tg_vm *building; /* whose set-up runs */
-    uint64_t build_until;   /* microseconds; 0: as long as it takes */
+    struct tg_host_trace trace;
+    uint64_t build_until; /* microseconds; 0: as long as it takes */
     struct tg_host_trial trial;
     struct tg_host_dict dicts[TG_HOST_DICTS];
     unsigned dict_count;

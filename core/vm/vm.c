@@ -3,10 +3,12 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/map.h"
 #include "proxy/machine.h"
+#include "vm/backtrace.h"
 #include "vm/embedded.h"
 #include "vm/load.h"
 
@@ -32,7 +34,9 @@ on_close_task(struct tg_task *task)
         return;
     }
     tg_heap_release(&vm->heap, vm->L);
+    tg_backtrace_hold(true);
     lua_close(vm->L);
+    tg_backtrace_hold(false);
     tg_host_release_redis(vm->host, &vm->redis);
     if (vm->host->score != NULL) {
         vm->host->score->generations--;
@@ -67,7 +71,7 @@ tg_vm_ref(struct tg_vm *vm)
 }
 
 /* The runtime's own tasks. */
-enum { TASK_START = 0, TASK_STOP = 1, TASK_SHUTDOWN = 2 };
+enum { TASK_START = 0, TASK_STOP = 1, TASK_SHUTDOWN = 2, TASK_TRACE = 3 };
 
 /* In a coroutine that holds the generation. */
 static bool
@@ -100,7 +104,9 @@ static void
 drop_unfinished(struct tg_vm *vm)
 {
     tg_heap_release(&vm->heap, vm->L);
+    tg_backtrace_hold(true);
     lua_close(vm->L);
+    tg_backtrace_hold(false);
     tg_host_release_redis(vm->host, &vm->redis);
     tg_mem_free(vm);
 }
@@ -202,7 +208,9 @@ tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const
     tg_heap_bound(&vm->heap, vm->L, host->lua_memory * 2);
     struct tg_vm *building = host->building;
     host->building = vm;
+    tg_backtrace_hold(true);
     const bool ok = begin_runtime(vm, id, shadow, err);
+    tg_backtrace_hold(false);
     host->building = building;
     if (!ok) {
         drop_unfinished(vm);
@@ -219,7 +227,9 @@ tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err)
     host->building = vm;
     host->build_until = micros == 0 ? 0 : tg_loop_clock() + micros;
     const int arguments = lua_status(vm->builder) == LUA_YIELD ? 0 : 1;
+    tg_backtrace_hold(true);
     const int status = lua_resume(vm->builder, arguments);
+    tg_backtrace_hold(false);
     host->build_until = 0;
     host->building = building;
     if (status == LUA_YIELD) {
@@ -272,6 +282,38 @@ tg_vm_start(struct tg_vm *vm)
         co->service = true;
         tg_coroutine_ready(co);
     }
+}
+
+static void
+begin_trace(struct tg_vm *vm)
+{
+    struct tg_coroutine *co = vm == NULL ? NULL : tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
+    if (co != NULL) {
+        co->task = TASK_TRACE;
+        co->service = true;
+        tg_coroutine_ready(co);
+    }
+}
+
+/* Those that are made later ask when they start. */
+void
+tg_vm_trace(struct tg_host *host, uint64_t serial, const char *question, uint32_t milliseconds)
+{
+    struct tg_host_trace *trace = &host->trace;
+    *trace = (struct tg_host_trace){.serial = serial, .until = tg_loop_now(host->proxy->loop) + milliseconds};
+    (void)snprintf(trace->question, sizeof trace->question, "%s", question);
+    if (milliseconds != 0) {
+        begin_trace(host->current);
+        begin_trace(host->trial.vm);
+    }
+}
+
+double
+tg_abi_trace_asked(void)
+{
+    const struct tg_host_trace *trace = &tg_host->trace;
+    tg_abi_vm.out = tg_slice_of(trace->question, strlen(trace->question));
+    return trace->until > tg_loop_now(tg_host->proxy->loop) ? (double)trace->serial : 0;
 }
 
 void

@@ -30,6 +30,8 @@ void tg_vm_promote(struct tg_vm *vm);
 void tg_vm_retire(struct tg_vm *vm, bool shutdown);
 /* The generation is current from now on: its `start` hooks run. */
 void tg_vm_start(struct tg_vm *vm);
+/* From now on, for so many milliseconds, all that take new requests tell of those that are asked for; 0: no longer. */
+void tg_vm_trace(struct tg_host *host, uint64_t serial, const char *question, uint32_t milliseconds);
 /* Bytes of its Lua state; to be asked for now and then. */
 size_t tg_vm_bytes(struct tg_vm *vm);
 /* Collects all garbage at once, for as long as that takes; returns what is left. */

@@ -112,7 +112,7 @@ operation("GET", "/plugins", "How long plugins take: calls and seconds since the
   return answer { plugins = json.array(list) }
 end)
 
-operation("GET", "/profile", "Where the processor time of `worker` (0) goes within `seconds` (10): folded stacks of Lua, and one line for the core.",
+operation("GET", "/profile", "Where the processor time of `worker` (0) goes within `seconds` (10): folded stacks of Lua and C.",
   function(call)
     local seconds, worker = call.query.seconds or "10", call.query.worker or "0"
     if not seconds:find "^%d+$" or not worker:find "^%d+$" then return response.problem(400, "seconds and worker are numbers") end

@@ -503,6 +503,7 @@ function boot.start(core)
   if cfg.admin and not abi.in_shadow then admin.start(cfg, uses) end
   if cfg.explain and not abi.in_shadow then require("runtime.explain").start(server.routers) end
   if cfg.source and not abi.in_shadow then sources.prepare(cfg.source, pushed, core.id, ask.text) end
+  serve.ask = ask.text
   return serve.start(server, cfg, uses, core.id)
 end
 

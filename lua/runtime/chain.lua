@@ -38,7 +38,11 @@ local function step(i, use, phase, lines, measured)
   end
   -- Where nothing is traced, nothing is asked.
   local before, after = "", ""
-  if trace.on and phase ~= "websocket" then before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t, r) end" end
+  if measured and phase ~= "websocket" then
+    before, after = ("local t = trace.on and trace.enter(u%d.label, %q)"):format(i, phase), "if t then trace.leave(t, r) end"
+  elseif trace.on and phase ~= "websocket" then
+    before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t, r) end"
+  end
   local judge = phase == "websocket" and ("if r ~= nil and take(message, r, u%d) then return end"):format(i)
     or ("if r ~= nil then return check(r, u%d, %q) end"):format(i, phase)
   lines[#lines + 1] = ("  %s mark[0] = m%d %s %s local r = %s %s %s end"):format(open, i, before, pass, call, after, judge)
@@ -63,6 +67,21 @@ local function measured(use, phase, run, f, ...)
   return result
 end
 
+-- Of each chain that measures at times: what sets how many calls are left until it does.
+local setters = {}
+local kept -- what was left of each while all calls are measured
+
+--- measure_all(on): from now on all calls are measured and traced, and counted as one each; or as before.
+function chain.measure_all(on)
+  if on == (kept ~= nil) then return end
+  local before = kept
+  kept, plugin_times.each = on and {} or nil, on and 1 or plugin_times.EVERY
+  for i, set in ipairs(setters) do
+    local left = set(on and 0 or before[i])
+    if on then kept[i] = left end
+  end
+end
+
 -- Chains of the same text are one program for the JIT compiler: thousands of routes are hot together, where each alone never would be.
 local made = {}
 
@@ -80,14 +99,18 @@ local function compile(uses, phase, first, other)
   local rest = last < #uses and compile(uses, phase, last + 1, other and direct) or nil
   if rest then lines[#lines + 1] = "  return rest(ctx, message)" end
   if other and other ~= direct then
-    table.insert(lines, 1, ("  turn = turn - 1 if turn < 0 then turn = %d return other(ctx, message) end"):format(plugin_times.EVERY - 1))
+    table.insert(lines, 1, "  turn = turn - 1 if turn < 0 then turn = times.each - 1 return other(ctx, message) end")
   end
-  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave, pass = ...\nlocal turn = 0\n"
-    .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n") .. "\nend\n"
+  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave, trace, times, pass = ...\n"
+    .. "local turn = 0\n" .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n")
+    .. "\nend, function(n) local left = turn turn = n return left end\n"
   local f = made[text] or assert(loadstring(text, "=chain of " .. phase))
   made[text] = f
-  return f(values, abi.validating and {} or abi.vm.mark, rest, other,
-    check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave, barrier.pass)
+  local run, set = f(values, abi.validating and {} or abi.vm.mark, rest, other,
+    check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave, trace, plugin_times,
+    barrier.pass)
+  if other and other ~= direct and not abi.validating then setters[#setters + 1] = set end
+  return run
 end
 
 --- forget(): all chains are built.

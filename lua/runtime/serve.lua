@@ -40,7 +40,7 @@ local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band, bor = coroutine.yield, bit.band, bit.bor
 local CONSUMER, CREDENTIAL, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.CREDENTIAL, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
 
-local serve = { admin = nil } -- admin: what answers on the listener for operators; given by boot
+local serve = { admin = nil, ask = nil } -- given by boot: what answers on the listener for operators; asks the master
 local ADMIN_TIME = 30 -- seconds until a response of it begins
 local live = {} -- slot -> ctx of an exchange between its phases
 local deferred = {} -- slot -> { serial, entries of tg.defer }
@@ -358,7 +358,9 @@ local function run_level(ctx, x, route, level)
   if not r and level.around then
     ctx[LEVEL] = frame
     local skip = level.when and not level.when(ctx)
+    local step = trace.live and not skip and trace.enter(level.label, "around")
     r = caught(pcall(skip and pass or level.around, ctx))
+    if step then trace.leave(step, r) end
     ctx[LEVEL] = frame.before
     if not r and not frame.used then
       error(level.label .. ": around must call ctx:next() or return a response", 0)
@@ -371,6 +373,7 @@ local function run_level(ctx, x, route, level)
     if not r then proxy(x, route, ctx) end
     x.parked = 1
     park()
+    if trace.on then trace.answered(x) end
   end
   if level.response then
     r = caught(pcall(level.response, ctx))
@@ -550,7 +553,7 @@ local function run_hooks(phase, why)
   end
 end
 
--- The core's own tasks: 0 the generation is current, 1 it is drained, 2 so is the worker.
+-- The core's own tasks: 0 the generation is current, 1 it is drained, 2 so is the worker, 3 requests are to be told of.
 local function on_task(id)
   if id == 0 then
     upstreams.start()
@@ -562,8 +565,10 @@ local function on_task(id)
     consumers.start()
     sources.start()
     vault.start()
+    if C.tg_abi_trace_asked() ~= 0 then require("runtime.live_trace").start(serve) end
     return run_hooks "start"
   end
+  if id == 3 then return require("runtime.live_trace").start(serve) end
   if id == 1 or id == 2 then
     run_hooks("stop", id == 1 and "reload" or "shutdown")
     limit.flush()
@@ -653,6 +658,9 @@ local function has_stop(uses)
   end
   return false
 end
+
+--- route_name(x) -> of its route | nil
+function serve.route_name(x) return names[x.route] end
 
 --- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged, whether there are `stop` hooks
 function serve.start(server, cfg, uses, id)

@@ -11,6 +11,7 @@ local SPANS_MAX, TEXT_MAX = 128, 1024 -- of an exchange; bytes of a value
 
 local trace = {
   on = false, -- whether any use records: whoever asks nothing else pays one comparison
+  live = false, -- whether requests are told of to whoever asks at the command line
   context = context, SERVER = SERVER, CLIENT = CLIENT, INTERNAL = INTERNAL,
 }
 local live = {} -- slot -> record of the exchange that is recorded there

@@ -1,13 +1,17 @@
---- profile: tidegate profile. Where the processor time of a worker goes, as folded stacks of Lua.
+--- profile: tidegate profile. Where the processor time of a worker goes, as folded stacks of Lua and C.
 local client = require "tool.client"
 
 local profile = {}
 local SECONDS = 10
 
--- The most samples first.
+-- The most samples first. Stacks that differ, but not by the names of their functions, are one.
 local function sorted(text)
-  local lines = {}
-  for line, samples in text:gmatch "([^\n]- (%d+))\n" do lines[#lines + 1] = { line, tonumber(samples) } end
+  local lines, by_stack = {}, {}
+  for stack, samples in text:gmatch "([^\n]-) (%d+)\n" do
+    local line = by_stack[stack] or { stack, 0 }
+    if not by_stack[stack] then by_stack[stack], lines[#lines + 1] = line, line end
+    line[2] = line[2] + tonumber(samples)
+  end
   table.sort(lines, function(a, b)
     if a[2] ~= b[2] then return a[2] > b[2] end
     return a[1] < b[1]
@@ -24,7 +28,7 @@ function profile.main(core, ...)
   if not text then return failure end
   local lines = sorted(text)
   if #lines == 0 then io.stderr:write "(nothing was sampled: the worker did nothing)\n" end
-  for _, entry in ipairs(lines) do io.write(client.clean(entry[1]), "\n") end
+  for _, entry in ipairs(lines) do io.write(client.clean(entry[1]), " ", entry[2], "\n") end
   return 0
 end
 

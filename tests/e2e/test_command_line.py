@@ -21,6 +21,9 @@ route "app" { path = { "/app/*", "/apps/{name}" }, methods = { "GET" }, host = "
 route "dead" { path = "/dead", to = "dead" }
 local function burn() local sum = 0 for i = 1, 20000 do sum = sum + math.sin(i) end return sum end
 route "busy" { path = "/busy", handler = function() return tg.respond(200, tostring(burn())) end }
+local text = tg.json.encode { list = (function() local list = {} for i = 1, 500 do list[i] = "entry " .. i end return list end)() }
+local function decode(times) local n = 0 for _ = 1, times do n = n + #tg.json.decode(text).list end return n end
+route "reads" { path = "/reads", handler = function() return tg.respond(200, tostring(decode(20))) end }
 route "here" { path = "/here", handler = function() return tg.respond(200, "here") end }
 """
 HOST = {"Host": "a.example.com"}
@@ -181,10 +184,26 @@ def test_a_profile_shows_what_takes_the_time_of_a_worker(gw):
     for one in taken:
         assert one.returncode == 0, one.stderr
         stacks.update(stacks_of(one.stdout))
-    assert any(stack.endswith("gateway.lua:burn") and ";gateway.lua:handler;" in stack for stack in stacks), stacks
-    assert stacks.get("(core)", 0) > 0 and gw.request("/busy").status == 200
+    assert any("gateway.lua:burn" in stack.split(";") and ";gateway.lua:handler;" in stack for stack in stacks), stacks
+    assert any(stack.startswith("(core);") for stack in stacks) and gw.request("/busy").status == 200
     counts = list(stacks_of(taken[0].stdout).values())
     assert counts == sorted(counts, reverse=True)
+
+
+def test_a_profile_shows_functions_of_c_under_those_of_lua_and_on_their_own(gw):
+    with Traffic(gw, "/reads"):
+        taken = [run(gw, "profile", "--seconds", "2", "--worker", worker) for worker in ("0", "1")]
+    lines = [line.rsplit(" ", 1)[0] for one in taken for line in one.stdout.splitlines()]
+    stacks = [line.split(";") for line in lines]
+    # What a function of Lua has called stands behind it.
+    called = [s for s in stacks if "gateway.lua:handler" in s and any(name.startswith("tg_abi_json_") for name in s)]
+    assert all(s.index("gateway.lua:handler") < next(i for i, name in enumerate(s) if name.startswith("tg_abi_json_")) for s in called) and called, lines
+    # The core's own: with static functions of ours, and what was called of libevent by its exported name.
+    core = [s for s in stacks if s[0] == "(core)"]
+    assert any(["command_run", "event_base_loop", "tg_machine_drive"] == [n for n in s if n in ("command_run", "event_base_loop", "tg_machine_drive")] for s in core), lines
+    assert not [s for s in core if any(".lua:" in name for name in s)] and len(lines) > 3
+    assert all(len(one.stdout.splitlines()) == len({line.rsplit(" ", 1)[0] for line in one.stdout.splitlines()}) for one in taken)
+    assert all(re.fullmatch(r"[^\x00-\x1f ]+(?: [^\x00-\x1f]+)?", line) for line in lines), lines
 
 
 def test_one_profile_at_a_time_and_only_of_a_worker_that_is_there(gw):

@@ -164,6 +164,20 @@ TG_MUST_CHECK enum tg_rc tg_exchange_keep(struct tg_exchange_body *body, struct 
 /* The upstream's response has been read: what came behind its body is among the trailers. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_exchange_keep_trailers(struct tg_exchange *exchange);
 
+/* The exchange that the pointer in Lua's hands is of. */
+static inline struct tg_exchange *
+tg_exchange_of(struct tg_abi_exchange *abi)
+{
+    return (struct tg_exchange *)abi;
+}
+
+/* Whether a number from Lua is an enum tg_abi_side of a message that flows. */
+static inline bool
+tg_exchange_is_side(int side)
+{
+    return side == TG_SIDE_REQUEST || side == TG_SIDE_RESPONSE;
+}
+
 /* Goes to another state; its policy has not been entered yet. */
 static inline void
 tg_exchange_go(struct tg_exchange *exchange, enum tg_exchange_state state)

@@ -69,6 +69,15 @@ struct tg_flow {
     struct tg_slice piece; /* the next one */
 };
 
+/* One direction of a tunnel. */
+struct tg_tunnel_way {
+    struct tg_ws_track track;
+    struct tg_slice rest; /* read, but not sent: once the tunnel is closed */
+    bool parted;          /* a close has gone to its destination, or nothing more can */
+    bool shut;            /* its destination was told that it is the end */
+    bool ended;           /* nothing more comes from its source */
+};
+
 struct tg_exchange {
     struct tg_abi_exchange abi; /* first: the pointer that Lua holds is this one */
     struct tg_exchange *next;   /* in the free list */
@@ -127,6 +136,9 @@ struct tg_exchange {
     struct tg_deadline log_deadline;   /* of the log phase, when the connection is another's */
     unsigned tunnel_timeout;           /* milliseconds */
     struct tg_slice upgrade;           /* what the connection becomes when the peer agrees; in the request's head */
+    struct tg_tunnel_way tunnel[2];    /* by enum tg_abi_side, where the bytes go */
+    uint8_t tunnel_end;                /* enum tg_ws_stop: where the gateway closes the tunnel; 0: it does not */
+    struct tg_slice tunnel_reason;     /* for which it does so */
     struct tg_messages *messages;      /* in the state MESSAGES */
     uint32_t message_max;              /* bytes of a message of WebSocket that a policy looks at; 0: it looks at none */
     bool messages_deflate;             /* they may be compressed */

@@ -13,6 +13,7 @@ from test_http2 import Client
 WINDOW = 65_535  # of a connection, at its begin
 SIZE = 60_000  # of a body: what waits for a window as a whole
 FRAME = 16_384  # bytes at most: how far turns may be apart
+LARGE = 400_000  # of a body of which only a part can wait
 CONFIG = """
 api = 1
 listen { port = @PORT@, address = "127.0.0.1" }
@@ -20,6 +21,7 @@ listen { name = "plain", port = @PORT2@, address = "127.0.0.1" }
 upstream "origin" { targets = { "http://127.0.0.1:@ORIGIN@" } }
 route "fill" { path = "/fill", handler = function() return tg.respond(200, ("x"):rep(65535)) end }
 route "own" { path = "/own", handler = function() return tg.respond(200, ("x"):rep(60000)) end }
+route "large" { path = "/large", handler = function() return tg.respond(200, ("x"):rep(400000)) end }
 route "origin" { path = "/origin", to = "origin" }
 """
 
@@ -99,6 +101,12 @@ def test_the_more_urgent_goes_first(gw, path):
     with Reader(gw) as client:
         last, normal, first, second = client.ask("u=7", "u=3", "u=0", "u=1", path=path)
         assert client.order(4 * SIZE) == [first, second, normal, last]
+
+
+def test_the_more_urgent_goes_first_also_where_bodies_are_larger_than_what_waits(gw):
+    with Reader(gw) as client:
+        last, first, second = client.ask("u=7", "u=0", "u=1", path="/large")
+        assert client.order(3 * LARGE) == [first, second, last]
 
 
 def test_the_upstream_hears_what_the_client_has_asked_for(gw):

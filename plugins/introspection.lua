@@ -1,13 +1,8 @@
 --- introspection: opaque tokens, of which their issuer says what they are (RFC 7662).
-local words = tg.jwt.words
+local words, refuse = tg.jwt.words, tg.claims.refuse
 
 local function token_of(header)
   return header and header:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([%w._~+/=-]+) *$"
-end
-
-local function refuse(conf, status, code, text)
-  return tg.problem(status, text, nil, {
-    ["WWW-Authenticate"] = ('Bearer realm="%s", error="%s", error_description="%s"'):format(conf.realm, code, text) })
 end
 
 -- What the issuer says: a table | nil, err
@@ -61,7 +56,7 @@ nobody passes who is not remembered.]],
 route "orders" { path = "/orders/*", to = "orders", use = {
   { "introspection", upstream = "users", client_id = "gateway", client_secret = "a secret" } } }]],
 
-  challenge = function(conf) return ('Bearer realm="%s"'):format(conf.realm) end,
+  challenge = tg.claims.challenge,
 
   setup = function(conf)
     return {

@@ -33,14 +33,6 @@ local function find_token(req, conf)
   if token then return token, "query", conf.query end
 end
 
-local function challenge(conf, more) return ('Bearer realm="%s"%s'):format(conf.realm, more or "") end
-
--- RFC 6750, section 3.1.
-local function refuse(conf, status, code, text)
-  local more = (', error="%s", error_description="%s"'):format(code, (text:gsub('["\\]', "'")))
-  return tg.problem(status, text, nil, { ["WWW-Authenticate"] = challenge(conf, more) })
-end
-
 -- What of a token must be known for each request with it. `text`: what stood in the field, cookie or parameter.
 local function accept(token, text, conf, state)
   local claims, err = jwt.verify(token, state.options)
@@ -106,7 +98,7 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     if inline == (conf.jwks ~= nil) then return "needs either `jwks`, or `keys` or `secret`" end
   end,
 
-  challenge = function(conf) return challenge(conf) end,
+  challenge = claims_of.challenge,
 
   setup = function(conf)
     return {
@@ -132,11 +124,11 @@ route "orders" { path = "/orders/*", to = "orders", use = {
       entry, err = accept(token, where == "headers" and req.headers[name] or token, conf, state)
       if not entry then
         if err.retryable then error(err, 0) end -- the keys are not there: 503, not 401
-        return refuse(conf, 401, "invalid_token", err.message)
+        return claims_of.refuse(conf, 401, "invalid_token", err.message)
       end
     end
-    if not entry.consumer then return refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
-    if entry.forbidden then return refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
+    if not entry.consumer then return claims_of.refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
+    if entry.forbidden then return claims_of.refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
     if conf.hide_credentials then req[where][name] = nil end
     if state.tell then state.tell(req.headers, entry.claims) end
     ctx.vars.jwt = entry.claims

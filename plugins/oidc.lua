@@ -45,14 +45,6 @@ local function unavailable(ctx, conf, err, cookies)
   return answer(ctx, 503, "nobody can say at the moment who you are", cookies)
 end
 
-local function challenge(conf, more) return ('Bearer realm="%s"%s'):format(conf.realm, more or "") end
-
--- RFC 6750, section 3.1.
-local function refuse(conf, status, code, text)
-  local more = (', error="%s", error_description="%s"'):format(code, (text:gsub('["\\]', "'")))
-  return tg.problem(status, text, nil, { ["WWW-Authenticate"] = challenge(conf, more) })
-end
-
 -- ---------------------------------------------------------------- where we are
 
 -- As the browser sees us.
@@ -288,7 +280,7 @@ local function without_session(ctx, conf, state)
   if conf.login and is_navigation(req) then return begin_login(ctx, conf, state) end
   if not sessions:is_shown(req) then return end
   ctx.vars.oidc_cookies = { set = sessions:drop(req) or {} }
-  return refuse(conf, 401, "invalid_token", "the session has ended")
+  return claims_of.refuse(conf, 401, "invalid_token", "the session has ended")
 end
 
 local function by_session(ctx, conf, state)
@@ -354,10 +346,10 @@ local function by_token(ctx, conf, state)
     local err
     entry, err = accept(token, conf, state)
     if not entry and err.retryable then return unavailable(ctx, conf, err) end
-    if not entry then return refuse(conf, 401, "invalid_token", err.message) end
+    if not entry then return claims_of.refuse(conf, 401, "invalid_token", err.message) end
   end
-  if not entry.consumer then return refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
-  if entry.forbidden then return refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
+  if not entry.consumer then return claims_of.refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
+  if entry.forbidden then return claims_of.refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
   if conf.upstream_token == "none" then headers.authorization = nil end
   if state.tell then state.tell(headers, entry.claims) end
   ctx.vars.oidc = { claims = entry.claims, access_token = token }
@@ -474,7 +466,7 @@ route "app" { path = "/*", to = "orders", use = {
     return "needs `openid` in `scope`"
   end,
 
-  challenge = function(conf) return challenge(conf) end,
+  challenge = claims_of.challenge,
 
   setup = function(conf)
     local state = {

@@ -31,6 +31,13 @@ void tg_h2_free(struct tg_h2 *h2);
 TG_MUST_CHECK enum tg_rc tg_h2_feed(struct tg_h2 *h2, const char *p, size_t n, uint64_t now_ms);
 /* Fills `out` with frames of as many streams as fit: returns the number of bytes, 0: nothing to send now. */
 size_t tg_h2_output(struct tg_h2 *h2, char *out, size_t capacity);
+/* Whether it has stopped before the end, so that a stream whose owner was woken comes first: call it again in the next
+ * turn. */
+static inline bool
+tg_h2_is_paused(const struct tg_h2 *h2)
+{
+    return h2->paused;
+}
 bool tg_h2_wants_output(const struct tg_h2 *h2);
 /* Nothing is open and GOAWAY was sent or received, or the connection is broken and all is sent: close. */
 bool tg_h2_is_over(const struct tg_h2 *h2);

@@ -34,6 +34,12 @@ read_data(nghttp2_session *session, int32_t id, uint8_t *p, size_t n, uint32_t *
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     const uint32_t used = stream->queue.used;
+    if (used == 0 && stream->awaited && !stream->finished) {
+        /* Its owner has not had the turn for which it was woken: what is less urgent shall not go in between. */
+        stream->awaited = false;
+        h2->paused = true;
+        return NGHTTP2_ERR_PAUSE;
+    }
     if (used == 0 && !stream->finished) {
         stream->deferred = true;
         return NGHTTP2_ERR_DEFERRED;
@@ -76,6 +82,7 @@ send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *header,
     stream->sent += n;
     if (stream->hungry && stream->queue.used <= TG_H2_QUEUE_MAX / 2) {
         stream->hungry = false;
+        stream->awaited = true;
         tg_h2_stream_wake(h2, stream);
     }
     return 0;
@@ -174,9 +181,10 @@ tg_h2_send_output(struct tg_h2 *h2, char *out, size_t capacity)
 {
     h2->out = out;
     h2->room = capacity;
+    h2->paused = false;
     do {
         pump(h2);
-    } while (wake_owners(h2) && h2->room > 0);
+    } while (wake_owners(h2) && h2->room > 0 && !h2->paused);
     return (size_t)(h2->out - out);
 }
 

@@ -86,6 +86,7 @@ struct tg_h2_stream {
     bool sent_end;
     bool deferred; /* the session waits until there is data */
     bool hungry;   /* TG_AGAIN was said */
+    bool awaited;  /* its owner was woken since, to go on */
 };
 
 struct tg_h2_hooks {
@@ -142,6 +143,7 @@ struct tg_h2 {
     const uint8_t *pending; /* the rest of a frame; the session's until it is asked for another */
     size_t pending_n;
     bool greeted;    /* the peer's SETTINGS have come */
+    bool paused;     /* output has ended early, for a stream whose owner was woken */
     bool priorities; /* the peer has sent PRIORITY_UPDATE */
     bool broken;     /* a GOAWAY with an error is sent or to be sent; nothing more is read */
 };

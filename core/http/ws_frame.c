@@ -279,6 +279,84 @@ tg_ws_read(struct tg_ws_reader *reader, char *p, size_t n, size_t *used, struct 
     }
 }
 
+/* ------------------------------------------------------------------ tracking */
+
+void
+tg_ws_track_init(struct tg_ws_track *track, bool masked)
+{
+    *track = (struct tg_ws_track){.masked = masked};
+}
+
+/* Extensions may have agreed on the reserved bits, and they stay within frames. */
+static bool
+is_frame(const struct tg_ws_track *track)
+{
+    const unsigned opcode = track->head[0] & OPCODE;
+    if (((track->head[1] & MASKED) != 0) != track->masked || opcode > TG_WS_PONG ||
+        (opcode > TG_WS_BINARY && opcode < TG_WS_CLOSE)) {
+        return false;
+    }
+    if ((opcode & CONTROL) != 0) {
+        return (track->head[0] & FINAL) != 0 && (track->head[1] & LENGTH) <= TG_WS_CONTROL_MAX;
+    }
+    return (opcode == TG_WS_CONTINUATION) == track->in_message;
+}
+
+/* The head is there up to its length: the mask counts among what is left of the frame. */
+static bool
+begin_frame(struct tg_ws_track *track)
+{
+    const unsigned length = track->head[1] & LENGTH;
+    const uint64_t size = length < LENGTH_16 ? length : number_of(track->head + 2, track->head_len - 2U);
+    if (size > INT64_MAX) {
+        return false;
+    }
+    track->left = size + (track->masked ? 4 : 0);
+    if ((track->head[0] & CONTROL) == 0) {
+        track->in_message = (track->head[0] & FINAL) == 0;
+    }
+    return true;
+}
+
+/* One byte of a head. */
+static void
+track_head(struct tg_ws_track *track, char byte)
+{
+    track->head[track->head_len++] = (uint8_t)byte;
+    if (track->head_len < 2) {
+        return;
+    }
+    const size_t size = head_size((uint8_t)(track->head[1] & LENGTH));
+    if ((track->head_len == 2 && !is_frame(track)) || (track->head_len == size && !begin_frame(track))) {
+        track->broken = true;
+        track->left = 0;
+    }
+}
+
+size_t
+tg_ws_track_heads(struct tg_ws_track *track, const char *p, size_t n, enum tg_ws_stop stop)
+{
+    size_t used = 0;
+    while (used < n && !track->broken && !track->closed) {
+        if (track->left == 0) {
+            track_head(track, p[used++]);
+        } else {
+            const size_t size = track->left < n - used ? (size_t)track->left : n - used;
+            track->left -= size;
+            used += size;
+        }
+        if (track->left > 0 || track->head_len < 2 || track->head_len < head_size((uint8_t)(track->head[1] & LENGTH))) {
+            continue;
+        }
+        track->closed = (track->head[0] & OPCODE) == TG_WS_CLOSE;
+        track->head_len = 0;
+        if (stop == TG_WS_STOP_FRAME || (stop == TG_WS_STOP_MESSAGE && !track->in_message)) {
+            return used;
+        }
+    }
+    return stop != TG_WS_NO_STOP && track->closed ? used : n;
+}
+
 /* ------------------------------------------------------------------ writing */
 
 size_t

@@ -2,7 +2,8 @@
  * ws_frame.h - the frames of WebSocket (RFC 6455): bytes into pieces of messages and control frames, and heads of
  * frames.
  *
- * Owns: what it has read of a frame's head, of a control frame and of a character. Used by: proxy/messages.c.
+ * Owns: what it has read of a frame's head, of a control frame and of a character. Used by: proxy/messages.c, and
+ * proxy/tunnel.c, which only wants to know where frames end.
  * Knows no socket, no clock and no extension but that permessage-deflate marks a message by its first reserved bit
  * (RFC 7692). It does not keep messages: whoever reads them does, up to `message_max`.
  */
@@ -72,6 +73,23 @@ struct tg_ws_piece {
     struct tg_slice data; /* unmasked; within what was read, or within the reader; of CLOSE: the reason */
 };
 
+/* Where the frames of one direction begin and end, whatever is in them. */
+struct tg_ws_track {
+    uint64_t left; /* bytes of the frame behind the length in its head */
+    uint8_t head[10];
+    uint8_t head_len;
+    bool masked;     /* the sender is a client */
+    bool in_message; /* more fragments come */
+    bool closed;     /* a close frame is whole: what follows it is nothing */
+    bool broken;     /* these were no frames; nothing more is looked at */
+};
+
+enum tg_ws_stop {
+    TG_WS_NO_STOP,
+    TG_WS_STOP_MESSAGE, /* where a frame ends and no message goes on */
+    TG_WS_STOP_FRAME    /* where a frame ends */
+};
+
 void tg_ws_reader_init(struct tg_ws_reader *reader, bool masked, bool deflate, uint64_t message_max);
 
 /*
@@ -81,6 +99,31 @@ void tg_ws_reader_init(struct tg_ws_reader *reader, bool masked, bool deflate, u
  */
 TG_MUST_CHECK enum tg_rc tg_ws_read(struct tg_ws_reader *reader, char *p, size_t n, size_t *used,
                                     struct tg_ws_piece *piece);
+
+void tg_ws_track_init(struct tg_ws_track *track, bool masked);
+/* tg_ws_track for what reaches beyond the frame that goes on. */
+size_t tg_ws_track_heads(struct tg_ws_track *track, const char *p, size_t n, enum tg_ws_stop stop);
+
+/*
+ * Follows `n` bytes at p, of which it reads the heads of frames alone. Returns how many: all, or those up to the first
+ * place where `stop` says so.
+ */
+static inline size_t
+tg_ws_track(struct tg_ws_track *track, const char *p, size_t n, enum tg_ws_stop stop)
+{
+    if (n < track->left) {
+        track->left -= n;
+        return n;
+    }
+    return tg_ws_track_heads(track, p, n, stop);
+}
+
+/* Whether the next byte begins a frame. */
+static inline bool
+tg_ws_track_is_between(const struct tg_ws_track *track)
+{
+    return track->left == 0 && track->head_len == 0 && !track->broken;
+}
 
 /* Writes the head of an unfragmented frame; returns its length. `mask` NULL: towards a client. */
 size_t tg_ws_write_head(char out[TG_WS_HEAD_MAX], enum tg_ws_opcode opcode, bool compressed, uint64_t length,

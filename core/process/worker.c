@@ -24,7 +24,7 @@ enum {
     ORPHAN_TIME = 60 /* seconds */,
     BUFFERS_KEPT = 64,
     TRIM_EVERY = 1000 /* milliseconds */,
-    FAREWELL = 1000 /* milliseconds before the end of a drain */,
+    FAREWELL = 2000 /* milliseconds before the end of a drain */,
     HEAP_EBB = 2 * 1024 * 1024,
     HEAP_LARGE = 128 * 1024,
     LUA_FULL_BEATS = 50,

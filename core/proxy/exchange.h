@@ -69,6 +69,15 @@ struct tg_flow {
     struct tg_slice piece; /* the next one */
 };
 
+/* One direction of a tunnel. */
+struct tg_tunnel_way {
+    struct tg_ws_track track;
+    struct tg_slice rest; /* read, but not sent: once the tunnel is closed */
+    bool parted;          /* a close has gone to its destination, or nothing more can */
+    bool shut;            /* its destination was told that it is the end */
+    bool ended;           /* nothing more comes from its source */
+};
+
 struct tg_exchange {
     struct tg_abi_exchange abi; /* first: the pointer that Lua holds is this one */
     struct tg_exchange *next;   /* in the free list */
@@ -128,6 +137,9 @@ struct tg_exchange {
     struct tg_deadline log_deadline;   /* of the log phase, when the connection is another's */
     unsigned tunnel_timeout;           /* milliseconds */
     struct tg_slice upgrade;           /* what the connection becomes when the peer agrees; in the request's head */
+    struct tg_tunnel_way tunnel[2];    /* by enum tg_abi_side, where the bytes go */
+    uint8_t tunnel_end;                /* enum tg_ws_stop: where the gateway closes the tunnel; 0: it does not */
+    struct tg_slice tunnel_reason;     /* for which it does so */
     struct tg_messages *messages;      /* in the state MESSAGES */
     uint32_t message_max;              /* bytes of a message of WebSocket that a policy looks at; 0: it looks at none */
     bool messages_deflate;             /* they may be compressed */
@@ -164,6 +176,20 @@ TG_MUST_CHECK enum tg_rc tg_exchange_keep(struct tg_exchange_body *body, struct 
 
 /* The upstream's response has been read: what came behind its body is among the trailers. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_exchange_keep_trailers(struct tg_exchange *exchange);
+
+/* The exchange that the pointer in Lua's hands is of. */
+static inline struct tg_exchange *
+tg_exchange_of(struct tg_abi_exchange *abi)
+{
+    return (struct tg_exchange *)abi;
+}
+
+/* Whether a number from Lua is an enum tg_abi_side of a message that flows. */
+static inline bool
+tg_exchange_is_side(int side)
+{
+    return side == TG_SIDE_REQUEST || side == TG_SIDE_RESPONSE;
+}
 
 /* Goes to another state; its policy has not been entered yet. */
 static inline void

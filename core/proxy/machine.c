@@ -9,6 +9,8 @@
 #include "proxy/stream.h"
 #include "proxy/tunnel.h"
 
+#define FAREWELL "the gateway ends"
+
 static void
 head_expired(struct tg_exchange *x)
 {
@@ -57,13 +59,6 @@ response_expired(struct tg_exchange *x)
 }
 
 static void
-tunnel_expired(struct tg_exchange *x)
-{
-    tg_exchange_limited(x, TG_LIMIT_TUNNEL_TIMEOUT);
-    tg_exchange_abort(x, TG_ETIMEOUT);
-}
-
-static void
 relay_expired(struct tg_exchange *x)
 {
     const bool unsent = x->back.out_first != x->back.out_end;
@@ -95,7 +90,7 @@ static const struct state {
     [TG_STATE_RESPONSE] = {"response", tg_reply_phases, response_expired,
                            TO(RESPONSE) | TO(RELAY) | TO(TUNNEL) | TO(MESSAGES) | TO(LOG)},
     [TG_STATE_RELAY] = {"relay", tg_reply_relay, relay_expired, TO(RESPONSE) | TO(DRAIN) | TO(LOG)},
-    [TG_STATE_TUNNEL] = {"tunnel", tg_tunnel_step, tunnel_expired, TO(LOG)},
+    [TG_STATE_TUNNEL] = {"tunnel", tg_tunnel_step, tg_tunnel_expired, TO(LOG)},
     [TG_STATE_MESSAGES] = {"messages", tg_messages_step, tg_messages_expired, TO(LOG)},
     [TG_STATE_DRAIN] = {"drain", tg_reply_drain, drain_expired, TO(LOG)},
     [TG_STATE_LOG] = {"log", tg_reply_log, NULL, TO(END)},
@@ -205,7 +200,9 @@ tg_machine_farewell(struct tg_proxy *proxy)
         struct tg_exchange *x = down->exchange;
         next = down->next;
         if (x != NULL && x->state == TG_STATE_MESSAGES) {
-            (void)tg_messages_close(x, TG_WS_GOING_AWAY, TG_SLICE("the gateway ends"));
+            (void)tg_messages_close(x, TG_WS_GOING_AWAY, TG_SLICE(FAREWELL));
+            tg_machine_drive(x);
+        } else if (x != NULL && x->state == TG_STATE_TUNNEL && tg_tunnel_close(x, TG_SLICE(FAREWELL))) {
             tg_machine_drive(x);
         }
     }

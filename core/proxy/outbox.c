@@ -42,8 +42,9 @@ tg_outbox_flush(struct tg_outbox *outbox, struct tg_h2 *h2, struct tg_transport 
             return rc;
         }
         const size_t n = tg_h2_output(h2, output, sizeof output);
+        const bool paused = tg_h2_is_paused(h2);
         if (n == 0) {
-            return TG_OK;
+            return paused ? TG_EBUSY : TG_OK;
         }
         struct iovec v = {output, n};
         size_t sent = 0;
@@ -55,8 +56,8 @@ tg_outbox_flush(struct tg_outbox *outbox, struct tg_h2 *h2, struct tg_transport 
         if (sent < n && keep(outbox, output + sent, n - sent) != TG_OK) {
             return TG_ENOMEM;
         }
-        if (rc == TG_AGAIN) {
-            return rc;
+        if (rc == TG_AGAIN || paused) {
+            return rc == TG_AGAIN ? rc : TG_EBUSY;
         }
     }
     return TG_EBUSY;

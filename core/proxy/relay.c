@@ -120,6 +120,9 @@ frame(struct tg_relay *relay, struct tg_slice data)
     if (relay->copy != NULL) {
         keep(relay->copy, data);
     }
+    if (relay->track != NULL) {
+        (void)tg_ws_track(relay->track, data.p, data.n, TG_WS_NO_STOP);
+    }
     relay->data_out = true;
     if (relay->chunked) {
         append(relay, relay->chunk_line, tg_body_chunk_line(relay->chunk_line, data.n));

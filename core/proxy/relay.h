@@ -11,6 +11,7 @@
 
 #include "base/buffer.h"
 #include "http/body.h"
+#include "http/ws_frame.h"
 #include "net/transport.h"
 
 enum tg_relay_result {
@@ -58,6 +59,7 @@ struct tg_relay {
     size_t made_len;
     uint64_t put;               /* bytes of data so far */
     struct tg_relay_copy *copy; /* NULL: none is kept */
+    struct tg_ws_track *track;  /* sees what tg_relay_step moves; NULL: nobody does */
 };
 
 /* `raw` bytes of the body are there already, perhaps in `buffer`, which the relay then owns. */

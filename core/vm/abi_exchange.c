@@ -7,12 +7,6 @@
 #include "proxy/request.h"
 #include "vm/coroutine.h"
 
-static struct tg_exchange *
-exchange_of(struct tg_abi_exchange *x)
-{
-    return (struct tg_exchange *)x;
-}
-
 /* A head that came as a field section has no text to be parsed again: its fields are kept before the first edit. */
 static struct tg_message *
 keep_original(struct tg_exchange *x)
@@ -57,21 +51,21 @@ static struct tg_message *
 message_of(struct tg_abi_exchange *x, int side)
 {
     if (side == TG_SIDE_ORIGINAL) {
-        return original_of(exchange_of(x));
+        return original_of(tg_exchange_of(x));
     }
     if (side == TG_SIDE_TRAILERS) {
-        const enum tg_rc rc = tg_exchange_keep_trailers(exchange_of(x));
+        const enum tg_rc rc = tg_exchange_keep_trailers(tg_exchange_of(x));
         (void)rc; /* without memory they are not there, and the exchange ends by it */
-        return &exchange_of(x)->trailers;
+        return &tg_exchange_of(x)->trailers;
     }
-    return side == TG_SIDE_REQUEST ? &exchange_of(x)->request : &exchange_of(x)->response;
+    return side == TG_SIDE_REQUEST ? &tg_exchange_of(x)->request : &tg_exchange_of(x)->response;
 }
 
 /* The message, which is about to change. */
 static struct tg_message *
 edited(struct tg_abi_exchange *abi, int side)
 {
-    struct tg_exchange *x = exchange_of(abi);
+    struct tg_exchange *x = tg_exchange_of(abi);
     if (side == TG_SIDE_REQUEST && x->request.version_major == 2) {
         (void)original_of(x);
     }
@@ -158,7 +152,7 @@ tg_abi_field_at(struct tg_abi_exchange *x, int side, uint32_t index, struct tg_s
 int
 tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target)
 {
-    const struct tg_message *message = original_of(exchange_of(x));
+    const struct tg_message *message = original_of(tg_exchange_of(x));
     put_out(message->method.p, message->method.n);
     *target = message->target;
     return TG_OK;
@@ -198,7 +192,7 @@ tg_abi_method_name(uint32_t method_id)
 static int
 copy_into(struct tg_abi_exchange *x, struct tg_slice *slot, const char *p, size_t n)
 {
-    const char *copy = tg_arena_copy(&exchange_of(x)->arena, p, n);
+    const char *copy = tg_arena_copy(&tg_exchange_of(x)->arena, p, n);
     if (copy == NULL) {
         return TG_ENOMEM;
     }
@@ -222,7 +216,7 @@ tg_abi_set_method(struct tg_abi_exchange *x, const char *p, size_t n)
     if (rc == TG_OK) {
         edited(x, TG_SIDE_REQUEST)->method = x->method;
         x->method_id = (uint16_t)tg_method_id(x->method);
-        exchange_of(x)->to_head = tg_slice_is(x->method, "HEAD", 4);
+        tg_exchange_of(x)->to_head = tg_slice_is(x->method, "HEAD", 4);
     }
     return rc;
 }
@@ -250,8 +244,8 @@ tg_abi_set_path(struct tg_abi_exchange *x, const char *p, size_t n)
     }
     int rc = copy_into(x, &copy, p, n);
     if (rc == TG_OK) {
-        rc =
-            tg_target_path(&target, copy, exchange_of(x)->request.reading.keep_slashes, &exchange_of(x)->arena, &fault);
+        rc = tg_target_path(&target, copy, tg_exchange_of(x)->request.reading.keep_slashes, &tg_exchange_of(x)->arena,
+                            &fault);
     }
     if (rc != TG_OK) {
         return rc == TG_ENOMEM ? rc : TG_EINVAL;
@@ -279,7 +273,7 @@ tg_abi_set_host(struct tg_abi_exchange *x, const char *p, size_t n)
     const struct tg_h1_fault *fault = NULL;
     int rc = copy_into(x, &copy, p, n);
     if (rc == TG_OK) {
-        rc = tg_target_host(copy, &exchange_of(x)->arena, &x->authority, &x->host, &fault);
+        rc = tg_target_host(copy, &tg_exchange_of(x)->arena, &x->authority, &x->host, &fault);
     }
     return rc == TG_EPROTOCOL ? TG_EINVAL : rc;
 }
@@ -317,7 +311,7 @@ find_protocol(const struct tg_field *field, const char *name, size_t n)
 int
 tg_abi_allow_upgrade(struct tg_abi_exchange *x, const char *name, size_t n, uint32_t timeout)
 {
-    struct tg_exchange *exchange = exchange_of(x);
+    struct tg_exchange *exchange = tg_exchange_of(x);
     const struct tg_message *request = &exchange->request;
     const struct tg_field *field = tg_message_find_id(request, TG_FIELD_UPGRADE);
     /* A body in front of the other protocol's bytes would be read as such by an upstream that does not switch. */
@@ -336,8 +330,8 @@ tg_abi_set_status(struct tg_abi_exchange *x, int status)
     if (status < 200 || status > 599) {
         return TG_EINVAL;
     }
-    exchange_of(x)->response.status = (uint16_t)status;
-    exchange_of(x)->response.reason.n = 0;
+    tg_exchange_of(x)->response.status = (uint16_t)status;
+    tg_exchange_of(x)->response.reason.n = 0;
     x->status = (uint16_t)status;
     return TG_OK;
 }
@@ -347,7 +341,7 @@ tg_abi_client_ip(struct tg_abi_exchange *x)
 {
     static char text[TG_ADDRESS_TEXT];
     unsigned port;
-    const size_t n = tg_downstream_client(&exchange_of(x)->client, text, &port);
+    const size_t n = tg_downstream_client(&tg_exchange_of(x)->client, text, &port);
     x->client_port = (uint16_t)port;
     put_out(text, n);
     return TG_OK;
@@ -356,7 +350,7 @@ tg_abi_client_ip(struct tg_abi_exchange *x)
 int
 tg_abi_respond(struct tg_abi_exchange *x, int status, const char *body, size_t body_len)
 {
-    struct tg_exchange *exchange = exchange_of(x);
+    struct tg_exchange *exchange = tg_exchange_of(x);
     if (status < 200 || status > 599) {
         return TG_EINVAL;
     }

@@ -176,7 +176,7 @@ certificate_part(SSL *ssl, enum tg_abi_tls_part part)
 int
 tg_abi_tls(struct tg_abi_exchange *x, int part)
 {
-    const struct tg_downstream *down = ((struct tg_exchange *)x)->down;
+    const struct tg_downstream *down = tg_exchange_of(x)->down;
     const struct tg_tls *tls = down != NULL ? tg_downstream_tls(down) : NULL;
     if (part < TG_TLS_VERSION || part > TG_TLS_PEM) {
         return TG_EINVAL;

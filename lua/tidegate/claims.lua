@@ -2,6 +2,7 @@
 local abi = require "abi"
 local consumers = require "tidegate.consumers"
 local jwt = require "tidegate.jwt"
+local response = require "tidegate.response"
 
 local C = abi.C
 local type, pairs, ipairs, tostring = type, pairs, ipairs, tostring
@@ -14,6 +15,15 @@ function claims_of.bearer(value)
   -- The pattern is not compiled: it is for those that write it otherwise.
   if value:sub(1, 7) == "Bearer " and not value:find(" ", 8, true) then return value:sub(8) end
   return value:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([^%s]+) *$"
+end
+
+--- challenge(conf) -> what a client without a token is told of, in the realm conf.realm (RFC 6750, section 3)
+function claims_of.challenge(conf) return ('Bearer realm="%s"'):format(conf.realm) end
+
+--- refuse(conf, status, code, text) -> the answer to a token that is not enough: `code` is one of RFC 6750, section 3.1
+function claims_of.refuse(conf, status, code, text)
+  local more = (', error="%s", error_description="%s"'):format(code, (text:gsub('["\\]', "'")))
+  return response.problem(status, text, nil, { ["WWW-Authenticate"] = claims_of.challenge(conf) .. more })
 end
 
 local function includes(have, wanted)

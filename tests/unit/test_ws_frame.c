@@ -275,6 +275,81 @@ every_character_is_text_and_no_surrogate_is(void **state)
     }
 }
 
+/* Follows it with `first` bytes in the first call; how many bytes stand before the first stop, at most `n`. */
+static size_t
+track_cut(struct tg_ws_track *track, const char *p, size_t n, size_t first, enum tg_ws_stop stop)
+{
+    char *copy = malloc(first == 0 ? 1 : first); /* so that a byte beyond it is seen */
+    memcpy(copy, p, first);
+    size_t used = tg_ws_track(track, copy, first, stop);
+    free(copy);
+    if (used == first && !(stop != TG_WS_NO_STOP && first > 0 && tg_ws_track_is_between(track))) {
+        used += tg_ws_track(track, p + first, n - first, stop);
+    }
+    return used;
+}
+
+static void
+frames_are_followed_wherever_they_are_cut(void **state)
+{
+    (void)state;
+    static const char of_server[] = "\x01\x03one\x89\x02hi\x80\x05three\x82\x00\x88\x02\x03\xe9";
+    static const char of_client[] = "\xc1\x85MASKhello\x8a\x80MASK\x82\xfe\x00\x7eMASK";
+    enum { FRAGMENT = 5, MESSAGE = 16, SERVER = sizeof of_server - 1, CLIENT = sizeof of_client - 1 };
+    struct tg_ws_track track;
+    for (size_t cut = 0; cut <= SERVER; cut++) {
+        tg_ws_track_init(&track, false);
+        assert_int_equal(track_cut(&track, of_server, SERVER, cut, TG_WS_NO_STOP), SERVER);
+        assert_true(track.closed && !track.broken);
+        assert_int_equal(tg_ws_track(&track, "x", 1, TG_WS_STOP_MESSAGE), 0);
+    }
+    for (size_t cut = 0; cut < FRAGMENT; cut++) {
+        tg_ws_track_init(&track, false);
+        assert_int_equal(track_cut(&track, of_server, SERVER, cut, TG_WS_STOP_FRAME), FRAGMENT);
+        assert_true(track.in_message && tg_ws_track_is_between(&track));
+    }
+    for (size_t cut = 0; cut < MESSAGE; cut++) {
+        tg_ws_track_init(&track, false);
+        if (cut == FRAGMENT || cut == FRAGMENT + 4) {
+            continue; /* between frames, which track_cut takes for the stop */
+        }
+        assert_int_equal(track_cut(&track, of_server, SERVER, cut, TG_WS_STOP_MESSAGE), MESSAGE);
+        assert_false(track.in_message);
+    }
+    for (size_t cut = 0; cut <= CLIENT; cut++) {
+        tg_ws_track_init(&track, true);
+        assert_int_equal(track_cut(&track, of_client, CLIENT, cut, TG_WS_NO_STOP), CLIENT);
+        assert_false(track.broken || track.closed || tg_ws_track_is_between(&track));
+        assert_int_equal(track.left, 126);
+    }
+}
+
+static void
+what_are_no_frames_is_not_followed(void **state)
+{
+    (void)state;
+    static const struct {
+        bool masked;
+        struct tg_slice bytes;
+    } cases[] = {
+        {true, TG_SLICE("GARBAGE")},           {false, TG_SLICE("\x81\x80MASK")},
+        {true, TG_SLICE("\x81\x00")},          {false, TG_SLICE("\x83\x00")},
+        {false, TG_SLICE("\x8b\x00")},         {false, TG_SLICE("\x09\x00")},
+        {false, TG_SLICE("\x89\x7e\x00\x80")}, {false, TG_SLICE("\x80\x00")},
+        {false, TG_SLICE("\x01\x00\x81\x00")}, {false, TG_SLICE("\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00")},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tg_ws_track track;
+        const struct tg_slice bytes = cases[i].bytes;
+        tg_ws_track_init(&track, cases[i].masked);
+        assert_int_equal(tg_ws_track(&track, bytes.p, bytes.n, TG_WS_NO_STOP), bytes.n);
+        assert_true(track.broken);
+        assert_false(tg_ws_track_is_between(&track));
+        assert_int_equal(tg_ws_track(&track, "\x81\x00", 2, TG_WS_STOP_FRAME), 2);
+        assert_true(track.broken);
+    }
+}
+
 int
 main(void)
 {
@@ -286,6 +361,8 @@ main(void)
         cmocka_unit_test(what_is_written_is_read_as_the_same),
         cmocka_unit_test(after_a_close_frame_there_is_nothing),
         cmocka_unit_test(codes_are_those_that_may_be_sent),
+        cmocka_unit_test(frames_are_followed_wherever_they_are_cut),
+        cmocka_unit_test(what_are_no_frames_is_not_followed),
         cmocka_unit_test(every_character_is_text_and_no_surrogate_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,8 +37,8 @@ struct tg_archive_item {
  * a second at most.
  */
 struct tg_generation *tg_archive_open(struct tg_archive *archive);
-/* Writes the item as the newest, and removes what is too old. One process at a time: the others wait. On an error, with
- * `err`, the folder is as it was. */
+/* Writes the item as the newest, and removes what is too old. One process at a time: the others wait. An error, with
+ * `err`, leaves no half of a file. */
 TG_MUST_CHECK enum tg_rc tg_archive_write(const struct tg_archive *archive, const struct tg_archive_item *item,
                                           struct tg_err *err);
 

@@ -126,7 +126,7 @@ local function build_route(conf, shared, global)
   }
   if conf.handler then
     local use = conf.handler
-    route.handler, route.handler_conf, route.handler_state = use.plugin.handler, use.conf, use.state
+    route.handler, route.handler_conf, route.handler_state = chain.handler(use), use.conf, use.state
     route.handler_mark = use.index
   end
   names[conf.index] = conf.name
@@ -336,6 +336,7 @@ end
 -- What a plugin that wraps others gets when they raise: the response that was thrown, or what fits the error.
 local function caught(ok, r)
   if ok then return r end
+  plugin_times.finish()
   if response.is(r) then return r end
   if failure.is(r) and r.status >= 400 then return response.problem(r.status, r.status < 500 and r.message or nil) end
   error(r, 0)
@@ -620,6 +621,7 @@ end
 
 -- The error value of a coroutine that raised: a response, an `err` with its status, or something to be logged.
 local function judge(value, traceback, entry, mark)
+  plugin_times.failed()
   if trace.on then trace.raised(value) end
   local x = vm.exchange
   local answers = x ~= nil and (entry == ENTRY_REQUEST or entry == ENTRY_RESPONSE)
@@ -652,6 +654,7 @@ function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
+  plugin_times.route_name = function(index) return names[index] end
   log.rate = cfg.log.rate
   consumers.exchange_of = exchange.live
   exchange.next = next_level

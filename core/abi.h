@@ -126,6 +126,15 @@ struct tg_abi_exchange {
     struct tg_slice id;           /* a token; empty until somebody asks for it */
 };
 
+/* What a call has used that was measured. */
+struct tg_abi_use {
+    uint32_t what;   /* as tg_abi_meter_begin was told; 0: nothing was measured */
+    uint32_t weight; /* as it was told */
+    double seconds;  /* waits included; */
+    double cpu;      /* of the processor, by it and by the tasks that have ended meanwhile */
+    double bytes;    /* of Lua's memory, made by these: what was freed is not taken off */
+};
+
 /* The worker's side of the border: one for the process, valid while Lua runs. Written by the core before each resume.
  */
 struct tg_abi_vm {
@@ -142,6 +151,7 @@ struct tg_abi_vm {
     struct tg_slice out; /* where functions below put a string */
     double number;       /* and a number */
     uint32_t type;       /* and its kind */
+    struct tg_abi_use used;
 };
 
 extern TG_ABI struct tg_abi_vm tg_abi_vm;
@@ -494,6 +504,12 @@ TG_ABI double tg_abi_trace_asked(void);
 /* Seconds: of a clock that never goes back, read now; of the processor that this thread has used. */
 TG_ABI double tg_abi_clock(void);
 TG_ABI double tg_abi_cpu(void);
+/*
+ * What the call uses that comes next in this coroutine, until it is over; then vm.used has it, and `what` is returned.
+ * An error that ends the coroutine ends it, too, before anybody judges the error. Nothing happens where none runs.
+ */
+TG_ABI void tg_abi_meter_begin(uint32_t what, uint32_t weight);
+TG_ABI uint32_t tg_abi_meter_end(void);
 /* 1: what builds a generation has had its time of this turn; the memory of the running coroutine's VM is nearly used
  * up. */
 TG_ABI int tg_abi_build_is_over(void);

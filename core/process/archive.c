@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/digest.h"
@@ -21,13 +23,20 @@
 #define ENDING ".generation"
 #define BESIDE ".new"
 
-enum { FILES_MAX = 1000, NAME = 64, BYTES_MAX = 1 << 28, DIGEST = TG_ARCHIVE_PROGRAM };
+enum {
+    FILES_MAX = 1000,
+    NAME = 64,
+    BYTES_MAX = 1 << 28,
+    DIGEST = TG_ARCHIVE_PROGRAM,
+    LOCK_TRIES = 40, /* of a reader, */
+    LOCK_PAUSE = 25  /* milliseconds between two */
+};
 
 struct head {
     unsigned char program[DIGEST];
     unsigned char bundle[DIGEST];
-    char by[sizeof((struct tg_generation *)0)->by];
-    char change[sizeof((struct tg_generation *)0)->change];
+    char by[sizeof((struct tg_archive_item *)0)->by];
+    char change[sizeof((struct tg_archive_item *)0)->change];
     double committed;
 };
 
@@ -224,6 +233,17 @@ read_file(struct tg_archive *archive, int folder, const char *name, bool newest,
     return generation;
 }
 
+/* What a master before us writes yet shall be among what is read. A file has its name only when it is whole: who does
+ * not come to an end, since its disk hangs, is not waited for. */
+static void
+wait_for_writer(int folder)
+{
+    static const struct timespec pause = {0, LOCK_PAUSE * 1000000L};
+    for (unsigned i = 0; i < LOCK_TRIES && flock(folder, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK; i++) {
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 struct tg_generation *
 tg_archive_open(struct tg_archive *archive)
 {
@@ -242,8 +262,8 @@ tg_archive_open(struct tg_archive *archive)
         archive->failing = true;
         return NULL;
     }
+    wait_for_writer(folder);
     const unsigned count = list_files(folder, names);
-    archive->last = count > 0 ? number_of(names[0]) : 0;
     for (unsigned i = 0; i < count && i < archive->most; i++) {
         *end = read_file(archive, folder, names[i], i == 0, &err);
         if (*end != NULL) {
@@ -283,51 +303,53 @@ write_file(int folder, const char *name, const struct head *head, struct tg_slic
     return written ? TG_OK : TG_ESYSTEM;
 }
 
-static void
-remove_old(const struct tg_archive *archive, int folder)
+/* As the newest of those that are there; then what is too old is removed. */
+static enum tg_rc
+add_file(const struct tg_archive *archive, int folder, const struct tg_archive_item *item, const struct head *head,
+         struct tg_slice bundle, struct tg_err *err)
 {
     static char names[FILES_MAX][NAME];
+    char name[NAME];
     const unsigned count = list_files(folder, names);
-    for (unsigned i = archive->most; i < count; i++) {
+    (void)snprintf(name, sizeof name, "%010llu-%s" ENDING, (count > 0 ? number_of(names[0]) : 0) + 1, item->id);
+    const enum tg_rc rc = write_file(folder, name, head, bundle, err);
+    for (unsigned i = archive->most - 1; i < count && rc == TG_OK; i++) {
         (void)unlinkat(folder, names[i], 0);
     }
+    return rc;
 }
 
 static enum tg_rc
-put(struct tg_archive *archive, const struct tg_generation *generation, struct tg_err *err)
+write_bundle(const struct tg_archive *archive, int folder, const struct tg_archive_item *item, struct tg_err *err)
 {
-    char name[NAME];
-    struct head head = {.committed = generation->committed};
+    struct stat st;
+    struct head head = {.committed = item->committed};
+    void *p = fstat(item->bundle, &st) < 0 ? MAP_FAILED
+                                           : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, item->bundle, 0);
+    if (p == MAP_FAILED) {
+        return tg_err_errno(err, "map the bundle");
+    }
+    const struct tg_slice bundle = tg_slice_of(p, (size_t)st.st_size);
+    memcpy(head.program, archive->program, sizeof head.program);
+    memcpy(head.by, item->by, sizeof head.by);
+    memcpy(head.change, item->change, sizeof head.change);
+    enum tg_rc rc = digest(bundle, head.bundle);
+    rc = rc != TG_OK ? tg_err_set(err, rc, "memory is short") : add_file(archive, folder, item, &head, bundle, err);
+    (void)munmap(p, bundle.n);
+    return rc;
+}
+
+enum tg_rc
+tg_archive_write(const struct tg_archive *archive, const struct tg_archive_item *item, struct tg_err *err)
+{
     const int folder = open_folder(archive->path, err);
     if (folder < 0) {
         return TG_ESYSTEM;
     }
-    memcpy(head.program, archive->program, sizeof head.program);
-    (void)snprintf(head.by, sizeof head.by, "%s", generation->by);
-    (void)snprintf(head.change, sizeof head.change, "%s", generation->change);
-    (void)snprintf(name, sizeof name, "%010llu-%s" ENDING, archive->last + 1, generation->id);
-    enum tg_rc rc = digest(generation->bytes, head.bundle);
-    rc = rc != TG_OK ? tg_err_set(err, rc, "memory is short") : write_file(folder, name, &head, generation->bytes, err);
-    if (rc == TG_OK) {
-        archive->last++;
-        remove_old(archive, folder);
-    }
+    /* A master that gives way to the next may not have come to its end. A file system without locks has no such luck:
+     * then the digests find what two have mixed. */
+    (void)flock(folder, LOCK_EX);
+    const enum tg_rc rc = write_bundle(archive, folder, item, err);
     close(folder);
     return rc;
-}
-
-void
-tg_archive_put(struct tg_archive *archive, const struct tg_generation *generation)
-{
-    struct tg_err err = {0};
-    if (archive->path == NULL) {
-        return;
-    }
-    const enum tg_rc rc = put(archive, generation, &err);
-    if (rc != TG_OK && !archive->failing) {
-        tg_log(TG_LOG_WARN, "generation %s is not kept in %s: %s", generation->id, archive->path, err.text);
-    } else if (rc == TG_OK && archive->failing) {
-        tg_log(TG_LOG_INFO, "generations are kept in %s again", archive->path);
-    }
-    archive->failing = rc != TG_OK;
 }

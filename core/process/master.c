@@ -34,7 +34,7 @@ struct tg_master {
     struct event *signals[8];
     struct event *check;
     struct event *starting;
-    struct tg_archive archive;
+    struct tg_keeping keeping;
     struct tg_reload reload;
     struct tg_profiling profiling;
     struct tg_tracing tracing;
@@ -88,6 +88,7 @@ on_forked(void *arg)
     struct tg_master *master = arg;
     tg_succession_forget(&master->succession);
     tg_reload_forget(&master->reload);
+    tg_keeping_forget(&master->keeping);
 }
 
 static void
@@ -219,7 +220,7 @@ reap(struct tg_master *master)
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (!tg_reload_reaped(&master->reload, pid, status) &&
+        if (!tg_reload_reaped(&master->reload, pid, status) && !tg_keeping_reaped(&master->keeping, pid, status) &&
             !tg_upgrade_reaped(&master->succession.upgrade, pid, status)) {
             (void)tg_fleet_reaped(&master->fleet, pid, status);
         }
@@ -276,6 +277,7 @@ on_check(evutil_socket_t fd, short what, void *arg)
     tg_reload_check(&master->reload);
     tg_profiling_check(&master->profiling, tg_loop_now(master->loop));
     tg_tracing_check(&master->tracing, &master->fleet);
+    tg_keeping_check(&master->keeping);
     if (master->live && !master->fleet.waits) {
         tg_reload_keep(&master->reload);
     }
@@ -362,9 +364,9 @@ first_generation(struct tg_master *master, struct tg_err *err)
 {
     const struct tg_options *options = master->options;
     struct tg_source source = options->source;
-    struct tg_generation *kept = tg_archive_open(&master->archive);
+    struct tg_generation *kept = tg_archive_open(&master->keeping.archive);
     struct tg_generation *before = tg_fleet_take_generation(&master->fleet);
-    source.pushed = before != NULL ? tg_generation_pushed(before) : master->archive.pushed;
+    source.pushed = before != NULL ? tg_generation_pushed(before) : master->keeping.archive.pushed;
     source.layered = true;
     struct tg_generation *first = tg_generation_compile(&source, err);
     tg_generation_free(before);
@@ -386,8 +388,8 @@ static enum tg_rc
 open_master(struct tg_master *master, struct tg_err *err)
 {
     const struct tg_options *options = master->options;
-    master->archive = (struct tg_archive){.path = options->state, .most = options->history};
-    master->reload.archive = &master->archive;
+    tg_keeping_init(&master->keeping, options->state, options->history);
+    master->reload.keeping = &master->keeping;
     master->reload.most = options->history;
     struct tg_generation *first = first_generation(master, err);
     if (first == NULL) {
@@ -440,6 +442,7 @@ tg_master_run(const struct tg_options *options)
         on_starting(-1, 0, master);
     }
     tg_loop_run(master->loop);
+    tg_keeping_end(&master->keeping);
     tg_succession_close(&master->succession, master->failed ? "a worker ended while it started" : NULL);
     return master->failed ? 1 : 0;
 }

@@ -114,8 +114,8 @@ void
 tg_reload_keep(struct tg_reload *reload)
 {
     if (!reload->kept) {
-        tg_archive_put(reload->archive, reload->current);
-        reload->kept = true; /* or it was told that it is not */
+        tg_keeping_put(reload->keeping, reload->current);
+        reload->kept = true;
     }
 }
 

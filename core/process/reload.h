@@ -7,9 +7,9 @@
 #ifndef TG_PROCESS_RELOAD_H
 #define TG_PROCESS_RELOAD_H
 
-#include "process/archive.h"
 #include "process/canary.h"
 #include "process/history.h"
+#include "process/keeping.h"
 #include "process/status.h"
 #include "process/succession.h"
 #include "process/watch.h"
@@ -27,8 +27,8 @@ struct tg_reload {
     struct tg_compiler compiler;
     struct tg_generation *current; /* and by `next` those before it */
     unsigned most;                 /* of these */
-    struct tg_archive *archive;
-    bool kept;                   /* the current one is in the archive */
+    struct tg_keeping *keeping;
+    bool kept;                   /* the current one was given to it */
     struct tg_generation *next;  /* being prepared */
     struct tg_generation *trial; /* on trial */
     struct tg_canary canary;
@@ -46,7 +46,7 @@ struct tg_reload {
     struct tg_err last_error; /* empty: the last one went well */
 };
 
-/* All members of *reload but `most` and `archive` are 0. TG_ENOMEM. */
+/* All members of *reload but `most` and `keeping` are 0. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_reload_init(struct tg_reload *reload, const struct tg_source *source, struct tg_loop *loop,
                                         struct tg_fleet *fleet, struct tg_succession *succession);
 /* The generation that the workers begin with; `next` of it are those that were kept. `watch`: its files are watched,

@@ -11,7 +11,7 @@
 enum { ANSWER_MAX = 15 * 1024 * 1024, NUMBER_TEXT = 512, WATCH = 5 /* seconds that workers remember all for a tail */ };
 
 /* Series of these are told: what runtime/plugin_times.lua counts in. */
-static const char plugin_series[] = "tidegate_plugin_";
+static const char *const plugin_series[] = {"tidegate_plugin_", "tidegate_route_plugin_"};
 
 /* The first error stays. */
 struct answer {
@@ -136,6 +136,18 @@ is_counted(const struct tg_abi_route_count *sum)
     return false;
 }
 
+static bool
+is_of_plugins(struct tg_slice key)
+{
+    for (size_t i = 0; i < sizeof plugin_series / sizeof plugin_series[0]; i++) {
+        const size_t n = strlen(plugin_series[i]);
+        if (key.n > n && memcmp(key.p, plugin_series[i], n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The key of a series is its metric, a byte 1, and its labels as Prometheus has them. */
 static void
 put_series(const struct tg_metrics *metrics, struct answer *answer)
@@ -145,8 +157,7 @@ put_series(const struct tg_metrics *metrics, struct answer *answer)
     put(answer, "],\"series\":[");
     for (uint32_t i = 0; (key = tg_metrics_series_key(metrics, i)).n > 0; i++) {
         const char *labels = memchr(key.p, '\1', key.n);
-        if (labels != NULL && key.n > sizeof plugin_series &&
-            memcmp(key.p, plugin_series, sizeof plugin_series - 1) == 0) {
+        if (labels != NULL && is_of_plugins(key)) {
             put(answer, "%s{\"metric\":", comma);
             put_string(answer, key.p, (size_t)(labels - key.p));
             put(answer, ",\"labels\":");

@@ -313,6 +313,27 @@ tg_abi_clock(void)
     return (double)tg_loop_clock() / 1e6;
 }
 
+void
+tg_abi_meter_begin(uint32_t what, uint32_t weight)
+{
+    struct tg_coroutine *co = tg_host == NULL ? NULL : tg_host->running;
+    if (co != NULL && co->meter_index == 0) {
+        tg_meter_begin(&co->meter, what, weight, co->vm->heap.made);
+    }
+}
+
+uint32_t
+tg_abi_meter_end(void)
+{
+    struct tg_coroutine *co = tg_host == NULL ? NULL : tg_host->running;
+    tg_abi_vm.used.what = 0;
+    if (co != NULL && co->meter.what != 0 && co->meter_index == 0) {
+        tg_meter_pause(&co->meter, co->vm->heap.made);
+        tg_coroutine_measured(co);
+    }
+    return tg_abi_vm.used.what;
+}
+
 int
 tg_abi_build_is_over(void)
 {

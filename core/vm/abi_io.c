@@ -32,6 +32,11 @@ tg_abi_spawn(uint32_t task, int kind)
     }
     co->task = task;
     co->plugin = tg_abi_vm.mark[0];
+    if (parent->meter.what != 0 && kind == TG_TASK_CHILD) {
+        tg_meter_branch(&co->meter, &parent->meter);
+        co->meter_index = parent->index;
+        co->meter_serial = parent->serial;
+    }
     co->service = kind == TG_TASK_SERVICE || (kind == TG_TASK_CHILD && parent->service);
     co->holds = kind == TG_TASK_BACKGROUND || (kind == TG_TASK_CHILD && parent->holds);
     parent->vm->refs += co->holds;

@@ -116,6 +116,8 @@ tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *x, uint32_t entry)
     co->service = false;
     co->plugin = 0;
     co->route = 0;
+    co->meter.what = 0;
+    co->meter_index = 0;
     co->next = NULL;
     if (x != NULL) {
         co->exchange_serial = x->abi.serial;
@@ -124,6 +126,16 @@ tg_coroutine_take(struct tg_vm *vm, struct tg_exchange *x, uint32_t entry)
         x->coroutines = co;
     }
     return co;
+}
+
+/* What a task has used is for the account of the call that has begun it, if that still goes on. */
+static void
+account(const struct tg_coroutine *co)
+{
+    struct tg_coroutine *parent = tg_coroutine_find(co->meter_index, co->meter_serial);
+    if (parent != NULL) {
+        tg_meter_join(&parent->meter, &co->meter);
+    }
 }
 
 static void
@@ -154,6 +166,9 @@ tg_coroutine_drop(struct tg_coroutine *co)
     struct tg_vm *vm = co->vm;
     const bool holds = co->holds;
     TG_ASSERT(vm->host->running != co);
+    if (co->meter.what != 0) {
+        account(co);
+    }
     free_waits(co);
     unlink_ready(co);
     unlink_from_exchange(co);
@@ -198,6 +213,10 @@ static void
 give(struct tg_coroutine *co)
 {
     struct tg_vm *vm = co->vm;
+    if (co->meter.what != 0) {
+        account(co);
+        co->meter.what = 0;
+    }
     free_waits(co);
     unlink_ready(co);
     unlink_from_exchange(co);
@@ -231,7 +250,13 @@ tg_coroutine_resume(struct tg_coroutine *co)
     tg_abi_vm.mark[1] = co->route;
     co->waiting = false;
     host->running = co;
+    if (co->meter.what != 0) {
+        tg_meter_go_on(&co->meter, co->vm->heap.made);
+    }
     const int status = lua_resume(co->L, 0);
+    if (co->meter.what != 0) {
+        tg_meter_pause(&co->meter, co->vm->heap.made);
+    }
     host->running = NULL;
     co->plugin = tg_abi_vm.mark[0];
     co->route = tg_abi_vm.mark[1];
@@ -274,4 +299,20 @@ tg_coroutine_find(uint32_t index, uint32_t serial)
 {
     struct tg_coroutine *co = index < tg_host->coroutine_count ? tg_host->coroutines[index] : NULL;
     return co != NULL && co->serial == serial && serial != 0 ? co : NULL;
+}
+
+void
+tg_coroutine_measured(struct tg_coroutine *co)
+{
+    const struct tg_meter *meter = &co->meter;
+    struct tg_abi_use *used = &tg_abi_vm.used;
+    /* A task's is not its own: what it has used is joined when it ends. */
+    used->what = co->meter_index == 0 ? meter->what : 0;
+    if (used->what != 0) {
+        used->weight = meter->weight;
+        used->seconds = (double)(tg_loop_clock() - meter->began) / 1e6;
+        used->cpu = (double)meter->cpu / 1e9;
+        used->bytes = (double)meter->bytes;
+        co->meter.what = 0;
+    }
 }

@@ -15,6 +15,7 @@
 #include "proxy/call.h"
 #include "vm/heap.h"
 #include "vm/host.h"
+#include "vm/meter.h"
 
 /* One generation's Lua state; vm.c makes and ends it. */
 struct tg_vm {
@@ -54,6 +55,9 @@ struct tg_coroutine {
     struct tg_job *job; /* what it waits for in another thread, or has not asked the result of */
     struct tg_redis_command *commands;
     struct event timer;
+    struct tg_meter meter; /* of the call that is measured in it, or for which it is a task */
+    uint32_t meter_index;  /* the coroutine that it is a task of then */
+    uint32_t meter_serial;
     int ref;        /* in the registry: keeps the thread */
     uint32_t index; /* in host->coroutines */
     uint32_t serial;
@@ -89,6 +93,8 @@ void tg_coroutine_drop_all(struct tg_exchange *exchange, bool parked);
 void tg_coroutine_drop_services(struct tg_vm *vm);
 /* Will be resumed at the end of this turn, unless it is queued already. */
 void tg_coroutine_ready(struct tg_coroutine *coroutine);
+/* The measurement in it is over, if there is one: its result is tg_abi_vm.used. It has been paused. */
+void tg_coroutine_measured(struct tg_coroutine *coroutine);
 /* The one with this index and serial, or NULL. */
 struct tg_coroutine *tg_coroutine_find(uint32_t index, uint32_t serial);
 

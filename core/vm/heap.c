@@ -13,8 +13,11 @@ static void *
 allocate(void *arg, void *p, size_t old_size, size_t new_size)
 {
     struct tg_heap *heap = arg;
-    if (new_size > old_size && heap->bytes + (new_size - old_size) > heap->max) {
-        return NULL;
+    if (new_size > old_size) {
+        if (heap->bytes + (new_size - old_size) > heap->max) {
+            return NULL;
+        }
+        heap->made += new_size - old_size;
     }
     void *result = heap->allocate(heap->arg, p, old_size, new_size);
     if (result != NULL || new_size == 0) {

@@ -11,13 +11,15 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct tg_heap {
     lua_Alloc allocate; /* LuaJIT's own */
     void *arg;
     lua_State *L;
     size_t bytes;
-    size_t max; /* what holds at this time: `bound`, or more of it */
+    uint64_t made; /* bytes, ever: what was freed is not taken off */
+    size_t max;    /* what holds at this time: `bound`, or more of it */
     size_t bound;
     size_t hurry; /* at so many bytes a collection begins, however long the collector would still wait */
     size_t low;   /* the least that it had of late, and in the time before that */

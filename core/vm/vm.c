@@ -338,6 +338,7 @@ judge_error(struct tg_coroutine *co)
     struct tg_vm *vm = co->vm;
     lua_State *L = vm->L;
     enum tg_rc rc = TG_ESCRIPT;
+    tg_coroutine_measured(co);
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->error_ref); /* judge */
     lua_pushvalue(co->L, -1);
     lua_xmove(co->L, L, 1);            /* judge value */

@@ -60,6 +60,7 @@ end, { kind = "text/plain" })
 local function route_of(conf, counts)
   local route = route_summary.of(conf)
   route.counts = counts[conf.name]
+  route.plugins = plugin_times.of_route(conf.name)
   return route
 end
 
@@ -106,11 +107,12 @@ operation("GET", "/limits", "What each rate limit has decided, and the keys that
   return answer { limits = json.array(list) }
 end)
 
-operation("GET", "/plugins", "How long plugins take: calls and seconds since the start, of a sample, and errors that they have raised.", function()
-  local list = plugin_times.all()
-  for _, entry in ipairs(list) do entry.errors = plugin_times.errors:with({ plugin = entry.plugin }):value() end
-  return answer { plugins = json.array(list) }
-end)
+operation("GET", "/plugins", "What plugins have used, of a sample: calls, seconds, those of the processor, bytes of Lua; and the errors raised.",
+  function()
+    local list = plugin_times.all()
+    for _, entry in ipairs(list) do entry.errors = plugin_times.errors:with({ plugin = entry.plugin }):value() end
+    return answer { plugins = json.array(list) }
+  end)
 
 operation("GET", "/profile", "Where the processor time of `worker` (0) goes within `seconds` (10): folded stacks of Lua and C.",
   function(call)

@@ -32,7 +32,7 @@ local function step(i, use, phase, lines, measured)
   local guards = use.on_error == "skip" or phase == "log"
   local call = ("f%d(%s, c%d, s%d)"):format(i, arguments, i, i)
   if measured then
-    call = ("measured(u%d, %q, %s, f%d, %s, c%d, s%d)"):format(i, phase, guards and "guarded" or "direct", i, arguments, i, i)
+    call = ("measured(u%d, %q, n, %s, f%d, %s, c%d, s%d)"):format(i, phase, guards and "guarded" or "direct", i, arguments, i, i)
   elseif guards then
     call = ("guarded(u%d, f%d, %s, c%d, s%d)"):format(i, i, arguments, i, i)
   end
@@ -59,11 +59,11 @@ end
 
 local function direct(_, f, ...) return f(...) end
 
--- One that is measured, of many that are not.
-local function measured(use, phase, run, f, ...)
-  local started = plugin_times.clock()
+-- One that is measured, of many that are not: it stands for `weight` of them.
+local function measured(use, phase, weight, run, f, ...)
+  plugin_times.begin(use, phase, weight)
   local result = run(use, f, ...)
-  plugin_times.add(use, phase, plugin_times.clock() - started)
+  plugin_times.finish()
   return result
 end
 
@@ -96,13 +96,17 @@ local function compile(uses, phase, first, other)
     step(k, use, phase, lines, not other)
     values[k] = { use.plugin[phase], use.conf, use.state, use.when, use, use.index }
   end
+  -- The first one stands for itself, and each later one for all since: what is counted is what has happened.
+  if not other then
+    table.insert(lines, 1, ("  local n = 1 if times.each ~= 1 then n, weight = weight, %d end"):format(plugin_times.EVERY))
+  end
   local rest = last < #uses and compile(uses, phase, last + 1, other and direct) or nil
   if rest then lines[#lines + 1] = "  return rest(ctx, message)" end
   if other and other ~= direct then
     table.insert(lines, 1, "  turn = turn - 1 if turn < 0 then turn = times.each - 1 return other(ctx, message) end")
   end
   local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave, trace, times, pass = ...\n"
-    .. "local turn = 0\n" .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n")
+    .. "local turn, weight = 0, 1\n" .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n")
     .. "\nend, function(n) local left = turn turn = n return left end\n"
   local f = made[text] or assert(loadstring(text, "=chain of " .. phase))
   made[text] = f

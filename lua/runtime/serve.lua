@@ -15,6 +15,7 @@ local failure = require "tidegate.failure"
 local http = require "tidegate.http"
 local gateway_metrics = require "runtime.gateway_metrics"
 local guard = require "runtime.guard"
+local handler = require "runtime.handler"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
@@ -127,9 +128,7 @@ local function build_route(conf, shared, global)
     public = freeze { name = conf.name, path = conf.path, to = conf.to },
   }
   if conf.handler then
-    local use = conf.handler
-    route.handler, route.handler_conf, route.handler_state = use.plugin.handler, use.conf, use.state
-    route.handler_mark, route.handler_barrier = use.index, barrier.needed(use.plugin.handler)
+    route.handler = handler.new(conf.handler)
   end
   names[conf.index] = conf.name
   return route
@@ -168,7 +167,7 @@ end
 local function build_admin(conf)
   local p = phases({})
   local route = { 0, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED,
-    name = "admin", phases = p, public = freeze { name = "admin" }, handler = serve.admin.handle, handler_conf = conf, handler_mark = 0 }
+    name = "admin", phases = p, public = freeze { name = "admin" }, handler = handler.plain(serve.admin.handle, conf) }
   return { only = route, is_admin = true }, route
 end
 
@@ -288,18 +287,12 @@ local function unauthorized(route)
 end
 
 local function run_handler(ctx, route)
-  vm.mark[0] = route.handler_mark
   vm.exchange.passed = 1
   if route[GUARD] then
     local ok, err = route[GUARD]:enter(exchange.live(ctx))
     if not ok then return refused(err) end
   end
-  local frame = trace.on and trace.enter("handler", "handler")
-  if route.handler_barrier then barrier.pass() end
-  local r = route.handler(ctx, route.handler_conf, route.handler_state)
-  if frame then trace.leave(frame, r) end
-  if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
-  return r
+  return handler.run(route.handler, ctx)
 end
 
 local function authenticate(ctx, route, p)
@@ -343,6 +336,7 @@ end
 -- What a plugin that wraps others gets when they raise: the response that was thrown, or what fits the error.
 local function caught(ok, r)
   if ok then return r end
+  plugin_times.finish()
   if response.is(r) then return r end
   if failure.is(r) and r.status >= 400 then return response.problem(r.status, r.status < 500 and r.message or nil) end
   error(r, 0)
@@ -632,6 +626,7 @@ end
 
 -- The error value of a coroutine that raised: a response, an `err` with its status, or something to be logged.
 local function judge(value, traceback, entry, mark)
+  plugin_times.failed()
   if trace.on then trace.raised(value) end
   local x = vm.exchange
   local answers = x ~= nil and (entry == ENTRY_REQUEST or entry == ENTRY_RESPONSE)
@@ -667,6 +662,7 @@ function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
+  plugin_times.route_name = function(index) return names[index] end
   log.rate = cfg.log.rate
   consumers.exchange_of = exchange.live
   exchange.next = next_level

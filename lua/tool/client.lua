@@ -126,8 +126,9 @@ function client.seconds(value)
   return ("%.2f s"):format(value)
 end
 
---- bytes(value) -> "12.3 MiB"
+--- bytes(value) -> "12.3 MiB", "12 KiB" or "12 B"
 function client.bytes(value)
+  if value < 1024 then return ("%.0f B"):format(value) end
   if value < 1024 * 1024 then return ("%.0f KiB"):format(value / 1024) end
   return ("%.1f MiB"):format(value / 1024 / 1024)
 end

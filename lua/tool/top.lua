@@ -6,7 +6,9 @@ local json = require "tidegate.json"
 local top = {}
 local INTERVAL = 2 -- seconds
 local CLASSES = { "1xx", "2xx", "3xx", "4xx", "5xx" }
-local PLUGIN_METRICS = { tidegate_plugin_calls_total = "calls", tidegate_plugin_seconds_total = "seconds" }
+local PLUGIN_METRICS = { tidegate_plugin_calls_total = "calls", tidegate_plugin_seconds_total = "seconds",
+  tidegate_plugin_cpu_seconds_total = "cpu", tidegate_plugin_lua_allocated_bytes_total = "allocated" }
+local ROUTE_METRICS = { tidegate_route_plugin_cpu_seconds_total = "cpu", tidegate_route_plugin_lua_allocated_bytes_total = "allocated" }
 
 -- ---------------------------------------------------------------- numbers
 
@@ -38,15 +40,17 @@ local function quantiles(into, counts, bounds)
   return into
 end
 
-local function route_of(route, before, seconds, bounds, all)
-  local found, requests = { name = route.name }, 0
+-- `used`: by plugins, since the start; a request's is a mean of all, since it comes from a sample.
+local function route_of(route, before, seconds, bounds, all, used)
+  local found, requests, ever = { name = route.name }, 0, 0
   for _, class in ipairs(CLASSES) do
     local n = route.requests[class] - (before and before.requests[class] or 0)
     found[class] = n / seconds
-    requests = requests + n
+    requests, ever = requests + n, ever + route.requests[class]
     all[class] = (all[class] or 0) + n / seconds
   end
   found.requests = requests / seconds
+  found.plugin_cpu, found.plugin_allocated = (used and used.cpu or 0) / math.max(ever, 1), (used and used.allocated or 0) / math.max(ever, 1)
   found.aborted = (route.aborted - (before and before.aborted or 0)) / seconds
   found.bytes_out = (route.bytes_out - (before and before.bytes_out or 0)) / seconds
   local durations = since(route.duration.counts, before and before.duration.counts)
@@ -57,21 +61,28 @@ local function route_of(route, before, seconds, bounds, all)
   return quantiles(found, durations, bounds)
 end
 
--- Plugin and phase -> { calls, seconds }; plugin -> errors.
+-- The value of a label, as it was before it was escaped.
+local function unescaped(text) return (text:gsub("\\(.)", function(c) return c == "n" and "\n" or c end)) end
+
+-- Plugin and phase -> { calls, seconds, cpu, allocated }; plugin -> errors; route -> { cpu, allocated } of the plugins in it.
 local function plugins_in(stats)
-  local times, errors = {}, {}
+  local times, errors, routes = {}, {}, {}
   for _, series in ipairs(stats.series) do
     local plugin, phase = series.labels:match '^{plugin="(.-)",phase="(%w+)"}$'
     local field = PLUGIN_METRICS[series.metric]
     if field and plugin then
       local key = plugin .. "\1" .. phase
-      times[key] = times[key] or { plugin = plugin, phase = phase, calls = 0, seconds = 0 }
+      times[key] = times[key] or { plugin = plugin, phase = phase, calls = 0, seconds = 0, cpu = 0, allocated = 0 }
       times[key][field] = series.value
+    elseif ROUTE_METRICS[series.metric] then
+      local name = unescaped(series.labels:match '^{route="(.*)"}$' or "?")
+      routes[name] = routes[name] or {}
+      routes[name][ROUTE_METRICS[series.metric]] = series.value
     elseif series.metric == "tidegate_plugin_errors_total" then
       errors[series.labels:match '^{plugin="(.*)"}$' or "?"] = series.value
     end
   end
-  return times, errors
+  return times, errors, routes
 end
 
 -- Times are of a sample of the calls: of the whole life, or a mean would be of one call.
@@ -79,9 +90,10 @@ local function plugins_of(now, before, seconds)
   local times, errors = plugins_in(now.stats)
   local earlier, list = plugins_in(before.stats), {}
   for key, entry in pairs(times) do
-    local old = earlier[key]
+    local old, any = earlier[key], entry.calls > 0
     list[#list + 1] = { plugin = entry.plugin, phase = entry.phase, calls = (entry.calls - (old and old.calls or 0)) / seconds,
-      mean = entry.calls > 0 and entry.seconds / entry.calls or nil, errors = errors[entry.plugin] or 0 }
+      mean = any and entry.seconds / entry.calls or nil, cpu = any and entry.cpu / entry.calls or nil,
+      allocated = any and entry.allocated / entry.calls or nil, errors = errors[entry.plugin] or 0 }
   end
   table.sort(list, function(a, b)
     if a.calls ~= b.calls then return a.calls > b.calls end
@@ -105,7 +117,8 @@ end
 function top.between(before, now)
   local seconds, bounds = math.max(now.stats.at - before.stats.at, 0.001), now.stats.bounds
   local all, routes = { requests = 0, aborted = 0, durations = {} }, {}
-  for i, route in ipairs(now.stats.routes) do routes[i] = route_of(route, before.routes[route.name], seconds, bounds, all) end
+  local _, _, used = plugins_in(now.stats)
+  for i, route in ipairs(now.stats.routes) do routes[i] = route_of(route, before.routes[route.name], seconds, bounds, all, used[route.name]) end
   table.sort(routes, function(a, b)
     if a.requests ~= b.requests then return a.requests > b.requests end
     return a.name < b.name
@@ -148,15 +161,17 @@ function top.lines(found)
       worker.generations }
   end
   append(lines, rows)
-  rows = { { "ROUTE", "REQ/S", "4XX/S", "5XX/S", "CUT/S", "P50", "P95", "P99", "POLICY P95", "UPSTREAM P95" } }
+  rows = { { "ROUTE", "REQ/S", "4XX/S", "5XX/S", "CUT/S", "P50", "P95", "P99", "POLICY P95", "UPSTREAM P95", "PLUGIN CPU", "PLUGIN LUA" } }
   for _, route in ipairs(found.routes) do
     rows[#rows + 1] = { route.name, rate(route.requests), rate(route["4xx"]), rate(route["5xx"]), rate(route.aborted), client.seconds(route.p50),
-      client.seconds(route.p95), client.seconds(route.p99), client.seconds(route.policy_p95), client.seconds(route.upstream_p95) }
+      client.seconds(route.p95), client.seconds(route.p99), client.seconds(route.policy_p95), client.seconds(route.upstream_p95),
+      client.seconds(route.plugin_cpu), client.bytes(route.plugin_allocated) }
   end
   append(lines, rows)
-  rows = { { "PLUGIN", "PHASE", "CALLS/S", "MEAN", "ERRORS" } }
+  rows = { { "PLUGIN", "PHASE", "CALLS/S", "MEAN", "CPU", "LUA", "ERRORS" } }
   for _, plugin in ipairs(found.plugins) do
-    rows[#rows + 1] = { plugin.plugin, plugin.phase, rate(plugin.calls), client.seconds(plugin.mean), plugin.errors }
+    rows[#rows + 1] = { plugin.plugin, plugin.phase, rate(plugin.calls), client.seconds(plugin.mean), client.seconds(plugin.cpu),
+      plugin.allocated and client.bytes(plugin.allocated) or "-", plugin.errors }
   end
   append(lines, rows)
   return lines

@@ -18,9 +18,9 @@ from origin import OK, body_of  # noqa: E402
 
 # The order of enum function and enum where in shim.c.
 (ACCEPT, CONNECT, SOCKET, SOCKETPAIR, RECV, RECVMSG, READ, SEND, WRITE, OPEN, MEMFD, PIPE, EPOLL_CTL, EPOLL_WAIT, FORK, MALLOC,
- MMAP) = range(17)
+ MMAP, FSYNC) = range(18)
 ANYWHERE, INTERNET, LOCAL, FILES = range(4)
-SHORT = 0
+SHORT, HANGS = 0, -1
 HEAD, RULE = struct.Struct("IIIi"), struct.Struct("IIiIIIIIII")
 
 

@@ -44,7 +44,8 @@ enum function {
     EPOLL_WAIT,
     FORK,
     MALLOC, /* calloc and realloc, too */
-    MMAP    /* only memory: LuaJIT asks the kernel for its own */
+    MMAP,   /* only memory: LuaJIT asks the kernel for its own */
+    FSYNC
 };
 
 enum where { ANYWHERE, INTERNET, LOCAL, FILES };
@@ -52,10 +53,11 @@ enum where { ANYWHERE, INTERNET, LOCAL, FILES };
 struct rule {
     uint32_t functions; /* a bit for each enum function */
     uint32_t where;     /* enum where: which descriptors are meant */
-    int32_t error;      /* errno; 0: a few bytes are read or written, no more */
-    uint32_t first;     /* the first call that may fail, from 1 on */
-    uint32_t chance;    /* of 1000, for each call from there on */
-    uint32_t times;     /* failures at most; 0: without end */
+    int32_t
+        error; /* errno; 0: a few bytes are read or written, no more; -1: it hangs for as long as the plan is armed */
+    uint32_t first;  /* the first call that may fail, from 1 on */
+    uint32_t chance; /* of 1000, for each call from there on */
+    uint32_t times;  /* failures at most; 0: without end */
     uint32_t seed;
     _Atomic uint32_t asked;
     _Atomic uint32_t struck;
@@ -70,7 +72,7 @@ struct plan {
     struct rule rules[8];
 };
 
-enum { FDS = 4096, PIECE = 7 };
+enum { FDS = 4096, PIECE = 7, HANGS = -1 };
 
 static struct plan *plan;
 
@@ -151,6 +153,13 @@ fails(enum function function, int fd)
     uint32_t n;
     const struct rule *rule = strikes(function, fd, &n);
     if (rule == NULL) {
+        return 0;
+    }
+    if (rule->error == HANGS) {
+        static const struct timespec pause = {0, 5 * 1000 * 1000};
+        while (plan->armed != 0) {
+            (void)syscall(SYS_nanosleep, &pause, NULL);
+        }
         return 0;
     }
     errno = rule->error;
@@ -323,6 +332,12 @@ openat(int folder, const char *path, int flags, ...)
 }
 
 int openat64(int folder, const char *path, int flags, ...) __attribute__((alias("openat")));
+
+int
+fsync(int fd)
+{
+    return fails(FSYNC, fd) ? -1 : (int)syscall(SYS_fsync, fd);
+}
 
 int
 memfd_create(const char *name, unsigned flags)

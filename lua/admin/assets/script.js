@@ -34,7 +34,7 @@ function time(seconds) {
   return seconds < 1 ? `${round(seconds * 1e3)} ms` : `${round(seconds, 2)} s`;
 }
 
-const bytes = (value) => (value >= 2 ** 20 ? `${round(value / 2 ** 20)} MiB` : `${round(value / 1024, 0)} KiB`);
+const bytes = (value) => (value >= 2 ** 20 ? `${round(value / 2 ** 20)} MiB` : value >= 1024 ? `${round(value / 1024, 0)} KiB` : `${round(value, 0)} B`);
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
 /** Where in a histogram the share q lies, in seconds; null when it is empty. */
@@ -182,12 +182,14 @@ function showPlugins(plugins) {
     const seconds = before ? (now - before.now) / 1000 : 0;
     const calls = before ? one.calls - before.calls : one.calls;
     const took = before ? one.seconds - before.seconds : one.seconds;
-    return { one, rate: seconds ? calls / seconds : null, each: calls > 0 ? took / calls : null, share: seconds ? took / seconds : null };
+    const each = (name) => (calls > 0 ? (one[name] - (before ? before[name] : 0)) / calls : null);
+    return { one, rate: seconds ? calls / seconds : null, each, share: seconds ? took / seconds : null };
   });
   rows.sort((a, b) => (b.share || 0) - (a.share || 0) || b.one.seconds - a.one.seconds);
   $("plugins").tBodies[0].replaceChildren(...rows.slice(0, 12).map((row) => element("tr", {},
     element("td", {}, row.one.plugin), element("td", {}, row.one.phase), element("td", { class: "n" }, row.rate === null ? "–" : count(row.rate)),
-    element("td", { class: "n" }, time(row.each)), element("td", { class: "n" }, time(row.share)),
+    element("td", { class: "n" }, time(row.each("seconds"))), element("td", { class: "n" }, time(row.each("cpu_seconds"))),
+    element("td", { class: "n" }, row.each("lua_allocated_bytes") === null ? "–" : bytes(row.each("lua_allocated_bytes"))), element("td", { class: "n" }, time(row.share)),
     element("td", { class: row.one.errors > 0 ? "n bad" : "n" }, count(row.one.errors)))));
 }
 

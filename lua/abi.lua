@@ -1,7 +1,8 @@
 --- abi: the only place that knows FFI. What it returns is for lua/tidegate and lua/runtime, never for plugins.
 local ffi = require "ffi"
 
-ffi.cdef(_G.tg_abi_text)
+local text = _G.tg_abi_text
+ffi.cdef(text)
 _G.tg_abi_text = nil
 local null = _G.tg_null
 _G.tg_null = nil
@@ -9,6 +10,11 @@ _G.tg_null = nil
 local C = ffi.C
 local vm = C.tg_abi_vm
 local to_string = ffi.string
+
+-- Each function is looked up now: one that a trace meets for the first time ends that trace.
+for name in text:gmatch "[%s%*](tg_abi_[%w_]+)%(" do
+  assert(C[name])
+end
 
 local abi = {
   C = C,

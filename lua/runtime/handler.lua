@@ -14,19 +14,19 @@ local handler = {}
 function handler.new(use)
   local f = use.plugin.handler
   plugin_times.prepare(use, "handler")
-  return { f = f, conf = use.conf, state = use.state, mark = use.index, needs_barrier = barrier.needed(f), turn = 0, weight = 1, use = use }
+  return { handler = f, conf = use.conf, state = use.state, mark = use.index, needs_barrier = barrier.needed(f), turn = 0, weight = 1, use = use }
 end
 
 --- plain(f, conf) -> one that is not measured
 function handler.plain(f, conf)
-  return { f = f, conf = conf, state = nil, mark = 0, needs_barrier = false, turn = math.huge }
+  return { handler = f, conf = conf, state = nil, mark = 0, needs_barrier = false, turn = math.huge }
 end
 
 -- The first one stands for itself, and each later one for all since.
 local function measured(self, ctx)
   plugin_times.begin(self.use, "handler", self.weight)
   self.turn, self.weight = plugin_times.EVERY - 1, plugin_times.EVERY
-  local r = self.f(ctx, self.conf, self.state)
+  local r = self.handler(ctx, self.conf, self.state)
   plugin_times.finish()
   return r
 end
@@ -38,7 +38,7 @@ function handler.run(self, ctx)
   if self.needs_barrier then barrier.pass() end
   local turn, r = self.turn - 1
   self.turn = turn
-  if turn < 0 then r = measured(self, ctx) else r = self.f(ctx, self.conf, self.state) end
+  if turn < 0 then r = measured(self, ctx) else r = self.handler(ctx, self.conf, self.state) end
   if frame then trace.leave(frame, r) end
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
   return r

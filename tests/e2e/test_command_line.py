@@ -74,7 +74,7 @@ def test_routes_are_listed_with_what_was_counted(gw):
         assert gw.request("/app/x", headers=HOST).status == 200
         assert gw.request("/dead").status == 502
     answer = read(gw, "routes", "--json")[0]
-    assert [route["name"] for route in answer["routes"]] == ["app", "dead", "busy", "here"]
+    assert [route["name"] for route in answer["routes"]] == ["app", "dead", "busy", "reads", "here"]
     app = answer["routes"][0]
     assert app["path"] == ["/app/*", "/apps/{name}"] and app["host"] == ["*.example.com"] and app["methods"] == ["GET"]
     assert app["to"] == "app" and app["use"] == ["hsts"] and app["at"].startswith("gateway.lua:")

@@ -1,8 +1,8 @@
 --- abi: the only place that knows FFI. What it returns is for lua/tidegate and lua/runtime, never for plugins.
 local ffi = require "ffi"
 
-local text = _G.tg_abi_text
-ffi.cdef(text)
+local declarations = _G.tg_abi_text
+ffi.cdef(declarations)
 _G.tg_abi_text = nil
 local null = _G.tg_null
 _G.tg_null = nil
@@ -12,7 +12,7 @@ local vm = C.tg_abi_vm
 local to_string = ffi.string
 
 -- Each function is looked up now: one that a trace meets for the first time ends that trace.
-for name in text:gmatch "[%s%*](tg_abi_[%w_]+)%(" do
+for name in declarations:gmatch "[%s%*](tg_abi_[%w_]+)%(" do
   assert(C[name])
 end
 

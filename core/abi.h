@@ -458,8 +458,8 @@ struct tg_abi_record {
     uint32_t count;      /* numbers that were read; 0: there are none */
     uint32_t next_count; /* of what is to be in its place; 0: nothing */
     double ttl;          /* of that, seconds; 0 for ever */
-    double *was;
-    double *next; /* room for as many as were asked for */
+    double *was;         /* of the first two, those that there are not are 0 */
+    double *next;        /* room for as many as were asked for */
 };
 
 TG_ABI struct tg_abi_record *tg_abi_record(uint32_t place);

@@ -134,7 +134,7 @@ route "orders" { path = "/orders/*", to = "orders", use = {
   end,
 
   setup = function(conf)
-    local state = { tells = #conf.headers > 0, own = limiter_of(conf, conf.limits or {
+    local state = { keeps = #conf.headers > 0 or conf.settle ~= nil, own = limiter_of(conf, conf.limits or {
       { limit = conf.limit, per = conf.per, burst = conf.burst, delay = conf.delay } }) }
     if conf.plans then
       state.plans = {}
@@ -157,8 +157,14 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     if not key or key == "" then return refuse(ctx, name, tg.problem(400, "nothing to count by")) end
     local cost = cost_for(ctx, conf)
     if not cost then return refuse(ctx, name, tg.problem(400, "the cost of the request is no number")) end
-    local decision = assert(limits.limiter:take(key, cost, name))
-    if state.tells or conf.settle then ctx.vars[state] = decision end
+    local decision
+    if state.keeps then
+      decision = assert(limits.limiter:take(key, cost, name))
+      ctx.vars[state] = decision
+    else
+      decision = assert(limits.limiter:pass(key, cost, name))
+      if decision == true then return end
+    end
     if decision.delay > 0 and not ctx.shadow then tg.sleep(decision.delay) end
     if decision.allowed then return end
     local refused = decision:response(conf.status, conf.message)

@@ -39,6 +39,8 @@ tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int s
     return rc != TG_OK ? rc : (int)tg_map_find(map, tg_abi_vm.out.p, tg_abi_vm.out.n);
 }
 
+enum { SHORT = 2 /* numbers of a record that are 0 when it has fewer */ };
+
 static struct tg_dict *
 dict_of(uint32_t index)
 {
@@ -164,6 +166,9 @@ tg_abi_record_read(uint32_t dict, uint32_t place, const char *scope, size_t scop
         const enum tg_rc rc = tg_dict_read(dict_of(dict), records[place].key, records[place].key_len, now(),
                                            records[place].abi.was, records[place].room, &count);
         records[place].abi.count = (uint32_t)count;
+        for (size_t i = count; i < SHORT && i < records[place].room; i++) {
+            records[place].abi.was[i] = 0;
+        }
         if (rc != TG_OK || count <= records[place].room) {
             return rc;
         }

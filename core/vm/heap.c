@@ -9,31 +9,38 @@ enum {
     FULL_SHARE = 8           /* parts of the maximum of which the last one is for what must not fail */
 };
 
+static void
+hurry(struct tg_heap *heap, size_t size)
+{
+    heap->hurry = heap->bytes + heap->max / HURRY_STEP;
+    /* LuaJIT's table of strings doubles at once: that there are many says nothing of garbage, and a whole collection of
+     * millions takes a second. */
+    if (size >= LARGE && heap->bytes < heap->max / 2) {
+        return;
+    }
+    /* Both only set numbers: the collector's next step, where Lua takes one anyway, is then a whole collection. */
+    (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, 0);
+    (void)lua_gc(heap->L, LUA_GCRESTART, 0);
+}
+
 static void *
 allocate(void *arg, void *p, size_t old_size, size_t new_size)
 {
     struct tg_heap *heap = arg;
-    if (new_size > old_size) {
-        if (heap->bytes + (new_size - old_size) > heap->max) {
-            return NULL;
-        }
-        heap->made += new_size - old_size;
+    if (new_size <= old_size) {
+        void *smaller = heap->allocate(heap->arg, p, old_size, new_size);
+        heap->bytes -= smaller != NULL || new_size == 0 ? old_size - new_size : 0;
+        return smaller;
     }
+    const size_t more = new_size - old_size;
+    if (heap->bytes + more > heap->max) {
+        return NULL;
+    }
+    heap->made += more;
     void *result = heap->allocate(heap->arg, p, old_size, new_size);
-    if (result != NULL || new_size == 0) {
-        heap->bytes += new_size;
-        heap->bytes -= old_size;
-    }
-    /* LuaJIT's table of strings doubles at once: that there are many says nothing of garbage, and a whole collection of
-     * millions takes a second. */
-    if (heap->bytes > heap->hurry && new_size >= LARGE && heap->bytes < heap->max / 2) {
-        heap->hurry = heap->bytes + heap->max / HURRY_STEP;
-    }
+    heap->bytes += result != NULL ? more : 0;
     if (heap->bytes > heap->hurry) {
-        /* Both only set numbers: the collector's next step, where Lua takes one anyway, is then a whole collection. */
-        (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, 0);
-        (void)lua_gc(heap->L, LUA_GCRESTART, 0);
-        heap->hurry = heap->bytes + heap->max / HURRY_STEP;
+        hurry(heap, new_size);
     }
     return result;
 }

@@ -134,6 +134,7 @@ local function watch_limits()
     end
     return decision, err
   end
+  function limit.Limiter:pass(key, cost, name) return self:take(key, cost, name) end
 end
 
 local function shorten(value) return value and tostring(value):sub(1, VALUE_MAX) end

@@ -96,22 +96,38 @@ local function known_keys(self, key)
   return list
 end
 
+-- key as it is counted by, allowed | nil, err, source
+local function decide(self, place, key, cost)
+  if type(cost) ~= "number" or not (cost >= 0 and cost < huge) then misuse "the cost of a request is a number of at least 0" end
+  key = known_keys(self, key)
+  if self.shared then
+    local allowed, source = self.shared:take(place, key, cost)
+    return key, allowed, source
+  end
+  local allowed, err = store.take(self.dict.id, self.limits, place.scopes, key, cost, self.count_denied)
+  if allowed == nil then return nil, failure.new("busy", "the limit cannot be counted: " .. abi.code(err)) end
+  return key, allowed, "local"
+end
+
 --- take(key, cost = 1, name?) -> decision | nil, err: counts `cost` for this key against all limits at once, or, when one of them has no
 -- room, against none. A list of keys has one for each limit. cost 0 only looks. `name` in place of the limiter's own.
 function Limiter:take(key, cost, name)
   local place = decision.place(self, name or self.name)
-  cost = cost or 1
-  if type(cost) ~= "number" or not (cost >= 0 and cost < huge) then misuse "the cost of a request is a number of at least 0" end
-  key = known_keys(self, key)
-  local allowed, err, source
-  if self.shared then
-    allowed, source = self.shared:take(place, key, cost)
-  else
-    allowed, err = store.take(self.dict.id, self.limits, place.scopes, key, cost, self.count_denied)
-    source = "local"
-    if allowed == nil then return nil, failure.new("busy", "the limit cannot be counted: " .. abi.code(err)) end
+  local counted, allowed, source = decide(self, place, key, cost or 1)
+  if counted == nil then return nil, allowed end
+  return decision.new(self, place, counted, cost or 1, allowed, source)
+end
+
+--- pass(key, cost = 1, name?) -> true when it is let through at once | decision | nil, err: as take, for who needs not know what is left.
+function Limiter:pass(key, cost, name)
+  local place = decision.place(self, name or self.name)
+  local counted, allowed, source = decide(self, place, key, cost or 1)
+  if counted == nil then return nil, allowed end
+  if allowed and store.out.wait == 0 and cost ~= 0 then
+    place.allowed = place.allowed + 1
+    return true
   end
-  return decision.new(self, place, key, cost, allowed, source)
+  return decision.new(self, place, counted, cost or 1, allowed, source)
 end
 
 --- settle(decision, actual): what it has cost in the end; the rest is charged, or given back.

@@ -97,9 +97,9 @@ function decision.new(self, place, key, cost, allowed, source)
       limit_status.note(place, type(key) == "table" and key[i] or key)
     end
   end
-  return setmetatable({
+  return (setmetatable({
     allowed, out.left[i], out.reset[i], place, parts, i, out.retry[i], allowed and out.wait or 0, source, cost, key, self,
-  }, Decision)
+  }, Decision))
 end
 
 -- Seconds for people: whole ones, at least 1.

@@ -16,11 +16,10 @@ end
 -- ---------------------------------------------------------------- token bucket
 
 -- What has not yet drained of a bucket: { level, when it was so }. The clock of another worker may be a little ahead.
+-- Without branches, since all ways would be hot; where there is no record yet, both numbers are 0.
 local function level_of(r, limit, now)
-  if r.count ~= 2 then return 0, now end
   local at = r.was[1]
-  if at >= now then return r.was[0], at end
-  return max(0, r.was[0] - (now - at) * limit.speed), now
+  return max(0, r.was[0] - max(0, now - at) * limit.speed), (max(at, now))
 end
 
 -- The generic cell rate algorithm: `rate` in `per`, and `burst` at once.

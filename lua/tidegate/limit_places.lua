@@ -131,6 +131,13 @@ function Places:take(key, _, name)
   return taken
 end
 
+--- pass(key, 1, name?) -> true | decision: as take
+function Places:pass(key, cost, name)
+  local taken, err = self:take(key, cost, name)
+  if taken and taken.allowed then return true end
+  return taken, err
+end
+
 --- release(decision): its place is free.
 function Places.release(_, taken)
   if taken.deferred then taken.deferred.done = true end

@@ -53,10 +53,8 @@ end
 
 --- Takes the place of `next`.
 function unread.next(t, key)
-  if key == nil then
-    check("next", t)
-    settle(t)
-  end
+  if key == nil then check("next", t) end
+  settle(t)
   local name, value = next_of(t, key)
   return name, value
 end

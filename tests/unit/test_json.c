@@ -192,6 +192,29 @@ short_memory_is_said(void **state)
     tg_mem_fail_at(0);
 }
 
+/* Strings are read eight bytes at a time: each byte, at each place of them, before and behind each other one. */
+static void
+each_byte_is_found_at_each_place(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= 20; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (unsigned c = 0; c < 256; c++) {
+                char text[32];
+                struct tg_json_report report;
+                memset(text, '\x7f', sizeof text);
+                text[0] = text[n + 1] = '"';
+                text[at + 1] = (char)c;
+                const bool good = (c >= 0x20 && c < 0x80 && c != '"' && c != '\\');
+                assert_int_equal(tg_json_check(text, n + 2, &report) == TG_OK, good);
+                if (!good && c != '"' && (c != '\\' || at + 1 < n)) { /* that one hides the end */
+                    assert_ptr_equal(report.at, text + at + 1);
+                }
+            }
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -201,6 +224,7 @@ main(void)
         cmocka_unit_test(a_text_that_is_cut_anywhere_is_none),
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(an_object_has_so_many_members_at_most),
+        cmocka_unit_test(each_byte_is_found_at_each_place),
         cmocka_unit_test(short_memory_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@ static const char prelude[] =
     "  if not chunk then return standard(name) end\n"
     "  if loading[name] then error('modules require each other: ' .. name, 2) end\n"
     "  loading[name] = true\n"
+    "  if where:byte() == 61 and chunk:byte() ~= 27 then where = '@lua/' .. name:gsub('%.', '/') .. '.lua' end\n"
     "  local f, err = loadstring(chunk, where)\n"
     "  if not f then error(err, 0) end\n"
     "  value = f(name)\n"

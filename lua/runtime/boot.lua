@@ -353,6 +353,10 @@ local function add_fingerprint(entries, source, names)
   entries[#entries + 1] = { "secrets", abi.out() }
 end
 
+-- Modules that make tables with many names for each call. LuaJIT's bytecode does not keep the names of a table whose values are not known
+-- before, so that such a table grows name by name; loaded as text it is made in one piece.
+local AS_TEXT = { ["tidegate.call"] = true, ["tidegate.task"] = true, ["tidegate.branch"] = true, ["tidegate.response"] = true }
+
 local function bundle(core, source, entry, cfg, uses)
   local entries, names, unhashed = { { "entry", entry }, { "manifest", manifest(cfg, uses, source) } }, {}, {}
   for i, listen in ipairs(cfg.listen) do
@@ -379,7 +383,7 @@ local function bundle(core, source, entry, cfg, uses)
   end
   for _, module in ipairs(core.modules()) do
     local f = assert(loadstring(module[3], "@" .. module[2]))
-    entries[#entries + 1] = { "module:" .. module[1], string.dump(f) }
+    entries[#entries + 1] = { "module:" .. module[1], AS_TEXT[module[1]] and module[3] or string.dump(f) }
   end
   return entries
 end

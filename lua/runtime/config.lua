@@ -17,6 +17,7 @@ local secret = require "tidegate.secret"
 local source_config = require "runtime.source_config"
 local target = require "runtime.target"
 local task = require "tidegate.task"
+local unread = require "tidegate.unread"
 local upstream_config = require "runtime.upstream_config"
 local vault = require "runtime.vault"
 
@@ -185,8 +186,8 @@ end
 local function library_copy()
   local env = {
     pairs = pairs, ipairs = ipairs, pcall = pcall, error = error, assert = assert, type = type, tostring = tostring,
-    tonumber = tonumber, select = select, unpack = unpack, next = next, setmetatable = setmetatable, rawget = rawget,
-    rawset = rawset, rawequal = rawequal, os = { time = os.time, date = os.date }, _VERSION = _VERSION,
+    tonumber = tonumber, select = select, unpack = unpack, next = next, setmetatable = unread.setmetatable, rawget = unread.rawget,
+    rawset = unread.rawset, rawequal = rawequal, os = { time = os.time, date = os.date }, _VERSION = _VERSION,
   }
   for name, values in pairs { string = string, table = table, math = math, bit = bit, coroutine = task.library } do
     env[name] = {}
@@ -196,7 +197,7 @@ local function library_copy()
   -- The metatable of strings leads to the runtime's own library.
   function env.getmetatable(value)
     if type(value) == "string" then return false end
-    return getmetatable(value)
+    return unread.getmetatable(value)
   end
   function env.print(...)
     local parts = {}

@@ -66,7 +66,7 @@ function unread.pairs(t)
   return next_of, t, nil
 end
 
---- Those of a plugin's environment, where they could show or lose what is not filled yet.
+--- Those of the environments of plugins and configurations, where the language's own could show or lose what is not filled yet.
 function unread.getmetatable(value)
   settle(value)
   return getmetatable(value)

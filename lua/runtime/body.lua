@@ -57,6 +57,7 @@ local function text(self, max)
   local rc = C.tg_abi_body_whole(x, side, max)
   while rc == abi.AGAIN do
     task.wait()
+    x = live(self)
     rc = C.tg_abi_body_whole(x, side, max)
   end
   if rc ~= 0 then return nil, to_failure(rc, side, max) end
@@ -79,14 +80,20 @@ local function form(self, max)
   return query_string.parse(value):map()
 end
 
+-- To be asked after each wait: what goes on in the background outlives the exchange, whose place another one takes.
+local function need_exchange(x, serial)
+  if x.serial ~= serial then error("this exchange has ended: its body must not be kept", 3) end
+end
+
 -- Reads pieces from the core.
 local function reader(x, serial, side)
   return function()
-    if x.serial ~= serial then error("this exchange has ended: its body must not be kept", 2) end
     task.take_turns()
+    need_exchange(x, serial)
     local rc = C.tg_abi_body_read(x, side)
     while rc == abi.AGAIN do
       task.wait()
+      need_exchange(x, serial)
       rc = C.tg_abi_body_read(x, side)
     end
     if rc == 0 then return to_string(vm.out.p, vm.out.n) end
@@ -99,17 +106,18 @@ end
 local function writer(x, serial, side)
   local left = WRITTEN
   return function(value)
-    if x.serial ~= serial then error("this exchange has ended: its body must not be kept", 2) end
     if type(value) ~= "string" then value = stream.bytes(value, 2) end
     left = left - #value
     if left < 0 then
       left = WRITTEN
       task.take_turns()
     end
+    need_exchange(x, serial)
     local rc = C.tg_abi_body_write(x, side, value, #value)
     while rc == abi.AGAIN do
       if vm.number > 0 then value = value:sub(tonumber(vm.number) + 1) end
       task.wait()
+      need_exchange(x, serial)
       rc = C.tg_abi_body_write(x, side, value, #value)
     end
     if rc ~= 0 then error(failure.new(abi.code(rc), "the " .. names[side] .. "'s body could not be written"), 0) end

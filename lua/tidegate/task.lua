@@ -50,15 +50,16 @@ function task.park()
 end
 
 local TURN = 0.002 -- seconds of the processor
-local resumes, started = -1, 0
+local resumes, started = -1, nil
 
 --- take_turns(): lets others go first when this coroutine has computed for a turn without a wait. For loops over what never runs dry: a
 -- body that comes and goes faster than it is worked on would keep the worker for itself, until the budget ends it.
 function task.take_turns()
-  local now = C.tg_abi_cpu()
-  if vm.resumes ~= resumes then
-    resumes, started = vm.resumes, now
-  elseif now - started > TURN then
+  if vm.resumes ~= resumes then -- who waits for each piece never reads the clock
+    resumes, started = vm.resumes, nil
+  elseif not started then
+    started = C.tg_abi_cpu()
+  elseif C.tg_abi_cpu() - started > TURN then
     C.tg_abi_wake(vm.coroutine, vm.coroutine_serial)
     give_way()
   end

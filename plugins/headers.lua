@@ -81,10 +81,10 @@ route "orders" { path = "/orders/*", to = "orders",
     return { request = prepare(conf.request), response = prepare(conf.response) }
   end,
 
-  idle = function(conf)
+  idle = function(_, state)
     local names = {}
-    if prepare(conf.request).idle then names[1] = "access" end
-    if prepare(conf.response).idle then names[#names + 1] = "response" end
+    if state.request.idle then names[1] = "access" end
+    if state.response.idle then names[#names + 1] = "response" end
     return names
   end,
 

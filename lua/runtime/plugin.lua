@@ -11,7 +11,7 @@ plugin.phases = { "rewrite", "authenticate", "access", "handler", "balance", "re
 local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
   around = "function", admin = "function",
-  idle = "function", -- (conf) -> names of the phases in which a use that is configured so has nothing to do
+  idle = "function", -- (conf, state) -> names of the phases in which a use that is configured so has nothing to do
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back
 }
@@ -161,7 +161,7 @@ end
 --- without_idle(plugin, use, report) -> the plugin for a use with this conf: a phase in which it has nothing to do costs nothing.
 function plugin.without_idle(loaded, use, report)
   if not loaded.idle then return loaded end
-  local ok, result = pcall(function() return without(loaded, loaded.idle(use.conf)) end)
+  local ok, result = pcall(function() return without(loaded, loaded.idle(use.conf, use.state)) end)
   if ok then return result end
   report:problem(use.at, use.path, "idle: " .. report_of.text_of(result))
   return loaded

@@ -177,16 +177,12 @@ tg_status_shadow(const struct tg_shadow_report *report, bool json, char *out, si
 {
     struct text text = {.p = out, .size = size};
     out[0] = '\0';
-    if (json) {
-        put_shadow_json(report, &text);
-    } else {
-        put_shadow(report, &text);
-    }
+    (json ? put_shadow_json : put_shadow)(report, &text);
     return text.n;
 }
 
 static void
-put_trial(const struct tg_status *status, struct text *text)
+put_trial(const struct tg_status *status, bool json, struct text *text)
 {
     char canary[512];
     if (status->trial == NULL) {
@@ -194,30 +190,13 @@ put_trial(const struct tg_status *status, struct text *text)
     }
     if (status->canary->options.shadow) {
         tg_shadow_count(status->shadow, status->fleet->metrics);
-        put_shadow(&status->shadow->now, text);
+        put(text, "%s", json ? ",\"shadow\":" : "");
+        (json ? put_shadow_json : put_shadow)(&status->shadow->now, text);
         return;
     }
     tg_canary_json(status->canary, status->fleet->metrics, status->trial->id, status->upstreams.now, canary,
                    sizeof canary);
-    put(text, "on trial    %s\n", canary);
-}
-
-static void
-put_trial_json(const struct tg_status *status, struct text *text)
-{
-    char canary[512];
-    if (status->trial == NULL) {
-        return;
-    }
-    if (status->canary->options.shadow) {
-        tg_shadow_count(status->shadow, status->fleet->metrics);
-        put(text, ",\"shadow\":");
-        put_shadow_json(&status->shadow->now, text);
-        return;
-    }
-    tg_canary_json(status->canary, status->fleet->metrics, status->trial->id, status->upstreams.now, canary,
-                   sizeof canary);
-    put(text, ",\"canary\":%s", canary);
+    put(text, json ? ",\"canary\":%s" : "on trial    %s\n", canary);
 }
 
 size_t
@@ -234,7 +213,7 @@ tg_status_text(const struct tg_status *status, char *out, size_t size)
     for (const struct tg_generation *old = status->current->next; old != NULL; old = old->next) {
         put(&text, "earlier     %s\n", old->id);
     }
-    put_trial(status, &text);
+    put_trial(status, false, &text);
     if (status->reload_error[0] != '\0') {
         put(&text, "the last reload was refused:\n%s\n", status->reload_error);
     }
@@ -286,7 +265,7 @@ tg_status_json(const struct tg_status *status, char *out, size_t size)
     put_string(&text, status->reload_error);
     put(&text, ",\"upgrade_error\":");
     put_string(&text, status->upgrade_error);
-    put_trial_json(status, &text);
+    put_trial(status, true, &text);
     put(&text, "}\n");
     return text.n;
 }

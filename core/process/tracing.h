@@ -3,8 +3,12 @@
  *
  * Owns: what is asked for, which all workers know, and what they have told until somebody fetches it; one at a time.
  * Used by: master.c. Who asked has to come again and again; when he does not, the workers stop. Does not know: what is
- * in a question or a trace. trace begin SECONDS   (payload: the question, JSON) -> number trace next NUMBER     -> what
- * has come since, a line each trace end NUMBER trace tell NUMBER     (payload: lines; by workers)
+ * in a question or a trace.
+ *
+ * - trace begin SECONDS, whose payload is the question (JSON): its number
+ * - trace next NUMBER: what has come since, a line each
+ * - trace end NUMBER
+ * - trace tell NUMBER, by workers, whose payload is lines
  */
 #ifndef TG_PROCESS_TRACING_H
 #define TG_PROCESS_TRACING_H

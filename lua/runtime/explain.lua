@@ -7,6 +7,7 @@ local exchange = require "runtime.exchange"
 local json = require "tidegate.json"
 local limit = require "tidegate.limit"
 local near = require "runtime.near"
+local records = require "tidegate.records"
 local response = require "tidegate.response"
 local trace = require "tidegate.trace"
 
@@ -21,14 +22,8 @@ local UPSTREAM = 1 -- TG_SOURCE_UPSTREAM
 local live = {} -- slot -> record of the exchange that is explained there
 local secret
 
-local function record_of(x)
-  local record = live[x.slot]
-  return record and record.serial == x.serial and record or nil
-end
-
-local function current()
-  return vm.exchange ~= nil and record_of(vm.exchange) or nil
-end
+local function record_of(x) return records.of(live, x) end
+local function current() return records.current(live) end
 
 local function milliseconds(seconds) return math.floor(seconds * 1e5 + 0.5) / 100 end
 
@@ -54,11 +49,6 @@ end
 
 -- ---------------------------------------------------------------- what is seen
 
-local function verdict_of(r)
-  if r == nil then return "passed" end
-  return response.is(r) and r.status or "raised"
-end
-
 local function watch_plugins()
   local enter, leave = trace.enter, trace.leave
   function trace.enter(label, phase)
@@ -72,7 +62,7 @@ local function watch_plugins()
   function trace.leave(step, r)
     if not step.explained then return leave(step, r) end
     if step.frame then leave(step.frame, r) end
-    step.took, step.verdict = C.tg_abi_clock() - step.began, step.verdict or verdict_of(r)
+    step.took, step.verdict = C.tg_abi_clock() - step.began, step.verdict or response.verdict(r)
     step.record.open = step.up
   end
   function trace.raised(value)

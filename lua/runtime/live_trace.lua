@@ -5,6 +5,7 @@ local abi = require "abi"
 local chain = require "runtime.chain"
 local exchange = require "runtime.exchange"
 local json = require "tidegate.json"
+local records = require "tidegate.records"
 local response = require "tidegate.response"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
@@ -20,14 +21,8 @@ local asked -- { serial, route, status, path, left }
 local kept -- what was in place before
 local told = {} -- lines
 
-local function record_of(x)
-  local record = live[x.slot]
-  return record and record.serial == x.serial and record or nil
-end
-
-local function current()
-  return vm.exchange ~= nil and record_of(vm.exchange) or nil
-end
+local function record_of(x) return records.of(live, x) end
+local function current() return records.current(live) end
 
 -- Seconds since the request came.
 local function now_of(record)
@@ -109,11 +104,6 @@ end
 
 -- ---------------------------------------------------------------- what is seen
 
-local function verdict_of(r)
-  if r == nil then return "passed" end
-  return response.is(r) and r.status or "raised"
-end
-
 local function close_step(step, verdict)
   local event = step.event
   event.took, event.verdict = math.max(0, now_of(step.record) - (event.at or 0)), event.verdict or verdict
@@ -135,7 +125,7 @@ local function watch_plugins()
     if step.frame then kept.leave(step.frame, r) end
     local record = step.record
     while record.open and record.open ~= step do close_step(record.open, "raised") end -- what raised has not left
-    if record.open then close_step(step, verdict_of(r)) end
+    if record.open then close_step(step, response.verdict(r)) end
   end
   function trace.note(verdict)
     kept.note(verdict)

@@ -12,6 +12,7 @@ local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
 local probe = require "runtime.probe"
+local records = require "tidegate.records"
 local redis = require "runtime.redis"
 local response = require "tidegate.response"
 local shadow = require "runtime.shadow"
@@ -40,13 +41,10 @@ local counts = {} -- kind -> what counts it
 
 -- Slots 1 and 2 as in ctx. In the fields named: what it would answer (`status`) or that it would let pass, and where to.
 local function new_record(x)
-  return { x, x.serial, counted = 0, method = exchange.method(x), path = to_string(x.raw_path.p, x.raw_path.n), deferred = {} }
+  return { x, x.serial, serial = x.serial, counted = 0, method = exchange.method(x), path = to_string(x.raw_path.p, x.raw_path.n), deferred = {} }
 end
 
-local function record_of(x)
-  local record = live[x.slot]
-  return record and record[2] == x.serial and record or nil
-end
+local function record_of(x) return records.of(live, x) end
 
 local function strip_path(req, prefix)
   local path = req.raw_path:sub(#prefix + 1)
@@ -287,7 +285,7 @@ local function describe()
 end
 
 local function defer(entry)
-  local record = vm.exchange ~= nil and record_of(vm.exchange)
+  local record = records.current(live)
   if record then record.deferred[#record.deferred + 1] = entry end
 end
 
@@ -300,11 +298,11 @@ function rehearsal.start(server, cfg, uses, id, run_hooks)
   task.defer_to_exchange = defer
   task.report = function(text) log.warn(text) end
   call.exchange = function()
-    local record = vm.exchange ~= nil and record_of(vm.exchange)
+    local record = records.current(live)
     return record and record.view or nil
   end
   function chain.report(_, err) -- of uses with on_error = "skip"
-    local record = vm.exchange ~= nil and record_of(vm.exchange)
+    local record = records.current(live)
     if err ~= shadow.UNKNOWN and record then log.info("it has raised: " .. text_of(err)) end
     budget.forgive()
   end

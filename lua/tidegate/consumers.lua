@@ -181,9 +181,19 @@ local function set(x, name, value)
 end
 
 -- A claim of a token may be anything; what cannot stand in a field is not told.
-local function set_if_printable(x, name, value)
+local function printable(value)
   if type(value) == "number" then value = tostring(value) end
-  if type(value) == "string" and value ~= "" and C.tg_abi_valid_value(value, #value) == 0 then set(x, name, value) end
+  return type(value) == "string" and value ~= "" and C.tg_abi_valid_value(value, #value) == 0 and value or nil
+end
+
+local function set_if_printable(x, name, value)
+  value = printable(value)
+  if value then set(x, name, value) end
+end
+
+local function put_if_printable(headers, name, value)
+  value = printable(value)
+  if value then headers[name] = value end
 end
 
 local function groups_of(consumer)
@@ -196,34 +206,27 @@ function consumers.remember(consumer)
   if told[consumer.groups] == nil then told[consumer.groups] = groups_of(consumer) or false end
 end
 
+-- `put` for what was judged when it was read, `put_checked` for the rest.
+local function tell(target, put, put_checked, consumer, groups, credential)
+  put(target, "X-Consumer-ID", consumer.id)
+  if consumer.username then put(target, "X-Consumer-Username", consumer.username) end
+  if consumer.custom_id then put(target, "X-Consumer-Custom-ID", consumer.custom_id) end
+  if groups then put(target, "X-Consumer-Groups", groups) end
+  local id = type(credential) == "table" and credential.id
+  if id then put_checked(target, "X-Credential-Identifier", id) end
+  if consumer.anonymous then put(target, "X-Anonymous-Consumer", "true") end
+end
+
 --- tell(x, consumer, credential): the upstream hears who asks.
 function consumers.tell(x, consumer, credential)
   local groups = told[consumer.groups]
-  local put = groups == nil and set_if_printable or set -- what is declared was judged when it was read
-  if groups == nil then groups = groups_of(consumer) end
-  put(x, "X-Consumer-ID", consumer.id)
-  if consumer.username then put(x, "X-Consumer-Username", consumer.username) end
-  if consumer.custom_id then put(x, "X-Consumer-Custom-ID", consumer.custom_id) end
-  if groups then put(x, "X-Consumer-Groups", groups) end
-  local id = type(credential) == "table" and credential.id
-  if id then set_if_printable(x, "X-Credential-Identifier", id) end
-  if consumer.anonymous then set(x, "X-Anonymous-Consumer", "true") end
+  if groups ~= nil then return tell(x, set, set_if_printable, consumer, groups, credential) end
+  tell(x, set_if_printable, set_if_printable, consumer, groups_of(consumer), credential)
 end
 
 --- tell_in(headers, consumer, credential): the same, in fields that are no exchange's.
 function consumers.tell_in(headers, consumer, credential)
-  local groups = told[consumer.groups]
-  if groups == nil then groups = groups_of(consumer) end
-  local function put(name, value)
-    if type(value) == "number" then value = tostring(value) end
-    if type(value) == "string" and value ~= "" and C.tg_abi_valid_value(value, #value) == 0 then headers[name] = value end
-  end
-  put("X-Consumer-ID", consumer.id)
-  put("X-Consumer-Username", consumer.username)
-  put("X-Consumer-Custom-ID", consumer.custom_id)
-  put("X-Consumer-Groups", groups)
-  put("X-Credential-Identifier", type(credential) == "table" and credential.id)
-  if consumer.anonymous then put("X-Anonymous-Consumer", "true") end
+  tell(headers, put_if_printable, put_if_printable, consumer, groups_of(consumer), credential)
 end
 
 return consumers

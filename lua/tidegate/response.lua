@@ -82,4 +82,10 @@ function response.is(value)
   return type(value) == "table" and getmetatable(value) == Response
 end
 
+--- verdict(r) -> what a plugin that has given or raised this has decided: "passed", a status, or "raised"
+function response.verdict(r)
+  if r == nil then return "passed" end
+  return response.is(r) and r.status or "raised"
+end
+
 return response

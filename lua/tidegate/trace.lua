@@ -2,6 +2,7 @@
 -- An exchange that is not recorded has no table here: its trace is the field traceparent of its request, and nothing more.
 local abi = require "abi"
 local context = require "tidegate.trace_context"
+local records = require "tidegate.records"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local REQUEST, RESPONSE = abi.REQUEST, abi.RESPONSE
@@ -18,14 +19,8 @@ local live = {} -- slot -> record of the exchange that is recorded there
 local copied = {} -- fields beside those of W3C that tracers write: calls of exchanges that are not recorded carry them on
 
 -- The record of the running exchange, nil when it is not recorded.
-local function record_of(x)
-  local record = live[x.slot]
-  return record and record.serial == x.serial and record or nil
-end
-
-local function current()
-  return vm.exchange ~= nil and record_of(vm.exchange) or nil
-end
+local function record_of(x) return records.of(live, x) end
+local function current() return records.current(live) end
 
 -- ---------------------------------------------------------------- spans
 

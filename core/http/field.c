@@ -1,5 +1,7 @@
 #include "http/field.h"
 
+#include <endian.h>
+
 #define L(c) [(unsigned char)(c)] = (unsigned char)(c)
 #define U(c) [(unsigned char)(c)] = (unsigned char)((c) | 0x20)
 
@@ -106,14 +108,41 @@ tg_is_token(const char *p, size_t n)
     return n > 0;
 }
 
+/* Eight bytes at a time: a subtraction sets the top bit where a byte is below 0x20, or 0x7f. A borrow disturbs only
+ * those behind, which are looked at again. */
+size_t
+tg_value_length(const char *p, size_t n)
+{
+    const uint64_t ones = 0x0101010101010101ULL;
+    const uint64_t tops = ones * 0x80;
+    size_t i = 0;
+    for (;;) {
+        for (; n - i >= 8; i += 8) {
+            uint64_t word = 0;
+            memcpy(&word, p + i, sizeof word);
+            word = le64toh(word);
+            const uint64_t deletes = word ^ (ones * 0x7f);
+            const uint64_t found = (((word - ones * 0x20) & ~word) | ((deletes - ones) & ~deletes)) & tops;
+            if (found != 0) {
+                i += (size_t)__builtin_ctzll(found) / 8;
+                break;
+            }
+        }
+        while (i < n && (unsigned char)p[i] >= 0x20 && p[i] != 0x7f) {
+            i++;
+        }
+        if (i == n || p[i] != '\t') {
+            return i;
+        }
+        i++;
+    }
+}
+
 bool
 tg_is_value(const char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char c = (unsigned char)p[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) {
-            return false;
-        }
+    if (tg_value_length(p, n) < n) {
+        return false;
     }
     return n == 0 || (p[0] != ' ' && p[0] != '\t' && p[n - 1] != ' ' && p[n - 1] != '\t');
 }

@@ -67,6 +67,8 @@ struct tg_field {
 /* Table lookups: bytes of a token (RFC 9110, section 5.6.2), of a value (section 5.5). */
 extern const unsigned char tg_token_byte[256]; /* 0, or the lower-case byte */
 bool tg_is_token(const char *p, size_t n);
+/* How many bytes at `p` may stand in a value: up to the first control byte but HTAB, at most n. */
+size_t tg_value_length(const char *p, size_t n);
 /* Without NUL, CR, LF and other control bytes but HTAB; blanks at the ends are refused as well. */
 bool tg_is_value(const char *p, size_t n);
 

@@ -119,9 +119,7 @@ parse_field(const char *p, const char *end, struct tg_field *field, const struct
         p++;
     }
     const char *value = p;
-    while (p < end && ((unsigned char)*p >= 0x20 || *p == '\t') && (unsigned char)*p != 0x7f) {
-        p++;
-    }
+    p += tg_value_length(p, (size_t)(end - p));
     if (end - p < 2 || p[0] != '\r' || p[1] != '\n') {
         *fault = &bad_value;
         return NULL;

@@ -438,6 +438,24 @@ no_byte_is_taken_that_a_rule_forbids(void **state)
     }
 }
 
+/* Values are looked at in words: a byte counts wherever it stands, and whatever is before and behind it. */
+static void
+a_byte_of_a_value_is_judged_at_every_place(void **state)
+{
+    (void)state;
+    static const char around[] = {'a', ' ', '\t', '~', '\x80', '\xff'};
+    for (unsigned c = 0; c < 256; c++) {
+        for (size_t i = 0; i < sizeof around * 20; i++) {
+            char value[20];
+            memset(value, around[i / 20], sizeof value);
+            value[i % 20] = (char)c;
+            const bool allowed = c == '\t' || (c >= 0x20 && c != 0x7f);
+            assert_int_equal(tg_value_length(value, sizeof value), allowed ? sizeof value : i % 20);
+            assert_int_equal(tg_value_length(value, i % 20), i % 20);
+        }
+    }
+}
+
 static void
 what_is_written_parses_to_the_same(void **state)
 {
@@ -498,6 +516,7 @@ main(void)
         cmocka_unit_test(responses_with_two_readings_are_refused_with_a_reason),
         cmocka_unit_test(framing_has_one_reading),
         cmocka_unit_test(no_byte_is_taken_that_a_rule_forbids),
+        cmocka_unit_test(a_byte_of_a_value_is_judged_at_every_place),
         cmocka_unit_test(what_is_written_parses_to_the_same),
         cmocka_unit_test(setters_refuse_what_would_break_a_line),
     };

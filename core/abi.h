@@ -243,6 +243,18 @@ TG_ABI int tg_abi_field_add(struct tg_abi_exchange *x, int side, const char *nam
                             size_t value_len);
 TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_t name_len);
 
+/*
+ * Changes of fields that are known beforehand: made once, and kept as long as an exchange may last to which they are
+ * applied. `value`: of RENAME the new name, of REMOVE nothing. -TG_EINVAL as of tg_abi_field_set.
+ */
+enum tg_abi_edit { TG_EDIT_SET = 1, TG_EDIT_ADD = 2, TG_EDIT_REMOVE = 3, TG_EDIT_RENAME = 4 };
+struct tg_abi_edits;
+TG_ABI struct tg_abi_edits *tg_abi_edits_new(void);
+TG_ABI void tg_abi_edits_free(struct tg_abi_edits *edits);
+TG_ABI int tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t name_len, const char *value,
+                            size_t value_len);
+TG_ABI int tg_abi_edits_apply(const struct tg_abi_edits *edits, struct tg_abi_exchange *x, int side);
+
 /* What the client sent: method in vm.out, and the target. */
 TG_ABI int tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target);
 
@@ -260,6 +272,9 @@ TG_ABI int tg_abi_set_status(struct tg_abi_exchange *x, int status);
 /* The request may become this protocol, if it asks for it: 0, or -TG_ENONE. `timeout`: milliseconds without a byte. */
 TG_ABI int tg_abi_allow_upgrade(struct tg_abi_exchange *x, const char *name, size_t n, uint32_t timeout);
 TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
+/* What one client is likely to have of the addresses: of IPv6 the first 64 bits, "2001:db8:1:2::/64"; an IPv4 address
+ * as it is. */
+TG_ABI int tg_abi_client_network(struct tg_abi_exchange *x);
 
 /* The id of the exchange, made if there is none: 32 hexadecimal digits, or a UUID of this version (4 or 7). */
 TG_ABI int tg_abi_id(struct tg_abi_exchange *x, int version);

@@ -38,6 +38,7 @@ local abi = {
   TASK_CHILD = C.TG_TASK_CHILD, TASK_BACKGROUND = C.TG_TASK_BACKGROUND, TASK_SERVICE = C.TG_TASK_SERVICE,
   VERDICT_NONE = C.TG_VERDICT_NONE, VERDICT_PROXY = C.TG_VERDICT_PROXY, VERDICT_RESPOND = C.TG_VERDICT_RESPOND,
   WANT_RESPONSE = C.TG_WANT_RESPONSE, WANT_LOG = C.TG_WANT_LOG,
+  EDIT = { set = tonumber(C.TG_EDIT_SET), add = tonumber(C.TG_EDIT_ADD), remove = tonumber(C.TG_EDIT_REMOVE), rename = tonumber(C.TG_EDIT_RENAME) },
   REDIS_NIL = C.TG_REDIS_NIL, REDIS_NUMBER = C.TG_REDIS_NUMBER, REDIS_STRING = C.TG_REDIS_STRING, REDIS_STATUS = C.TG_REDIS_STATUS,
   REDIS_ERROR = C.TG_REDIS_ERROR, REDIS_LIST = C.TG_REDIS_LIST, REDIS_JOINED = C.TG_REDIS_JOINED, REDIS_ALONE = C.TG_REDIS_ALONE,
   REDIS_REPLICA = C.TG_REDIS_REPLICA,
@@ -83,6 +84,19 @@ function abi.line()
   local line = C.tg_abi_line_new()
   if line == nil then error("memory is short", 0) end
   return ffi.gc(line, C.tg_abi_line_free)
+end
+
+--- edits({ kind, name, value } ...) -> changes of fields, made once | nil, the one that cannot be made, its enum tg_rc
+function abi.edits(list)
+  local edits = C.tg_abi_edits_new()
+  if edits == nil then error("memory is short", 0) end
+  ffi.gc(edits, C.tg_abi_edits_free)
+  for _, edit in ipairs(list) do
+    local value = edit[3] or ""
+    local rc = C.tg_abi_edits_add(edits, edit[1], edit[2], #edit[2], value, #value)
+    if rc ~= 0 then return nil, edit, rc end
+  end
+  return edits
 end
 
 --- A call that streams: its handle is let go when nobody holds it any more.

@@ -1,5 +1,5 @@
 --- headers: adds, sets, removes and renames header fields, of the request and of the response.
--- The configuration becomes plain lists of operations when the generation is made.
+-- The configuration becomes prepared edits when the generation is made.
 local function change()
   return t.record({
     remove = t.list(t.header(), {}),
@@ -7,44 +7,6 @@ local function change()
     set = t.map(t.template(), {}),
     add = t.map(t.template(), {}),
   }, { default = {}, doc = "`remove` (names), then `rename` (from = to), `set` (name = value), `add` (name = value)." })
-end
-
-local function sorted(map)
-  local names, values = {}, {}
-  for name in pairs(map) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do values[i] = map[name] end
-  return names, values
-end
-
-local function prepare(part)
-  local p = { remove = part.remove }
-  p.rename_from, p.rename_to = sorted(part.rename)
-  p.set_names, p.set_values = sorted(part.set)
-  p.add_names, p.add_values = sorted(part.add)
-  p.idle = #p.remove + #p.rename_from + #p.set_names + #p.add_names == 0
-  return p
-end
-
--- A value whose variables are missing leaves its field as it is.
-local function apply(ctx, message, p)
-  local headers = message.headers
-  for i = 1, #p.remove do headers[p.remove[i]] = nil end
-  for i = 1, #p.rename_from do
-    local value = headers[p.rename_from[i]]
-    if value then
-      headers[p.rename_from[i]] = nil
-      headers[p.rename_to[i]] = value
-    end
-  end
-  for i = 1, #p.set_names do
-    local value = p.set_values[i](ctx)
-    if value then headers[p.set_names[i]] = value end
-  end
-  for i = 1, #p.add_names do
-    local value = p.add_values[i](ctx)
-    if value then message:add_header(p.add_names[i], value) end
-  end
 end
 
 local function check_names(part, where)
@@ -78,7 +40,7 @@ route "orders" { path = "/orders/*", to = "orders",
   end,
 
   setup = function(conf)
-    return { request = prepare(conf.request), response = prepare(conf.response) }
+    return { request = tg.edits(conf.request), response = tg.edits(conf.response) }
   end,
 
   idle = function(_, state)
@@ -89,10 +51,10 @@ route "orders" { path = "/orders/*", to = "orders",
   end,
 
   access = function(ctx, _, state)
-    apply(ctx, ctx.req, state.request)
+    state.request:apply(ctx, ctx.req)
   end,
 
   response = function(ctx, _, state)
-    apply(ctx, ctx.res, state.response)
+    state.response:apply(ctx, ctx.res)
   end,
 }

@@ -72,13 +72,7 @@ size_t tg_value_length(const char *p, size_t n);
 /* Without NUL, CR, LF and other control bytes but HTAB; blanks at the ends are refused as well. */
 bool tg_is_value(const char *p, size_t n);
 
-/* Case-free hash of a name. */
-static inline uint32_t
-tg_field_hash_step(uint32_t hash, unsigned char lower)
-{
-    return (hash ^ lower) * 16777619U;
-}
-enum { TG_FIELD_HASH_SEED = 0x1505 };
+/* Case-free hash of a name; the same in one process alone. */
 uint32_t tg_field_hash(const char *name, size_t n);
 
 /* The known methods (RFC 9110, section 9.3, and PATCH), from 1 on; 0 for another one. */

@@ -95,7 +95,6 @@ static const char *
 parse_field(const char *p, const char *end, struct tg_field *field, const struct tg_h1_fault **fault)
 {
     const char *name = p;
-    uint32_t hash = TG_FIELD_HASH_SEED;
     if (p >= end) {
         *fault = &bad_name;
         return NULL;
@@ -104,9 +103,7 @@ parse_field(const char *p, const char *end, struct tg_field *field, const struct
         *fault = &folded;
         return NULL;
     }
-    unsigned char lower;
-    while (p < end && (lower = tg_token_byte[(unsigned char)*p]) != 0) {
-        hash = tg_field_hash_step(hash, lower);
+    while (p < end && tg_token_byte[(unsigned char)*p] != 0) {
         p++;
     }
     if (p == name || p >= end || *p != ':' || p - name > UINT16_MAX) {
@@ -128,6 +125,7 @@ parse_field(const char *p, const char *end, struct tg_field *field, const struct
     while (last > value && (last[-1] == ' ' || last[-1] == '\t')) {
         last--;
     }
+    const uint32_t hash = tg_field_hash(name, name_len);
     const enum tg_field_id id = tg_field_id_of(name, name_len, hash);
     *field = (struct tg_field){.name = name,
                                .value = value,

@@ -147,12 +147,22 @@ put_line(char *p, const char *name, size_t n, struct tg_slice value)
 
 #define PUT_LINE(p, name, value) put_line((p), name ": ", sizeof(name ": ") - 1, (value))
 
-/* Whether a field of this name goes out that the gateway has not written. */
-static bool
-has(const struct tg_message *message, enum tg_field_id id, bool trusted)
+_Static_assert(TG_FIELD_COUNT <= 32, "a set of ids has 32 bits");
+
+/* Which fields go out that the gateway has not written: bits by their id. */
+static uint32_t
+kept_fields(const struct tg_message *message, enum tg_trust trust)
 {
-    const struct tg_field *field = tg_message_find_id(message, id);
-    return field != NULL && (trusted || (field->flags & TG_FIELD_SET) != 0);
+    const uint32_t trusted =
+        trust != TG_TRUST_X_FORWARDED
+            ? 0
+            : 1U << TG_FIELD_X_FORWARDED_PROTO | 1U << TG_FIELD_X_FORWARDED_HOST | 1U << TG_FIELD_X_FORWARDED_PORT;
+    uint32_t kept = 0;
+    for (unsigned i = 0; i < message->count; i++) {
+        const struct tg_field *field = &message->fields[i];
+        kept |= ((field->flags & TG_FIELD_SET) != 0 ? UINT32_MAX : trusted) & 1U << field->id;
+    }
+    return kept;
 }
 
 /* The values of a chain that is kept, each with a comma behind it. */
@@ -170,21 +180,21 @@ put_chain(char *p, const struct tg_message *message, enum tg_field_id id)
 }
 
 static char *
-put_clients(char *p, const struct tg_message *message, const struct tg_h1_forward *forward)
+put_clients(char *p, const struct tg_message *message, const struct tg_h1_forward *forward, uint32_t kept)
 {
     const bool x_trusted = forward->trust == TG_TRUST_X_FORWARDED;
     const bool trusted = forward->trust == TG_TRUST_FORWARDED;
-    if (!has(message, TG_FIELD_X_FORWARDED_FOR, false)) {
+    if ((kept & 1U << TG_FIELD_X_FORWARDED_FOR) == 0) {
         p = PUT(p, "X-Forwarded-For: ");
         p = x_trusted ? put_chain(p, message, TG_FIELD_X_FORWARDED_FOR) : p;
         p = put(p, x_trusted ? forward->peer_ip.p : forward->client_ip.p,
                 x_trusted ? forward->peer_ip.n : forward->client_ip.n);
         p = PUT(p, "\r\n");
     }
-    if (!has(message, TG_FIELD_X_REAL_IP, false)) {
+    if ((kept & 1U << TG_FIELD_X_REAL_IP) == 0) {
         p = PUT_LINE(p, "X-Real-IP", forward->client_ip);
     }
-    if (!has(message, TG_FIELD_FORWARDED, false)) {
+    if ((kept & 1U << TG_FIELD_FORWARDED) == 0) {
         p = PUT(p, "Forwarded: ");
         p = trusted ? put_chain(p, message, TG_FIELD_FORWARDED) : p;
         p = tg_forwarded_write(p, trusted ? forward->peer_ip : forward->client_ip, forward->forwarded_host,
@@ -197,15 +207,15 @@ put_clients(char *p, const struct tg_message *message, const struct tg_h1_forwar
 static char *
 put_forward(char *p, const struct tg_message *message, const struct tg_h1_forward *forward)
 {
-    const bool trusted = forward->trust == TG_TRUST_X_FORWARDED;
-    p = put_clients(p, message, forward);
-    if (!has(message, TG_FIELD_X_FORWARDED_PROTO, trusted)) {
+    const uint32_t kept = kept_fields(message, forward->trust);
+    p = put_clients(p, message, forward, kept);
+    if ((kept & 1U << TG_FIELD_X_FORWARDED_PROTO) == 0) {
         p = PUT_LINE(p, "X-Forwarded-Proto", forward->proto);
     }
-    if (forward->forwarded_host.n > 0 && !has(message, TG_FIELD_X_FORWARDED_HOST, trusted)) {
+    if (forward->forwarded_host.n > 0 && (kept & 1U << TG_FIELD_X_FORWARDED_HOST) == 0) {
         p = PUT_LINE(p, "X-Forwarded-Host", forward->forwarded_host);
     }
-    if (!has(message, TG_FIELD_X_FORWARDED_PORT, trusted)) {
+    if ((kept & 1U << TG_FIELD_X_FORWARDED_PORT) == 0) {
         p = PUT(p, "X-Forwarded-Port: ");
         p = put_number(p, forward->port);
         p = PUT(p, "\r\n");

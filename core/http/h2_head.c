@@ -180,7 +180,6 @@ pseudo(struct tg_h2_head *head, struct tg_slice name, struct tg_slice value, boo
 static bool
 read_field(struct tg_slice name, struct tg_slice value, struct tg_field *field)
 {
-    uint32_t hash = TG_FIELD_HASH_SEED;
     if (name.n == 0 || name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_value(value.p, value.n)) {
         return false;
     }
@@ -189,8 +188,8 @@ read_field(struct tg_slice name, struct tg_slice value, struct tg_field *field)
         if (c == 0 || tg_token_byte[c] != c) {
             return false;
         }
-        hash = tg_field_hash_step(hash, c);
     }
+    const uint32_t hash = tg_field_hash(name.p, name.n);
     const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
     *field = (struct tg_field){.name = name.p,
                                .value = value.p,

@@ -73,17 +73,10 @@ tg_message_find_id(const struct tg_message *message, enum tg_field_id id)
 static enum tg_rc
 make_field(struct tg_message *message, struct tg_slice name, struct tg_slice value, struct tg_field *out)
 {
-    uint32_t hash = TG_FIELD_HASH_SEED;
-    if (name.n == 0 || name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_value(value.p, value.n)) {
+    if (name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_token(name.p, name.n) || !tg_is_value(value.p, value.n)) {
         return TG_EINVAL;
     }
-    for (size_t i = 0; i < name.n; i++) {
-        const unsigned char lower = tg_token_byte[(unsigned char)name.p[i]];
-        if (lower == 0) {
-            return TG_EINVAL;
-        }
-        hash = tg_field_hash_step(hash, lower);
-    }
+    const uint32_t hash = tg_field_hash(name.p, name.n);
     const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
     const uint8_t flags = tg_field_flags_of(id);
     if ((flags & (TG_FIELD_FRAMING | TG_FIELD_HOP)) != 0) {
@@ -138,17 +131,57 @@ tg_message_set(struct tg_message *message, struct tg_slice name, struct tg_slice
 {
     struct tg_field field;
     enum tg_rc rc = make_field(message, name, value, &field);
-    if (rc != TG_OK) {
-        return rc;
-    }
+    return rc == TG_OK ? tg_message_put(message, &field) : rc;
+}
+
+enum tg_rc
+tg_message_put(struct tg_message *message, const struct tg_field *field)
+{
     unsigned next = 0;
-    struct tg_field *first = find_hashed(message, name.p, name.n, field.hash, &next);
+    struct tg_field *first = find_hashed(message, field->name, field->name_len, field->hash, &next);
     if (first == NULL) {
-        return tg_message_push(message, &field);
+        return tg_message_push(message, field);
     }
-    *first = field;
-    remove_from(message, name.p, name.n, field.hash, next);
+    *first = *field;
+    remove_from(message, field->name, field->name_len, field->hash, next);
     return TG_OK;
+}
+
+void
+tg_message_drop(struct tg_message *message, const struct tg_field *field)
+{
+    remove_from(message, field->name, field->name_len, field->hash, 0);
+}
+
+static bool
+is_named(const struct tg_field *field, const struct tg_field *as)
+{
+    return field->hash == as->hash && field->name_len == as->name_len &&
+           tg_slice_same_text(field->name, as->name, as->name_len);
+}
+
+void
+tg_message_rename(struct tg_message *message, const struct tg_field *from, const struct tg_field *to)
+{
+    unsigned first = 0;
+    if (find_hashed(message, from->name, from->name_len, from->hash, &first) == NULL) {
+        return;
+    }
+    unsigned kept = 0;
+    for (unsigned i = 0; i < message->count; i++) {
+        struct tg_field field = message->fields[i];
+        if (is_named(&field, from)) {
+            field.name = to->name;
+            field.name_len = to->name_len;
+            field.id = to->id;
+            field.flags = TG_FIELD_SET;
+            field.hash = to->hash;
+        } else if (is_named(&field, to)) {
+            continue;
+        }
+        message->fields[kept++] = field;
+    }
+    message->count = kept;
 }
 
 enum tg_rc

@@ -70,6 +70,15 @@ TG_MUST_CHECK enum tg_rc tg_message_set(struct tg_message *message, struct tg_sl
 /* Removes all fields of this name. TG_EINVAL for a framing field. */
 TG_MUST_CHECK enum tg_rc tg_message_remove(struct tg_message *message, const char *name, size_t n);
 
+/*
+ * The same with a field that was judged before, and whose bytes outlive the message. put: as tg_message_set, drop: as
+ * tg_message_remove of its name. rename: fields named as `from` take the name of `to` where they stand; those that had
+ * it are removed.
+ */
+TG_MUST_CHECK enum tg_rc tg_message_put(struct tg_message *message, const struct tg_field *field);
+void tg_message_drop(struct tg_message *message, const struct tg_field *field);
+void tg_message_rename(struct tg_message *message, const struct tg_field *from, const struct tg_field *to);
+
 /* The bytes at `p` that names and values were borrowed from are about to go: borrows from a copy of them. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_message_move(struct tg_message *message, const char *p, size_t n);
 

@@ -277,7 +277,7 @@ int
 tg_abi_strip_field(const char *name, size_t name_len)
 {
     struct tg_vm *vm = tg_host->building;
-    if (vm == NULL || !tg_is_token(name, name_len)) {
+    if (vm == NULL || !tg_is_token(name, name_len) || name_len > TG_HOST_STRIP_NAME) {
         return TG_EINVAL;
     }
     const uint32_t hash = tg_field_hash(name, name_len);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "http/edits.h"
 #include "proxy/request.h"
 #include "vm/coroutine.h"
 
@@ -178,6 +179,32 @@ tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_
     return tg_message_remove(edited(x, side), name, name_len);
 }
 
+struct tg_abi_edits *
+tg_abi_edits_new(void)
+{
+    return (struct tg_abi_edits *)tg_edits_new();
+}
+
+void
+tg_abi_edits_free(struct tg_abi_edits *edits)
+{
+    tg_edits_free((struct tg_edits *)edits);
+}
+
+int
+tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t name_len, const char *value,
+                 size_t value_len)
+{
+    return tg_edits_add((struct tg_edits *)edits, (enum tg_abi_edit)kind, tg_slice_of(name, name_len),
+                        tg_slice_of(value, value_len));
+}
+
+int
+tg_abi_edits_apply(const struct tg_abi_edits *edits, struct tg_abi_exchange *x, int side)
+{
+    return tg_edits_apply((const struct tg_edits *)edits, edited(x, side));
+}
+
 int
 tg_abi_method_name(uint32_t method_id)
 {
@@ -344,6 +371,21 @@ tg_abi_client_ip(struct tg_abi_exchange *x)
     const size_t n = tg_downstream_client(&tg_exchange_of(x)->client, text, &port);
     x->client_port = (uint16_t)port;
     put_out(text, n);
+    return TG_OK;
+}
+
+int
+tg_abi_client_network(struct tg_abi_exchange *x)
+{
+    static char text[TG_ADDRESS_TEXT];
+    const struct in6_addr *ip = &tg_exchange_of(x)->client.sin6_addr;
+    if (tg_exchange_of(x)->client.sin6_family != AF_INET6 || IN6_IS_ADDR_V4MAPPED(ip)) {
+        return tg_abi_client_ip(x);
+    }
+    const unsigned char *b = ip->s6_addr;
+    const int n = snprintf(text, sizeof text, "%x:%x:%x:%x::/64", b[0] << 8 | b[1], b[2] << 8 | b[3], b[4] << 8 | b[5],
+                           b[6] << 8 | b[7]);
+    put_out(text, (size_t)n);
     return TG_OK;
 }
 

@@ -15,7 +15,14 @@
 #include "zone/dict.h"
 #include "zone/scoreboard.h"
 
-enum { TG_HOST_DICTS = 256, TG_HOST_SINKS = 64, TG_HOST_STRIP = 256, TG_COROUTINES_MAX = 65536, TG_HOST_REDIS = 64 };
+enum {
+    TG_HOST_DICTS = 256,
+    TG_HOST_SINKS = 64,
+    TG_HOST_STRIP = 256,
+    TG_HOST_STRIP_NAME = 128,
+    TG_COROUTINES_MAX = 65536,
+    TG_HOST_REDIS = 64
+};
 
 struct tg_vm;
 struct tg_coroutine;

@@ -481,12 +481,14 @@ settle(struct tg_exchange *x)
 static uint32_t
 dashed_hash(const struct tg_field *field)
 {
-    uint32_t hash = TG_FIELD_HASH_SEED;
-    for (unsigned i = 0; i < field->name_len; i++) {
-        const unsigned char c = (unsigned char)tg_lower(field->name[i]);
-        hash = tg_field_hash_step(hash, c == '_' ? '-' : c);
+    char name[TG_HOST_STRIP_NAME];
+    if (field->name_len > sizeof name) { /* no name of theirs is as long */
+        return field->hash;
     }
-    return hash;
+    for (unsigned i = 0; i < field->name_len; i++) {
+        name[i] = field->name[i] == '_' ? '-' : field->name[i];
+    }
+    return tg_field_hash(name, field->name_len);
 }
 
 /* Identity that only a plugin may state is taken from the client's request before any plugin sees it (SECURITY 1.4). */

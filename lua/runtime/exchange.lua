@@ -3,7 +3,6 @@
 -- long raises. Slots, since a table with an array part alone is one allocation and never grows; `false` is an empty slot.
 local abi = require "abi"
 local body = require "runtime.body"
-local cidr = require "tidegate.cidr"
 local query_string = require "tidegate.query"
 local trace = require "tidegate.trace"
 
@@ -142,6 +141,12 @@ local function add_header(self, name, value)
   if rc ~= 0 then refuse(rc, name) end
 end
 
+-- Changes that tidegate/edits has prepared.
+local function edit(self, group)
+  local rc = C.tg_abi_edits_apply(group.prepared, live(self), self[3])
+  if rc ~= 0 then error("headers: " .. abi.code(rc), 0) end
+end
+
 -- ---------------------------------------------------------------- request
 
 local function tls_text(x, part)
@@ -181,10 +186,9 @@ function Client.__index(self, key)
   if key == "tls" then return client_tls(x) end
   if key == "cert" then return client_certificate(x) end
   if key ~= "ip" and key ~= "port" and key ~= "network" then return nil end
-  C.tg_abi_client_ip(x)
+  if key == "network" then C.tg_abi_client_network(x) else C.tg_abi_client_ip(x) end
   if key == "port" then return tonumber(x.client_port) end
-  local ip = to_string(vm.out.p, vm.out.n)
-  return key == "ip" and ip or cidr.network(ip)
+  return to_string(vm.out.p, vm.out.n)
 end
 
 local Original = { __metatable = false }
@@ -223,7 +227,7 @@ local get = {
   end,
 }
 local kept = { headers = HEADERS, client = CLIENT, original = ORIGINAL, query = QUERY, cookies = COOKIES }
-local methods_of_messages = { add_header = add_header }
+local methods_of_messages = { add_header = add_header, edit = edit }
 for name, f in pairs(body.methods) do methods_of_messages[name] = f end
 
 local Request = { __metatable = false }

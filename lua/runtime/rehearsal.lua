@@ -8,6 +8,7 @@ local budget = require "runtime.budget"
 local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
+local identity = require "runtime.identity"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
@@ -22,7 +23,7 @@ local upstreams = require "runtime.upstreams"
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local band = bit.band
 
-local rehearsal = { stripped = {} } -- stripped: names of fields that no client may send, in lower case
+local rehearsal = {}
 local KINDS = { "same", "unjudged", "raised", "route", "status", "upstream", "target", "headers" } -- enum tg_shadow_kind
 local COUNTED, STRIP, TO, DOUBTS = 11, 5, 7, 8 -- slots of a route, as in serve.lua
 local UPSTREAM, GATEWAY = 1, 3 -- enum tg_abi_source
@@ -76,7 +77,7 @@ end
 
 local function evaluate(record, x)
   local table_of_routes = routers[x.shadow]
-  local view = shadow.rehearsal(x, record, rehearsal.stripped)
+  local view = shadow.rehearsal(x, record, identity.names)
   record.view = view
   if not table_of_routes then return 404 end
   local r = rewrite and rewrite(view)

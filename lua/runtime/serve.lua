@@ -10,12 +10,14 @@ local budget = require "runtime.budget"
 local call = require "tidegate.call"
 local chain = require "runtime.chain"
 local consumers = require "tidegate.consumers"
+local edits = require "tidegate.edits"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local http = require "tidegate.http"
 local gateway_metrics = require "runtime.gateway_metrics"
 local guard = require "runtime.guard"
 local handler = require "runtime.handler"
+local identity = require "runtime.identity"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
@@ -144,25 +146,6 @@ local function routes_of(cfg, listen)
   return list
 end
 
-local function strip_field(name)
-  rehearsal.stripped[name:lower()] = true
-  C.tg_abi_strip_field(name, #name)
-  name = name:gsub("-", "_") -- some upstreams take both for one
-  C.tg_abi_strip_field(name, #name)
-end
-
--- Who a client is, he does not say himself.
-local function strip(uses)
-  local authenticates = false
-  for _, use in ipairs(abi.validating and {} or uses) do
-    authenticates = authenticates or (use.plugin.authenticate or use.plugin.authenticate_shadow) ~= nil
-    local fields = use.plugin.identity_headers
-    if type(fields) == "function" then fields = fields(use.conf) end
-    for _, name in ipairs(fields or {}) do strip_field(name) end
-  end
-  for _, name in ipairs(authenticates and consumers.identity_headers or {}) do strip_field(name) end
-end
-
 -- What answers on the listener for operators: no plugin of the configuration has a say there.
 local function build_admin(conf)
   local p = phases({})
@@ -183,7 +166,7 @@ function serve.build(cfg, uses, report)
     if listen.admin then server.routers[i], server.routes[0] = build_admin(listen.admin) end
     server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
   end
-  strip(uses)
+  identity.strip(uses)
   chain.forget()
   barrier.forget()
   return server
@@ -662,6 +645,7 @@ function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
+  edits.closed = true
   plugin_times.route_name = function(index) return names[index] end
   log.rate = cfg.log.rate
   consumers.exchange_of = exchange.live

@@ -124,6 +124,7 @@ for _, name in ipairs { "set_body", "transform" } do
   end
 end
 function methods.add_header(self, name, value) add_field(self.headers, name, value) end
+function methods.edit(self, group) group.apply(self) end
 
 local function map_of(self, name, values)
   return exchange.new_map(self[MESSAGE], values, function()

@@ -1,15 +1,18 @@
 --- template: "${client.ip}" and the like, compiled once into a function of ctx.
+local abi = require "abi"
+local exchange = require "runtime.exchange"
 local json = require "tidegate.json"
 local number = require "tidegate.number"
 local report = require "runtime.report"
 local url = require "tidegate.url"
 
+local C, vm, to_string = abi.C, abi.vm, abi.string
 local template = {}
 
 local MAX_VARIABLES = 64 -- a Lua function has 200 locals, and an expression 200 levels
 
 local plain = {
-  ["client.ip"] = "ctx.req.client.ip", ["client.network"] = "ctx.req.client.network",
+  ["client.ip"] = "client_ip(ctx)", ["client.network"] = "client_network(ctx)",
   ["client.port"] = "scalar(ctx.req.client.port)", method = "ctx.req.method",
   host = "ctx.req.host", path = "ctx.req.path", id = "ctx.id", ["route.name"] = "(ctx.route and ctx.route.name)",
   ["consumer.id"] = "(ctx.consumer and scalar(ctx.consumer.id))", ["consumer.groups"] = "groups(ctx.consumer)",
@@ -40,6 +43,17 @@ end
 local function groups(consumer)
   local list = consumer and consumer.groups
   return type(list) == "table" and table.concat(list, ",") or nil
+end
+
+-- Of an exchange without the views of it that ctx.req.client would make.
+local function client_ip(ctx)
+  C.tg_abi_client_ip(exchange.live(ctx))
+  return to_string(vm.out.p, vm.out.n)
+end
+
+local function client_network(ctx)
+  C.tg_abi_client_network(exchange.live(ctx))
+  return to_string(vm.out.p, vm.out.n)
 end
 
 local nothing = {}
@@ -86,6 +100,18 @@ local function climbs(text)
 end
 
 local function checked(result) return not climbs(result) and result or nil end
+
+-- Templates without a variable -> their text.
+local texts = setmetatable({}, { __mode = "k" })
+
+local function constant(text)
+  local function f() return text end
+  texts[f] = text
+  return f
+end
+
+--- text_of(template) -> what it gives whatever the exchange | nil: it has variables, or is none
+function template.text_of(f) return texts[f] end
 
 -- ---------------------------------------------------------------- compilation
 
@@ -176,17 +202,17 @@ function template.compile(text, options)
   local names, parts = translate(text, roots, paths, escape and "put" or "")
   if not names then return nil, parts end
   if escape == "url" and climbs((text:gsub("%${[^}]*}", "x"))) then return nil, 'a path with a segment "." or ".."' end
-  if #names == 0 then return function() return text end end
-  local source = "local scalar, put, groups, meta, walk, paths, nothing, checked = ...\nreturn function(ctx, given)\n  given = given or nothing\n"
+  if #names == 0 then return constant(text) end
+  local source = "local scalar, put, groups, meta, walk, paths, nothing, checked, client_ip, client_network = ...\nreturn function(ctx, given)\n  given = given or nothing\n"
     .. table.concat(names) .. "  return " .. (escape == "url" and "checked" or "") .. "(" .. table.concat(parts, " .. ") .. ")\nend\n"
   local way = ways[escape or "none"]
-  return assert(loadstring(source, "=template"))(way.scalar, way.put, way.groups, meta, walk, paths, nothing, checked)
+  return assert(loadstring(source, "=template"))(way.scalar, way.put, way.groups, meta, walk, paths, nothing, checked,
+    client_ip, client_network)
 end
 
 --- constant(value, options?) -> a template that always gives this text, whatever is in it
 function template.constant(value, options)
-  local text = ways[options and options.escape or "none"].put(value)
-  return function() return text end
+  return constant(ways[options and options.escape or "none"].put(value))
 end
 
 --- new(text, options?) -> function, for plugins: what is wrong raises.

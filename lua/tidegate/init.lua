@@ -87,6 +87,13 @@ function tg.template(text, options)
   return require("runtime.template").new(text, options)
 end
 
+--- edits { remove?, rename?, set?, add? } -> edits: changes of headers, in this order, judged and prepared once. To be made in set-up.
+-- `remove`: names; `rename`: from = to; `set`, `add`: name = text, or a template, whose field stays as it is when a variable is missing.
+-- edits:apply(ctx, ctx.req) or (ctx, ctx.res) does them; edits.idle: there is nothing to do.
+function tg.edits(changes)
+  return require("tidegate.edits").new(changes)
+end
+
 --- upstream "name" -> object with get, post ... get_json and peers. An unknown name is an error at load.
 function tg.upstream(name)
   return require("runtime.upstreams").get(name)

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "http/message.h"
+#include "http/edits.h"
 
 static char block[256 * 1024];
 static struct tg_arena arena;
@@ -292,6 +292,105 @@ when_memory_is_short_nothing_is_changed(void **state)
     assert_int_equal(failed, 2); /* of the copy, and of the first array */
 }
 
+static enum tg_rc
+prepare(struct tg_edits *edits, enum tg_abi_edit kind, const char *name, const char *value)
+{
+    return tg_edits_add(edits, kind, tg_slice_of(name, strlen(name)), tg_slice_of(value, strlen(value)));
+}
+
+static void
+prepared_edits_are_done_in_their_order(void **state)
+{
+    (void)state;
+    struct tg_edits *edits = tg_edits_new();
+    assert_non_null(edits);
+    assert_int_equal(prepare(edits, TG_EDIT_REMOVE, "secret", ""), TG_OK);
+    assert_int_equal(prepare(edits, TG_EDIT_RENAME, "old", "New"), TG_OK);
+    assert_int_equal(prepare(edits, TG_EDIT_SET, "B", "x"), TG_OK);
+    assert_int_equal(prepare(edits, TG_EDIT_ADD, "b", "y"), TG_OK);
+    assert_int_equal(prepare(edits, TG_EDIT_SET, "Server", "tidegate"), TG_OK);
+    receive("Secret", "1");
+    receive("b", "2");
+    receive("new", "3");
+    receive("OLD", "4");
+    receive("B", "5");
+    receive("secret", "6");
+    receive("Old", "7");
+    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_string_equal(fields(), "B=x New=4 New=7 b=y Server=tidegate");
+    assert_true((message.fields[1].flags & TG_FIELD_SET) != 0 && message.fields[4].id == TG_FIELD_SERVER);
+    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_string_equal(fields(), "B=x New=4 New=7 Server=tidegate b=y");
+    tg_edits_free(edits);
+    tg_edits_free(NULL);
+}
+
+static void
+a_name_may_change_its_case_alone(void **state)
+{
+    (void)state;
+    struct tg_edits *edits = tg_edits_new();
+    assert_non_null(edits);
+    assert_int_equal(prepare(edits, TG_EDIT_RENAME, "x-one", "X-One"), TG_OK);
+    assert_int_equal(prepare(edits, TG_EDIT_RENAME, "x-none", "X-One"), TG_OK);
+    receive("x-one", "1");
+    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_string_equal(fields(), "X-One=1");
+    tg_edits_free(edits);
+}
+
+static void
+edits_that_may_not_be_are_refused_when_they_are_made(void **state)
+{
+    (void)state;
+    struct tg_edits *edits = tg_edits_new();
+    assert_non_null(edits);
+    assert_int_equal(prepare(edits, TG_EDIT_SET, "", "x"), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_SET, "a b", "x"), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_SET, "A", "x\r\nB: y"), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_ADD, "Content-Length", "1"), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_SET, "Proxy-Authenticate", "x"), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_REMOVE, "Transfer-Encoding", ""), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_REMOVE, "Proxy-Authenticate", ""), TG_OK);
+    assert_int_equal(prepare(edits, TG_EDIT_RENAME, "Host", "X-Host"), TG_EINVAL);
+    assert_int_equal(prepare(edits, TG_EDIT_RENAME, "X-Host", "Host"), TG_EINVAL);
+    assert_int_equal(prepare(edits, (enum tg_abi_edit)9, "A", "x"), TG_EINVAL);
+    for (unsigned long at = 1; at <= 3; at++) {
+        tg_mem_fail_at(at);
+        const enum tg_rc rc = prepare(edits, TG_EDIT_RENAME, "X-A", "X-B");
+        tg_mem_fail_at(0);
+        assert_int_equal(rc, at <= 2 ? TG_ENOMEM : TG_OK);
+    }
+    receive("A", "1");
+    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_string_equal(fields(), "A=1");
+    tg_edits_free(edits);
+}
+
+/* Names and values are compared eight bytes at a time. */
+static void
+names_are_the_same_but_for_the_case_of_letters(void **state)
+{
+    (void)state;
+    char a[20];
+    char b[20];
+    for (size_t n = 1; n <= sizeof a; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (unsigned c = 0; c < 256; c++) {
+                memset(a, 'k', n);
+                memset(b, 'K', n);
+                a[at] = (char)c;
+                b[at] = (char)(c ^ 0x20);
+                const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+                assert_int_equal(tg_slice_same_text(a, b, n), letter);
+                if (letter) {
+                    assert_int_equal(tg_field_hash(a, n), tg_field_hash(b, n));
+                }
+            }
+        }
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int
@@ -310,6 +409,10 @@ main(void)
         CASE(many_fields_keep_their_order),
         CASE(the_number_of_fields_has_an_end),
         CASE(when_memory_is_short_nothing_is_changed),
+        CASE(prepared_edits_are_done_in_their_order),
+        CASE(a_name_may_change_its_case_alone),
+        CASE(edits_that_may_not_be_are_refused_when_they_are_made),
+        CASE(names_are_the_same_but_for_the_case_of_letters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,29 @@
+/*
+ * edits.h - changes of fields that are known beforehand: judged and prepared once, applied to many messages.
+ *
+ * Owns: copies of all names and values. The fields of a message to which they were applied borrow from them, so they
+ * must outlive it. Used by: the border to Lua. Does not know: who changes what, and why.
+ */
+#ifndef TG_HTTP_EDITS_H
+#define TG_HTTP_EDITS_H
+
+#include "http/message.h"
+
+struct tg_edits;
+
+/* NULL: memory is short. */
+struct tg_edits *tg_edits_new(void);
+void tg_edits_free(struct tg_edits *edits);
+
+/*
+ * One more, done after those before it. `value`: of RENAME the new name, of REMOVE nothing. A field takes the new name
+ * where it stands, and those that had that name before are removed. TG_EINVAL: no name, a framing or hop-by-hop field,
+ * or a value with control bytes; TG_ENOMEM. All is as before then.
+ */
+TG_MUST_CHECK enum tg_rc tg_edits_add(struct tg_edits *edits, enum tg_abi_edit kind, struct tg_slice name,
+                                      struct tg_slice value);
+
+/* TG_ENOMEM, TG_ELIMIT: those up to the one that needed too much are done. */
+TG_MUST_CHECK enum tg_rc tg_edits_apply(const struct tg_edits *edits, struct tg_message *message);
+
+#endif

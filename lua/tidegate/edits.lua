@@ -1,0 +1,145 @@
+--- edits: changes of headers, judged and prepared once a generation: those that are always the same become one call of the core.
+-- What is left for Lua is put down as one straight line: a loop with a few turns keeps LuaJIT from compiling the functions around it.
+local abi = require "abi"
+
+local type, error, tostring = type, error, tostring
+local SET, ADD, REMOVE, RENAME = abi.EDIT.set, abi.EDIT.add, abi.EDIT.remove, abi.EDIT.rename
+local edits = { closed = false } -- closed: the generation is built, and its requests borrow from what was made
+
+local Edits = {}
+Edits.__index = Edits
+
+local function check_name(name)
+  if type(name) ~= "string" then error("tg.edits: the name of a header is a text, found a " .. type(name), 4) end
+end
+
+-- All changes in their order: { kind, name, value }.
+local function list_of(changes)
+  local list = {}
+  local function each(map, kind)
+    local names = {}
+    for name in pairs(map or {}) do
+      check_name(name)
+      names[#names + 1] = name
+    end
+    table.sort(names)
+    for _, name in ipairs(names) do list[#list + 1] = { kind, name, map[name] } end
+  end
+  for _, name in ipairs(changes.remove or {}) do
+    check_name(name)
+    list[#list + 1] = { REMOVE, name }
+  end
+  each(changes.rename, RENAME)
+  each(changes.set, SET)
+  each(changes.add, ADD)
+  return list
+end
+
+-- The same by what any message can do: of an exchange that is looked at, and not changed.
+local function applied_one_by_one(list)
+  local function one(message, edit)
+    local headers, kind, name = message.headers, edit[1], edit[2]
+    if kind == SET then
+      headers[name] = edit[3]
+    elseif kind == ADD then
+      message:add_header(name, edit[3])
+    else
+      local value = kind == RENAME and headers[name]
+      if value or kind == REMOVE then headers[name] = nil end
+      if value then headers[edit[3]] = value end
+    end
+  end
+  return function(message)
+    for _, edit in ipairs(list) do one(message, edit) end
+  end
+end
+
+local words = { [SET] = "set", [ADD] = "added", [REMOVE] = "removed", [RENAME] = "renamed" }
+
+local function prepare(list)
+  local prepared, edit, rc = abi.edits(list)
+  if not prepared and rc == abi.EINVAL then
+    error(("header %q cannot be %s%s: hop-by-hop and framing fields are the gateway's own, a name is a token, and a value has no control bytes")
+      :format(edit[2], words[edit[1]], edit[1] == RENAME and (" to %q"):format(edit[3]) or ""), 0)
+  elseif not prepared then
+    error("tg.edits: " .. abi.code(rc), 0)
+  end
+  return { prepared = prepared, apply = applied_one_by_one(list) }
+end
+
+local made = {} -- text of a program -> its function: those that are alike are one to the JIT compiler
+
+local function compile(list)
+  local lines, values, constant = {}, {}, nil
+  local function close()
+    if not constant then return end
+    values[#values + 1] = prepare(constant)
+    lines[#lines + 1] = ("  message:edit(v%d)\n"):format(#values)
+    constant = nil
+  end
+  for _, edit in ipairs(list) do
+    if type(edit[3]) == "function" then
+      close()
+      prepare { { edit[1], edit[2], "" } } -- its name is judged now
+      values[#values + 1], values[#values + 2] = edit[3], edit[2]
+      local put = edit[1] == SET and "message.headers[v%d] = value" or "message:add_header(v%d, value)"
+      lines[#lines + 1] = ("  value = v%d(ctx)\n  if value then " .. put .. " end\n"):format(#values - 1, #values)
+    else
+      constant = constant or {}
+      constant[#constant + 1] = edit
+    end
+  end
+  close()
+  return lines, values
+end
+
+local UPVALUES_MAX = 50 -- of a function: LuaJIT allows sixty
+
+-- Parts of at most so many values, each of which goes on with the next one.
+local function link(lines, values)
+  local run
+  local last_line, last_value = #lines, #values
+  while last_line > 0 do
+    local first_line, first_value = last_line + 1, last_value + 1
+    while first_line > 1 do
+      local takes = lines[first_line - 1]:find "value" and 2 or 1
+      if last_value - (first_value - takes) + 1 > UPVALUES_MAX then break end
+      first_line, first_value = first_line - 1, first_value - takes
+    end
+    local body, names = table.concat(lines, "", first_line, last_line), {}
+    for i = first_value, last_value do names[#names + 1] = "v" .. i end
+    local text = ("local rest, %s = ...\nreturn function(ctx, message)\n  local value\n%s%send\n"):format(table.concat(names, ", "), body,
+      run and "  return rest(ctx, message)\n" or "")
+    made[text] = made[text] or assert(loadstring(text, "=edits"))
+    run = made[text](run, unpack(values, first_value, last_value))
+    last_line, last_value = first_line - 1, first_value - 1
+  end
+  return run
+end
+
+local function nothing() end
+
+local known = { remove = true, rename = true, set = true, add = true }
+
+--- new { remove?, rename?, set?, add? } -> edits
+function edits.new(changes)
+  if edits.closed then error("tg.edits is made in set-up, once, and not for a request", 3) end
+  if type(changes) ~= "table" then error("tg.edits needs a table, found a " .. type(changes), 3) end
+  for key, map in pairs(changes) do
+    if not known[key] then error(("tg.edits: unknown %q; known are remove, rename, set and add"):format(tostring(key)), 3) end
+    if type(map) ~= "table" then error(("tg.edits: %s is a table, found a %s"):format(key, type(map)), 3) end
+  end
+  local list, text_of = list_of(changes), require("runtime.template").text_of
+  for _, edit in ipairs(list) do
+    edit[3] = type(edit[3]) == "function" and text_of(edit[3]) or edit[3]
+    if edit[1] ~= REMOVE and type(edit[3]) ~= "string" and type(edit[3]) ~= "function" then
+      error(("tg.edits: header %q needs a text, found a %s"):format(edit[2], type(edit[3])), 3)
+    end
+  end
+  return setmetatable({ run = link(compile(list)) or nothing, idle = #list == 0 }, Edits)
+end
+
+--- apply(ctx, message): all changes, in ctx.req or ctx.res.
+function Edits:apply(ctx, message) self.run(ctx, message) end
+
+return edits

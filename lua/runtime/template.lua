@@ -45,13 +45,15 @@ local function groups(consumer)
   return type(list) == "table" and table.concat(list, ",") or nil
 end
 
--- Of an exchange without the views of it that ctx.req.client would make.
+-- Of an exchange without the views of it that ctx.req.client would make; not every ctx is of one.
 local function client_ip(ctx)
+  if not ctx[1] then return ctx.req.client.ip end
   C.tg_abi_client_ip(exchange.live(ctx))
   return to_string(vm.out.p, vm.out.n)
 end
 
 local function client_network(ctx)
+  if not ctx[1] then return ctx.req.client.network end
   C.tg_abi_client_network(exchange.live(ctx))
   return to_string(vm.out.p, vm.out.n)
 end

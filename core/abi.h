@@ -547,6 +547,27 @@ TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
 TG_ABI int tg_abi_xml_to_json(const char *p, size_t n);
 
 /*
+ * Signed tokens in compact form (RFC 7515, section 7.1). Parts are borrowed from the token, but for the bytes of the
+ * signature, which stay until the next token is opened; signature.p is NULL when they are no base64url.
+ */
+struct tg_abi_jws {
+    struct tg_slice header; /* as it is spelled; so is the payload */
+    struct tg_slice payload;
+    struct tg_slice is_signed; /* header, dot, payload */
+    struct tg_slice signature;
+};
+/* -TG_EINVAL: it is none; -TG_ELIMIT: more than `max` bytes. Of a field: in Authorization, what is behind `Bearer`;
+ * -TG_ENONE: there is no such field, or it has another scheme. */
+TG_ABI int tg_abi_jws_open(const char *p, size_t n, size_t max, struct tg_abi_jws *jws);
+TG_ABI int tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, size_t max,
+                                 struct tg_abi_jws *jws);
+/* The payload of one whose signature is right: its JSON in vm.out, and its members for the function below, until the
+ * next one is read. -TG_EINVAL: it is no object of JSON in base64url with each member once; -TG_ENOMEM. */
+TG_ABI int tg_abi_jws_read(const struct tg_abi_jws *jws);
+/* A member, as tg_abi_json_read tells a token; 0: there is none. Of an object or a list: that it is one. */
+TG_ABI int tg_abi_jws_claim(const char *name, size_t name_len);
+
+/*
  * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies
  * made on the fly; `output_max` of a decoder is in bytes, 0: 10 MiB. NULL: an unknown name, or memory is short.
  */

@@ -106,7 +106,8 @@ route "orders" { path = "/orders/*", to = "orders", use = {
   authenticate = function(ctx, conf, state)
     local req = ctx.req
     local headers, verified = req.headers, state.verified
-    local where, name, token, err = "headers", conf.header, nil, nil
+    local where, name = "headers", conf.header
+    local token, err
     local entry = verified and verified:get_in(headers, name)
     if not entry then entry, err = accept(req, where, name, conf, state, jwt.verify_in(headers, name, state.options)) end
     if not entry and not err then

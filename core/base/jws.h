@@ -22,8 +22,8 @@ struct tg_jws_claims {
 
 /*
  * The parts of a token: header and payload as they are spelled, what was signed, and the bytes of the signature in
- * `room` of `room_n` bytes; signature.p is NULL when it is no base64url, or longer than that. TG_EINVAL: not three parts
- * with something in each, or padded; *jws is untouched.
+ * `room` of `room_n` bytes; signature.p is NULL when it is no base64url, or longer than that. TG_EINVAL: not three
+ * parts with something in each, or padded; *jws is untouched.
  */
 TG_MUST_CHECK enum tg_rc tg_jws_split(struct tg_slice token, char *room, size_t room_n, struct tg_abi_jws *jws);
 

@@ -33,14 +33,17 @@ uint64_t
 tg_hash(uint64_t seed, const char *p, size_t n)
 {
     uint64_t hash = seed ^ (n * 0x9e3779b97f4a7c15ULL);
-    while (n > 0) {
-        uint64_t word = 0;
-        const size_t step = n < 8 ? n : 8;
-        memcpy(&word, p, step);
+    uint64_t word = 0;
+    for (; n >= 8; n -= 8, p += 8) {
+        memcpy(&word, p, 8);
         hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
         hash ^= hash >> 32;
-        p += step;
-        n -= step;
+    }
+    if (n > 0) {
+        word = 0;
+        memcpy(&word, p, n);
+        hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
+        hash ^= hash >> 32;
     }
     hash *= 0xc4ceb9fe1a85ec53ULL;
     return hash ^ hash >> 29;

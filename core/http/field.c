@@ -55,13 +55,17 @@ static const struct known known[TG_FIELD_COUNT] = {
 
 enum { SLOTS = 256 };
 static uint8_t slots[SLOTS]; /* enum tg_field_id by hash, linear probing; 0 is free */
+static uint32_t hashes[TG_FIELD_COUNT];
+static size_t lengths[TG_FIELD_COUNT];
 
 /* Before main: the table is constant from then on, and needs no lock. */
 __attribute__((constructor)) static void
 fill_slots(void)
 {
     for (unsigned id = 1; id < TG_FIELD_COUNT; id++) {
-        unsigned slot = tg_field_hash(known[id].name, strlen(known[id].name)) % SLOTS;
+        lengths[id] = strlen(known[id].name);
+        hashes[id] = tg_field_hash(known[id].name, lengths[id]);
+        unsigned slot = hashes[id] % SLOTS;
         while (slots[slot] != 0) {
             slot = (slot + 1) % SLOTS;
         }
@@ -79,13 +83,25 @@ tg_field_hash(const char *name, size_t n)
     return hash;
 }
 
+/* Known names are tokens in lower case, so that what is one of them is so by the table. */
+static bool
+is_name(const char *name, size_t n, const char *candidate)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (tg_token_byte[(unsigned char)name[i]] != (unsigned char)candidate[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum tg_field_id
 tg_field_id_of(const char *name, size_t n, uint32_t hash)
 {
     for (unsigned slot = hash % SLOTS; slots[slot] != 0; slot = (slot + 1) % SLOTS) {
-        const char *candidate = known[slots[slot]].name;
-        if (tg_lower(name[0]) == candidate[0] && strlen(candidate) == n && tg_slice_same_text(name, candidate, n)) {
-            return (enum tg_field_id)slots[slot];
+        const unsigned id = slots[slot];
+        if (hashes[id] == hash && lengths[id] == n && is_name(name, n, known[id].name)) {
+            return (enum tg_field_id)id;
         }
     }
     return TG_FIELD_OTHER;

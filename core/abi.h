@@ -429,6 +429,10 @@ TG_ABI struct tg_map *tg_abi_map_new(void);
 TG_ABI void tg_abi_map_free(struct tg_map *map);
 TG_ABI int tg_abi_map_add(struct tg_map *map, const char *key, size_t key_len, uint32_t value);
 TG_ABI int tg_abi_map_find(const struct tg_map *map, const char *key, size_t key_len);
+/* As in base/map.h; at: the key is vm.out. */
+TG_ABI uint32_t tg_abi_map_place(const struct tg_map *map, const char *key, size_t key_len);
+TG_ABI uint32_t tg_abi_map_at(const struct tg_map *map, uint32_t place);
+TG_ABI uint32_t tg_abi_map_next(const struct tg_map *map, uint32_t place);
 TG_ABI int tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int side, const char *name,
                                  size_t name_len);
 

@@ -99,6 +99,13 @@ slot_of(const struct tg_map *map, uint32_t hash, const char *key, size_t n)
     }
 }
 
+/* Bytes of an entry with a key of n. */
+static size_t
+size_of(size_t n)
+{
+    return (sizeof(struct entry) + n + ENTRY_ALIGN - 1) & ~(size_t)(ENTRY_ALIGN - 1);
+}
+
 static enum tg_rc
 grow_slots(struct tg_map *map)
 {
@@ -148,7 +155,7 @@ tg_map_add(struct tg_map *map, const char *key, size_t n, uint32_t value)
     if (value == 0 || n > ENTRIES_MAX / 2) {
         return value == 0 ? TG_EINVAL : TG_ELIMIT;
     }
-    const size_t size = (sizeof(struct entry) + n + ENTRY_ALIGN - 1) & ~(size_t)(ENTRY_ALIGN - 1);
+    const size_t size = size_of(n);
     const uint32_t hash = (uint32_t)tg_hash(map->seed, key, n);
     enum tg_rc rc = grow_entries(map, size);
     if (rc == TG_OK && (map->count + 1) * 2 > map->mask) {
@@ -177,4 +184,33 @@ tg_map_find(const struct tg_map *map, const char *key, size_t n)
 {
     const struct slot *slot = slot_of(map, (uint32_t)tg_hash(map->seed, key, n), key, n);
     return slot->entry == 0 ? 0 : entry_at(map, slot)->value;
+}
+
+uint32_t
+tg_map_place(const struct tg_map *map, const char *key, size_t n)
+{
+    const struct slot *slot = slot_of(map, (uint32_t)tg_hash(map->seed, key, n), key, n);
+    return slot->entry == 0 ? 0 : (slot->entry - 1) / ENTRY_ALIGN + 1;
+}
+
+uint32_t
+tg_map_at(const struct tg_map *map, uint32_t place, struct tg_slice *key)
+{
+    const size_t offset = (size_t)(place - 1) * ENTRY_ALIGN;
+    TG_ASSERT(place > 0 && offset < map->used);
+    const struct entry *entry = (const struct entry *)(map->entries + offset);
+    *key = tg_slice_of(entry->key, entry->n);
+    return entry->value;
+}
+
+uint32_t
+tg_map_next(const struct tg_map *map, uint32_t place)
+{
+    size_t offset = 0;
+    if (place > 0) {
+        struct tg_slice key;
+        (void)tg_map_at(map, place, &key);
+        offset = (size_t)(place - 1) * ENTRY_ALIGN + size_of(key.n);
+    }
+    return offset < map->used ? (uint32_t)(offset / ENTRY_ALIGN) + 1 : 0;
 }

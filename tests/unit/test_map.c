@@ -94,6 +94,35 @@ hashes_depend_on_the_seed_and_all_bytes(void **state)
     assert_int_not_equal(tg_hash(1, "\0", 1), tg_hash(1, "", 0));
 }
 
+static void
+a_place_stands_for_its_key(void **state)
+{
+    enum { COUNT = 3000 };
+    static uint32_t places[COUNT];
+    char key[64];
+    struct tg_slice found;
+    (void)state;
+    struct tg_map *map = tg_map_new();
+    assert_int_equal(tg_map_next(map, 0), 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const int n = snprintf(key, sizeof key, "%.*s%u", (int)(i % 20), "....................", i);
+        assert_int_equal(tg_map_place(map, key, (size_t)n), 0);
+        assert_int_equal(tg_map_add(map, key, (size_t)n, i + 1), TG_OK);
+        places[i] = tg_map_place(map, key, (size_t)n);
+        assert_true(places[i] > 0 && (i == 0 || places[i] > places[i - 1]));
+    }
+    uint32_t place = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const int n = snprintf(key, sizeof key, "%.*s%u", (int)(i % 20), "....................", i);
+        place = tg_map_next(map, place);
+        assert_int_equal(place, places[i]);
+        assert_int_equal(tg_map_at(map, place, &found), i + 1);
+        assert_true(tg_slice_is(found, key, (size_t)n));
+    }
+    assert_int_equal(tg_map_next(map, place), 0);
+    tg_map_free(map);
+}
+
 /* An upgrade hands over dictionaries whose places another build has computed. */
 static void
 hashes_stay_what_they_are(void **state)
@@ -122,6 +151,7 @@ main(void)
         cmocka_unit_test(survives_short_memory),
         cmocka_unit_test(hashes_depend_on_the_seed_and_all_bytes),
         cmocka_unit_test(hashes_stay_what_they_are),
+        cmocka_unit_test(a_place_stands_for_its_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

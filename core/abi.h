@@ -444,6 +444,10 @@ TG_ABI struct tg_map *tg_abi_map_new(void);
 TG_ABI void tg_abi_map_free(struct tg_map *map);
 TG_ABI int tg_abi_map_add(struct tg_map *map, const char *key, size_t key_len, uint32_t value);
 TG_ABI int tg_abi_map_find(const struct tg_map *map, const char *key, size_t key_len);
+/* As in base/map.h; at: the key is vm.out. */
+TG_ABI uint32_t tg_abi_map_place(const struct tg_map *map, const char *key, size_t key_len);
+TG_ABI uint32_t tg_abi_map_at(const struct tg_map *map, uint32_t place);
+TG_ABI uint32_t tg_abi_map_next(const struct tg_map *map, uint32_t place);
 TG_ABI int tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int side, const char *name,
                                  size_t name_len);
 
@@ -560,6 +564,27 @@ TG_ABI int tg_abi_yaml_to_json(const char *p, size_t n);
 /* An XML document as a JSON array of what stands in it (base/xml.h) into vm.out, valid until the next call; else vm.out
  * is "line:column: what is wrong". -TG_EPROTOCOL, -TG_ELIMIT: more than 16 MiB, or too deep; -TG_ENOMEM. */
 TG_ABI int tg_abi_xml_to_json(const char *p, size_t n);
+
+/*
+ * Signed tokens in compact form (RFC 7515, section 7.1). Parts are borrowed from the token, but for the bytes of the
+ * signature, which stay until the next token is opened; signature.p is NULL when they are no base64url.
+ */
+struct tg_abi_jws {
+    struct tg_slice header; /* as it is spelled; so is the payload */
+    struct tg_slice payload;
+    struct tg_slice is_signed; /* header, dot, payload */
+    struct tg_slice signature;
+};
+/* -TG_EINVAL: it is none; -TG_ELIMIT: more than `max` bytes. Of a field: in Authorization, what is behind `Bearer`;
+ * -TG_ENONE: there is no such field, or it has another scheme. */
+TG_ABI int tg_abi_jws_open(const char *p, size_t n, size_t max, struct tg_abi_jws *jws);
+TG_ABI int tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, size_t max,
+                                 struct tg_abi_jws *jws);
+/* The payload of one whose signature is right: its JSON in vm.out, and its members for the function below, until the
+ * next one is read. -TG_EINVAL: it is no object of JSON in base64url with each member once; -TG_ENOMEM. */
+TG_ABI int tg_abi_jws_read(const struct tg_abi_jws *jws);
+/* A member, as tg_abi_json_read tells a token; 0: there is none. Of an object or a list: that it is one. */
+TG_ABI int tg_abi_jws_claim(const char *name, size_t name_len);
 
 /*
  * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies

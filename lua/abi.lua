@@ -22,6 +22,7 @@ local abi = {
   string = to_string,
   null = null,
   slice = ffi.new "struct tg_slice",
+  jws = ffi.new "struct tg_abi_jws",
   numbers = ffi.new "union { double float64; float float32; uint32_t halves[2]; }", -- floating-point numbers and their bits
   -- While a configuration is validated there is no worker: set-up must not reach for one.
   validating = false,

@@ -17,29 +17,22 @@ local function keys_of(conf)
   return list
 end
 
-local function bearer(headers, conf)
-  local value = headers[conf.header]
-  if not value or conf.header:lower() ~= "authorization" then return value end
-  return claims_of.bearer(value)
-end
-
--- The token, and where it was found: the field of req, and its name.
+-- The token of a cookie or of the query, the field of req that it is in, and its name there.
 local function find_token(req, conf)
-  local token = bearer(req.headers, conf)
-  if token then return token, "headers", conf.header end
-  token = conf.cookie and req.cookies[conf.cookie]
+  local token = conf.cookie and req.cookies[conf.cookie]
   if token then return token, "cookies", conf.cookie end
   token = conf.query and req.query[conf.query]
   if token then return token, "query", conf.query end
 end
 
--- What of a token must be known for each request with it. `text`: what stood in the field, cookie or parameter.
-local function accept(token, text, conf, state)
-  local claims, err = jwt.verify(token, state.options)
+-- What of a token must be known for each request with it. It is remembered by the whole text that it came in: `name` of req[where].
+local function accept(req, where, name, conf, state, claims, err)
   if not claims then return nil, err end
   local entry = claims_of.entry(claims, conf)
+  if not state.verified then return entry end
   local stored = entry.consumer and entry.consumer.stored -- what Redis says of it may change
-  if state.verified and claims.exp and not stored then state.verified:put(text, entry, claims.exp + conf.leeway) end
+  local exp = jwt.claim(claims, "exp")
+  if exp and not stored then state.verified:put(req[where][name], entry, exp + conf.leeway) end
   return entry
 end
 
@@ -112,25 +105,25 @@ route "orders" { path = "/orders/*", to = "orders", use = {
 
   authenticate = function(ctx, conf, state)
     local req = ctx.req
-    local entry = state.verified and state.verified:get_in(req.headers, conf.header)
-    local where, name, token = "headers", conf.header, nil
-    if not entry then
+    local headers, verified = req.headers, state.verified
+    local where, name = "headers", conf.header
+    local token, err
+    local entry = verified and verified:get_in(headers, name)
+    if not entry then entry, err = accept(req, where, name, conf, state, jwt.verify_in(headers, name, state.options)) end
+    if not entry and not err then
       token, where, name = find_token(req, conf)
       if not token then return end
-      entry = where ~= "headers" and state.verified and state.verified:get(token)
+      entry = verified and verified:get(token)
+      if not entry then entry, err = accept(req, where, name, conf, state, jwt.verify(token, state.options)) end
     end
-    if not entry then
-      local err
-      entry, err = accept(token, where == "headers" and req.headers[name] or token, conf, state)
-      if not entry then
-        if err.retryable then error(err, 0) end -- the keys are not there: 503, not 401
-        return claims_of.refuse(conf, 401, "invalid_token", err.message)
-      end
+    if err then
+      if err.retryable then error(err, 0) end -- the keys are not there: 503, not 401
+      return claims_of.refuse(conf, 401, "invalid_token", err.message)
     end
     if not entry.consumer then return claims_of.refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
     if entry.forbidden then return claims_of.refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
     if conf.hide_credentials then req[where][name] = nil end
-    if state.tell then state.tell(req.headers, entry.claims) end
+    if state.tell then state.tell(headers, entry.claims) end
     ctx.vars.jwt = entry.claims
     ctx:authenticate(entry.consumer, entry.credential)
   end,

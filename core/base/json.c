@@ -255,11 +255,10 @@ escape_length(const char *p, const char *end)
     return pair ? 12 : 0;
 }
 
-/* Bytes of a string before its first quote, backslash, control byte or byte above 0x7f; near `end` it may tell fewer.
- * Eight at a time: where a byte is one of these, a subtraction sets its top bit. A borrow disturbs only those behind.
+/* Eight at a time: where a byte is one of those, a subtraction sets its top bit. A borrow disturbs only those behind.
  */
-static size_t
-plain_bytes(const char *p, const char *end)
+size_t
+tg_json_plain(const char *p, const char *end)
 {
     const uint64_t ones = 0x0101010101010101ULL;
     const uint64_t tops = ones * 0x80;
@@ -286,7 +285,7 @@ check_string(struct scan *s, struct tg_slice *text, bool *escaped)
     const char *p = begin;
     *escaped = false;
     for (;;) {
-        p += plain_bytes(p, s->end);
+        p += tg_json_plain(p, s->end);
         if (p == s->end || *p == '"') {
             break;
         }

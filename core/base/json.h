@@ -27,6 +27,9 @@ struct tg_json_report {
  */
 TG_MUST_CHECK enum tg_rc tg_json_check(const char *p, size_t n, struct tg_json_report *report);
 
+/* Bytes of a string before its first quote, backslash, control byte or byte above 0x7f; near `end` it may tell fewer.
+ */
+size_t tg_json_plain(const char *p, const char *end);
 /* A string as it is meant, without quotes and escapes: at most as long as it is spelled. Returns the bytes written. */
 size_t tg_json_unescape(struct tg_slice spelled, char *out);
 /* Whether an integer of these digits is beyond 2^53: as a double it could not be told from its neighbours. */

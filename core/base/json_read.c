@@ -21,10 +21,18 @@ skip_blanks(const char *p, const char *end)
 static const char *
 skip_string(const char *p, const char *end)
 {
-    for (p++; p < end && *p != '"'; p++) {
-        p += *p == '\\' ? 1 : 0;
+    p++;
+    while (p < end) {
+        p += tg_json_plain(p, end);
+        while (p < end && *p != '"' && *p != '\\') {
+            p++;
+        }
+        if (p < end && *p == '"') {
+            return p + 1;
+        }
+        p += end - p > 1 ? 2 : end - p;
     }
-    return p < end ? p + 1 : end;
+    return end;
 }
 
 static const char *

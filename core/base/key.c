@@ -582,14 +582,16 @@ tg_key_verify(struct tg_key *key, enum tg_abi_signature algorithm, struct tg_sli
             (signature.n != tg_digest_size(name) || CRYPTO_memcmp(signature.p, digest, signature.n) != 0)) {
             rc = TG_EDENIED;
         }
-        OPENSSL_cleanse(digest, sizeof digest); /* it is what a forger wants */
+        OPENSSL_cleanse(digest, tg_digest_size(name)); /* it is what a forger wants */
     } else if (key->abi.kind == TG_KEY_OKP) {
         rc = verify_ed25519(key, data, signature);
     } else {
         rc = tg_digest(name, data.p, data.n, digest);
         rc = rc == TG_OK ? verify_digest(key, algorithm, digest, signature) : rc;
     }
-    ERR_clear_error();
+    if (key->abi.kind != TG_KEY_OCT) { /* HMAC leaves nothing there */
+        ERR_clear_error();
+    }
     return rc;
 }
 

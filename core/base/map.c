@@ -33,14 +33,17 @@ uint64_t
 tg_hash(uint64_t seed, const char *p, size_t n)
 {
     uint64_t hash = seed ^ (n * 0x9e3779b97f4a7c15ULL);
-    while (n > 0) {
-        uint64_t word = 0;
-        const size_t step = n < 8 ? n : 8;
-        memcpy(&word, p, step);
+    uint64_t word = 0;
+    for (; n >= 8; n -= 8, p += 8) {
+        memcpy(&word, p, 8);
         hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
         hash ^= hash >> 32;
-        p += step;
-        n -= step;
+    }
+    if (n > 0) {
+        word = 0;
+        memcpy(&word, p, n);
+        hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
+        hash ^= hash >> 32;
     }
     hash *= 0xc4ceb9fe1a85ec53ULL;
     return hash ^ hash >> 29;
@@ -96,6 +99,13 @@ slot_of(const struct tg_map *map, uint32_t hash, const char *key, size_t n)
     }
 }
 
+/* Bytes of an entry with a key of n. */
+static size_t
+size_of(size_t n)
+{
+    return (sizeof(struct entry) + n + ENTRY_ALIGN - 1) & ~(size_t)(ENTRY_ALIGN - 1);
+}
+
 static enum tg_rc
 grow_slots(struct tg_map *map)
 {
@@ -145,7 +155,7 @@ tg_map_add(struct tg_map *map, const char *key, size_t n, uint32_t value)
     if (value == 0 || n > ENTRIES_MAX / 2) {
         return value == 0 ? TG_EINVAL : TG_ELIMIT;
     }
-    const size_t size = (sizeof(struct entry) + n + ENTRY_ALIGN - 1) & ~(size_t)(ENTRY_ALIGN - 1);
+    const size_t size = size_of(n);
     const uint32_t hash = (uint32_t)tg_hash(map->seed, key, n);
     enum tg_rc rc = grow_entries(map, size);
     if (rc == TG_OK && (map->count + 1) * 2 > map->mask) {
@@ -174,4 +184,33 @@ tg_map_find(const struct tg_map *map, const char *key, size_t n)
 {
     const struct slot *slot = slot_of(map, (uint32_t)tg_hash(map->seed, key, n), key, n);
     return slot->entry == 0 ? 0 : entry_at(map, slot)->value;
+}
+
+uint32_t
+tg_map_place(const struct tg_map *map, const char *key, size_t n)
+{
+    const struct slot *slot = slot_of(map, (uint32_t)tg_hash(map->seed, key, n), key, n);
+    return slot->entry == 0 ? 0 : (slot->entry - 1) / ENTRY_ALIGN + 1;
+}
+
+uint32_t
+tg_map_at(const struct tg_map *map, uint32_t place, struct tg_slice *key)
+{
+    const size_t offset = (size_t)(place - 1) * ENTRY_ALIGN;
+    TG_ASSERT(place > 0 && offset < map->used);
+    const struct entry *entry = (const struct entry *)(map->entries + offset);
+    *key = tg_slice_of(entry->key, entry->n);
+    return entry->value;
+}
+
+uint32_t
+tg_map_next(const struct tg_map *map, uint32_t place)
+{
+    size_t offset = 0;
+    if (place > 0) {
+        struct tg_slice key;
+        (void)tg_map_at(map, place, &key);
+        offset = (size_t)(place - 1) * ENTRY_ALIGN + size_of(key.n);
+    }
+    return offset < map->used ? (uint32_t)(offset / ENTRY_ALIGN) + 1 : 0;
 }

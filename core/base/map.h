@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/rc.h"
+#include "base/slice.h"
 
 struct tg_map;
 
@@ -23,5 +24,13 @@ void tg_map_free(struct tg_map *map);
 TG_MUST_CHECK enum tg_rc tg_map_add(struct tg_map *map, const char *key, size_t n, uint32_t value);
 /* The value of the key, 0 when there is none. */
 uint32_t tg_map_find(const struct tg_map *map, const char *key, size_t n);
+/*
+ * Where the key is, which never changes, 0 when there is none: smaller than whatever would point to it. at: its value,
+ * and *key until the next tg_map_add; `place` is one that place or next has told. next: the one that was added behind
+ * it, of 0 the first; 0: there is no other one.
+ */
+uint32_t tg_map_place(const struct tg_map *map, const char *key, size_t n);
+uint32_t tg_map_at(const struct tg_map *map, uint32_t place, struct tg_slice *key);
+uint32_t tg_map_next(const struct tg_map *map, uint32_t place);
 
 #endif

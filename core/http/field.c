@@ -20,38 +20,39 @@ const unsigned char tg_token_byte[256] = {
 struct known {
     const char *name;
     uint8_t flags;
-    uint8_t length; /* of the name; filled before main */
+    uint8_t length; /* of the name; both are filled before main */
+    uint32_t hash;
 };
 
 static struct known known[TG_FIELD_COUNT] = {
-    [TG_FIELD_OTHER] = {"", 0, 0},
-    [TG_FIELD_HOST] = {"host", TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_CONTENT_LENGTH] = {"content-length", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_TRANSFER_ENCODING] = {"transfer-encoding", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_CONNECTION] = {"connection", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_KEEP_ALIVE] = {"keep-alive", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_PROXY_CONNECTION] = {"proxy-connection", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_TE] = {"te", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_TRAILER] = {"trailer", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_UPGRADE] = {"upgrade", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_EXPECT] = {"expect", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_HTTP2_SETTINGS] = {"http2-settings", TG_FIELD_HOP | TG_FIELD_FRAMING, 0},
-    [TG_FIELD_PROXY] = {"proxy", TG_FIELD_HOP, 0},
-    [TG_FIELD_PROXY_AUTHENTICATE] = {"proxy-authenticate", TG_FIELD_HOP, 0},
-    [TG_FIELD_PROXY_AUTHORIZATION] = {"proxy-authorization", TG_FIELD_HOP, 0},
-    [TG_FIELD_X_FORWARDED_FOR] = {"x-forwarded-for", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_X_FORWARDED_PROTO] = {"x-forwarded-proto", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_X_FORWARDED_HOST] = {"x-forwarded-host", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_X_FORWARDED_PORT] = {"x-forwarded-port", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_X_REAL_IP] = {"x-real-ip", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_FORWARDED] = {"forwarded", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_VIA] = {"via", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_DATE] = {"date", 0, 0},
-    [TG_FIELD_SERVER] = {"server", 0, 0},
-    [TG_FIELD_AUTHORIZATION] = {"authorization", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_COOKIE] = {"cookie", TG_FIELD_PROTECTED, 0},
-    [TG_FIELD_SET_COOKIE] = {"set-cookie", 0, 0},
-    [TG_FIELD_CONTENT_TYPE] = {"content-type", 0, 0},
+    [TG_FIELD_OTHER] = {"", 0, 0, 0},
+    [TG_FIELD_HOST] = {"host", TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_CONTENT_LENGTH] = {"content-length", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_TRANSFER_ENCODING] = {"transfer-encoding", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_CONNECTION] = {"connection", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_KEEP_ALIVE] = {"keep-alive", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_PROXY_CONNECTION] = {"proxy-connection", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_TE] = {"te", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_TRAILER] = {"trailer", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_UPGRADE] = {"upgrade", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_EXPECT] = {"expect", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_HTTP2_SETTINGS] = {"http2-settings", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
+    [TG_FIELD_PROXY] = {"proxy", TG_FIELD_HOP, 0, 0},
+    [TG_FIELD_PROXY_AUTHENTICATE] = {"proxy-authenticate", TG_FIELD_HOP, 0, 0},
+    [TG_FIELD_PROXY_AUTHORIZATION] = {"proxy-authorization", TG_FIELD_HOP, 0, 0},
+    [TG_FIELD_X_FORWARDED_FOR] = {"x-forwarded-for", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_X_FORWARDED_PROTO] = {"x-forwarded-proto", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_X_FORWARDED_HOST] = {"x-forwarded-host", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_X_FORWARDED_PORT] = {"x-forwarded-port", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_X_REAL_IP] = {"x-real-ip", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_FORWARDED] = {"forwarded", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_VIA] = {"via", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_DATE] = {"date", 0, 0, 0},
+    [TG_FIELD_SERVER] = {"server", 0, 0, 0},
+    [TG_FIELD_AUTHORIZATION] = {"authorization", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_COOKIE] = {"cookie", TG_FIELD_PROTECTED, 0, 0},
+    [TG_FIELD_SET_COOKIE] = {"set-cookie", 0, 0, 0},
+    [TG_FIELD_CONTENT_TYPE] = {"content-type", 0, 0, 0},
 };
 
 enum { SLOTS = 256 };
@@ -63,7 +64,8 @@ fill_slots(void)
 {
     for (unsigned id = 1; id < TG_FIELD_COUNT; id++) {
         known[id].length = (uint8_t)strlen(known[id].name);
-        unsigned slot = tg_field_hash(known[id].name, known[id].length) % SLOTS;
+        known[id].hash = tg_field_hash(known[id].name, known[id].length);
+        unsigned slot = known[id].hash % SLOTS;
         while (slots[slot] != 0) {
             slot = (slot + 1) % SLOTS;
         }
@@ -91,7 +93,7 @@ tg_field_id_of(const char *name, size_t n, uint32_t hash)
 {
     for (unsigned slot = hash % SLOTS; slots[slot] != 0; slot = (slot + 1) % SLOTS) {
         const struct known *candidate = &known[slots[slot]];
-        if (candidate->length == n && tg_slice_same_text(name, candidate->name, n)) {
+        if (candidate->hash == hash && candidate->length == n && tg_slice_same_text(name, candidate->name, n)) {
             return (enum tg_field_id)slots[slot];
         }
     }

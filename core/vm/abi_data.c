@@ -32,6 +32,24 @@ tg_abi_map_find(const struct tg_map *map, const char *key, size_t key_len)
     return (int)tg_map_find(map, key, key_len);
 }
 
+uint32_t
+tg_abi_map_place(const struct tg_map *map, const char *key, size_t key_len)
+{
+    return tg_map_place(map, key, key_len);
+}
+
+uint32_t
+tg_abi_map_at(const struct tg_map *map, uint32_t place)
+{
+    return tg_map_at(map, place, &tg_abi_vm.out);
+}
+
+uint32_t
+tg_abi_map_next(const struct tg_map *map, uint32_t place)
+{
+    return tg_map_next(map, place);
+}
+
 int
 tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int side, const char *name, size_t name_len)
 {

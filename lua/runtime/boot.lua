@@ -482,7 +482,7 @@ end
 
 -- What only loading needs: of consumers there may be many, and of the files only modules are asked for later.
 local function forget(cfg, files)
-  cfg.consumer, cfg.consumers, cfg.groups, cfg.credentials = nil, nil, nil, nil
+  cfg.consumer, cfg.consumers, cfg.credentials = nil, nil, nil
   for name in pairs(files) do
     if not name:find "^module:" then files[name] = nil end
   end

@@ -4,6 +4,7 @@ local admin_config = require "runtime.admin_config"
 local address = require "runtime.address"
 local budget = require "runtime.budget"
 local consumer_config = require "runtime.consumer_config"
+local consumer_list = require "tidegate.consumer_list"
 local consumers_config = require "runtime.consumers_config"
 local listen_tls = require "runtime.listen_tls"
 local ordered = require "runtime.ordered"
@@ -610,8 +611,8 @@ function config.load(entry, source, report)
   collector.closed = true
   report_open(collector)
   local cfg = {
-    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumers = {}, groups = {}, credentials = {},
-    use = {}, route = {},
+    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, credentials = {},
+    consumers = consumer_list.new(), use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info", rate = 100 },
     limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },
   }

@@ -31,29 +31,17 @@ local function check_credential(value, at, path, report)
   return checked
 end
 
-local optional = { "username", "custom_id", "plan", "disabled" }
-
 local function is_table(value)
   return type(value) == "table" and not secret.is(value)
 end
 
--- As plugins see it. There may be a hundred thousand: what is not said takes no room, and the same groups are one list.
-local function object_of(cfg, id, consumer)
-  local key = table.concat(consumer.groups, ",")
-  cfg.groups[key] = cfg.groups[key] or consumer.groups
-  local object = { id = id, groups = cfg.groups[key], labels = consumer.labels, meta = consumer.meta }
-  for _, field in ipairs(optional) do
-    if consumer[field] then object[field] = consumer[field] end
-  end
-  return object
-end
-
---- read(cfg, item, consumer, report): judges what the schema has let pass (nil: nothing), and adds it to the configuration.
--- cfg.credentials has by kind whose each is (owners), and what it is: a text, a secret, or { fields, id, expires, disabled }.
+--- read(cfg, item, consumer, report): judges what the schema has let pass (nil: nothing), and adds it to the configuration. `item.file`: the
+-- file of many that it is in. cfg.credentials has by kind whose each is (owners: places in cfg.consumers), and what it is: a text, a secret, or
+-- { fields, id, expires, disabled }.
 function consumer_config.read(cfg, item, consumer, report)
-  if not consumer then return end
+  local place = consumer and cfg.consumers:add(item.name, consumer, item.file)
+  if not place then return end
   local path = ('consumer "%s"'):format(item.name)
-  local object = object_of(cfg, item.name, consumer)
   for kind, given in pairs(consumer.credentials) do
     local list = is_table(given) and (given[1] ~= nil or next(given) == nil) and given or { given }
     local set = cfg.credentials[kind] or { owners = {}, values = {} }
@@ -63,11 +51,10 @@ function consumer_config.read(cfg, item, consumer, report)
         local checked = check_credential(one, item.at, { path, "credentials", kind, "[" .. i .. "]" }, report) or {}
         one = { fields = one, id = checked.id, expires = checked.expires, disabled = checked.disabled }
       end
-      set.owners[#set.owners + 1], set.values[#set.values + 1] = object, one
+      set.owners[#set.owners + 1], set.values[#set.values + 1] = place, one
     end
   end
-  cfg.consumer[item.name] = item.at
-  cfg.consumers[#cfg.consumers + 1] = object
+  if not item.file then cfg.consumer[item.name] = item.at end
 end
 
 return consumer_config

@@ -18,7 +18,7 @@ local EXPECTED = 'an object of names: { "acme": { "credentials": { ... } } }'
 
 local function read_consumer(cfg, name, value, path, report)
   local word = ('consumer "%s"'):format(name)
-  local other = cfg.consumer[name]
+  local other = cfg.consumer[name] or cfg.consumers:file_of(name)
   if #name > 63 or not name:find "^[%w_.%-]+$" then
     report:found(path, { "consumer" }, name, "a name of at most 63 letters, digits, '_', '.' and '-'")
   elseif other then
@@ -27,7 +27,7 @@ local function read_consumer(cfg, name, value, path, report)
     report:found(path, { word }, value, "a table")
   else
     local consumer = schema.unfrozen(consumer_config.spec, value, { report = report, at = path, path = { word } })
-    consumer_config.read(cfg, { name = name, at = path }, consumer, report)
+    consumer_config.read(cfg, { name = name, at = path, file = path }, consumer, report)
   end
 end
 

@@ -9,6 +9,7 @@ local type, pairs, ipairs, tostring = type, pairs, ipairs, tostring
 
 local claims_of = {}
 local NONE = {}
+local PLAIN = setmetatable({}, { __newindex = function() error("a credential cannot be changed", 2) end }) -- one without an id
 
 --- bearer(value) -> the token in the value of an Authorization field | nil: it is none of this scheme (RFC 6750)
 function claims_of.bearer(value)
@@ -73,7 +74,8 @@ function claims_of.consumer(claims, conf)
     for group in pairs(jwt.words(claimed)) do groups[#groups + 1] = group end
     table.sort(groups)
   end
-  return { id = id, groups = groups or NONE, meta = claims, plan = type(claims.plan) == "string" and claims.plan or nil }
+  local plan = jwt.claim(claims, "plan")
+  return { id = id, groups = groups or NONE, meta = claims, plan = type(plan) == "string" and plan or nil }
 end
 
 --- entry(claims, conf, scope?) -> { claims, consumer?, credential, forbidden }: all that the options `scopes`, `roles`, their claims and those
@@ -81,9 +83,9 @@ end
 function claims_of.entry(claims, conf, scope)
   local forbidden = #conf.scopes > 0 and not includes(jwt.words(scope or jwt.claim(claims, conf.scope_claim)), conf.scopes)
     or #conf.roles > 0 and not any_of(jwt.words(jwt.claim(claims, conf.roles_claim)), conf.roles)
+  local jti = jwt.claim(claims, "jti")
   return {
-    claims = claims, consumer = claims_of.consumer(claims, conf), forbidden = forbidden,
-    credential = { id = type(claims.jti) == "string" and claims.jti or nil },
+    claims = claims, consumer = claims_of.consumer(claims, conf), forbidden = forbidden, credential = type(jti) == "string" and { id = jti } or PLAIN,
   }
 end
 

@@ -1,12 +1,13 @@
 --- consumers: who may ask: those that the configuration declares, and their credentials.
 local abi = require "abi"
+local consumer_list = require "tidegate.consumer_list"
 local failure = require "tidegate.failure"
 local secret = require "tidegate.secret"
 
 local C, vm = abi.C, abi.vm
 
 local consumers = {}
-local by_id, list = {}, {}
+local list = consumer_list.new()
 local sets -- kind -> { owners, values } of its credentials; nil when they have been read
 
 -- The exchange of a message's fields; given by the runtime, which makes them.
@@ -14,14 +15,12 @@ consumers.exchange_of = nil
 
 local store -- of those that are in Redis; nil: there are none
 
--- Called once a generation, before plugins are loaded. `credentials`: as consumer_config makes them. `stored`: where others are looked up.
+-- Called once a generation, before plugins are loaded. `declared`: a consumer_list; `credentials`: as consumer_config makes them. `stored`:
+-- where others are looked up.
 function consumers.define(declared, credentials, stored)
   store = stored and require("tidegate.consumer_store").new(stored)
   list, sets = declared, credentials
-  for _, consumer in ipairs(declared) do
-    by_id[consumer.id] = consumer
-    consumers.remember(consumer)
-  end
+  for _, kind in ipairs(declared.kinds) do consumers.remember(kind) end
 end
 
 -- Called in each worker when its generation is current: plugins have read the credentials, and keep what they look up.
@@ -31,13 +30,18 @@ function consumers.start()
 end
 
 --- all() -> list of those that the configuration declares
-function consumers.all() return list end
+function consumers.all()
+  local all = {}
+  for consumer in list:each() do all[#all + 1] = consumer end
+  return all
+end
 
 --- find(id) -> consumer | nil
 function consumers.find(id)
-  local consumer = by_id[id]
-  if not consumer and store and vm.exchange ~= nil then return store:consumer(id) end
-  return consumer and not consumer.disabled and consumer or nil
+  local place = list:place(id)
+  if not place then return store and vm.exchange ~= nil and store:consumer(id) or nil end
+  local consumer = list:at(place)
+  return not consumer.disabled and consumer or nil
 end
 
 --- lookup(kind, name) -> consumer, credential { id, expires, fields } | nil: of those that are in Redis. Raises (503) while nobody can say.
@@ -61,10 +65,11 @@ function consumers.each(kind)
   return function()
     while true do
       i = i + 1
-      local owner, value = set.owners[i], set.values and set.values[i]
-      if not owner then return nil end
+      local place, value = set.owners[i], set.values and set.values[i]
+      if not place then return nil end
+      local owner = list:at(place)
       local entry = type(value) == "table" and value.fields and value or { value = value }
-      if not owner.disabled and not entry.disabled then return owner, entry end
+      if not owner.disabled and not entry.disabled then return owner, entry, place end
     end
   end
 end
@@ -72,6 +77,9 @@ end
 local SIDE = 3 -- slot of a message's fields
 local SHA256 = "sha256:"
 local Credentials = { __index = {} }
+local DETAILED = 2 ^ 30 -- what a credential is known by: the place of its consumer, or, above this, the number of what it has of its own
+
+local function place_of(self, i) return i < DETAILED and i or self.places[i - DETAILED] end
 
 --- text_of(value) -> its text; a secret is revealed | nil, what it is instead
 function consumers.text_of(value)
@@ -97,22 +105,20 @@ end
 -- a table { [kind] = text or secret, or sha256 = hex; id =, expires =, disabled = }.
 function consumers.credentials(kind)
   local map = abi.map()
-  local owners, details = {}, {}
-  local self = setmetatable({ map = map, kind = kind, owners = owners, details = details, hashed = false }, Credentials)
-  for consumer, entry in consumers.each(kind) do
+  local self = setmetatable({ map = map, kind = kind, details = {}, places = {}, hashed = false }, Credentials)
+  for consumer, entry, place in consumers.each(kind) do
     local value, problem, hashed = key_of(kind, entry)
     if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
-    local i = #owners + 1
-    local rc = C.tg_abi_map_add(map, value, #value, i)
-    local other = owners[C.tg_abi_map_find(map, value, #value)]
-    if rc == abi.EBUSY and other ~= consumer then
-      error(("consumers %s and %s have the same %s"):format(other.id, consumer.id, kind), 2)
-    elseif rc == 0 then
-      owners[i] = consumer
-      if entry.id or entry.expires then details[i] = { id = entry.id, expires = entry.expires or math.huge } end
+    local n = (entry.id or entry.expires) and #self.places + 1
+    local rc = C.tg_abi_map_add(map, value, #value, n and DETAILED + n or place)
+    if rc == 0 then
+      if n then self.details[n], self.places[n] = { id = entry.id, expires = entry.expires or math.huge }, place end
       self.hashed = self.hashed or hashed
     elseif rc ~= abi.EBUSY then
       error(("consumer %s: its %s cannot be kept: %s"):format(consumer.id, kind, abi.code(rc)), 2)
+    else
+      local other = place_of(self, C.tg_abi_map_find(map, value, #value))
+      if other ~= place then error(("consumers %s and %s have the same %s"):format(list:at(other).id, consumer.id, kind), 2) end
     end
   end
   return self
@@ -122,10 +128,10 @@ end
 local PLAIN = setmetatable({}, { __newindex = function() error("a credential cannot be changed", 2) end })
 
 local function valid(self, i)
-  local found = self.details[i]
-  if not found then return self.owners[i], PLAIN end
+  if i < DETAILED then return list:at(i), PLAIN end
+  local found = self.details[i - DETAILED]
   if vm.now >= found.expires then return nil end
-  return self.owners[i], found
+  return list:at(self.places[i - DETAILED]), found
 end
 
 --- credentials:find(value) -> consumer, credential { id, expires } | nil: unknown, or expired

@@ -1,10 +1,12 @@
 --- crypto: digests, random bytes, bytes as text, sealed text, keys that sign, and passwords; on OpenSSL, libcrypt and libargon2.
 local abi = require "abi"
 local failure = require "tidegate.failure"
+local keys = require "tidegate.keys"
 local task = require "tidegate.task"
 
 local C = abi.C
 local out = abi.out
+local handles, facts, describe = keys.handles, keys.facts, keys.describe
 local type, error = type, error
 
 local crypto = {}
@@ -203,23 +205,9 @@ local members = {
   OKP = { kind = C.TG_KEY_OKP, x = C.TG_KEY_X, d = C.TG_KEY_D },
   oct = { kind = C.TG_KEY_OCT, k = C.TG_KEY_N },
 }
-local algorithms = {
-  RS256 = C.TG_SIGN_RS256, RS384 = C.TG_SIGN_RS384, RS512 = C.TG_SIGN_RS512, PS256 = C.TG_SIGN_PS256, PS384 = C.TG_SIGN_PS384,
-  PS512 = C.TG_SIGN_PS512, ES256 = C.TG_SIGN_ES256, ES384 = C.TG_SIGN_ES384, ES512 = C.TG_SIGN_ES512, EdDSA = C.TG_SIGN_EDDSA,
-  HS256 = C.TG_SIGN_HS256, HS384 = C.TG_SIGN_HS384, HS512 = C.TG_SIGN_HS512,
-}
 
 local Key = {}
--- What a key is, beside the object that plugins hold: they can neither see the core's pointer nor change what it is good for.
-local handles = setmetatable({}, { __mode = "k" })
-local facts = setmetatable({}, { __mode = "k" })
 local shown = { kind = true, bits = true, curve = true, private = true, alg = true, kid = true, use = true }
-
-local function describe(key)
-  local fact = facts[key]
-  local name = fact.kind == "OKP" and "Ed25519" or fact.curve and "EC " .. fact.curve or fact.kind .. " " .. fact.bits .. " bits"
-  return ("key: %s, %s"):format(name, fact.private and "private" or "public")
-end
 
 local Object = {
   __name = "key", __metatable = false, __tostring = describe,
@@ -316,41 +304,14 @@ local function need_handle(key, what)
   return handle
 end
 
-local function refused(key, alg, message)
-  return nil, failure.new("algorithm", ("%s %s %q"):format(describe(key), message, alg), 401)
-end
-
--- nil, err when the key says itself that it is not for this.
-local function judge(key, alg, operation)
-  local fact = facts[key]
-  local number = algorithms[alg]
-  if not number then return refused(key, alg, "knows no") end
-  if (fact.alg and fact.alg ~= alg) or (fact.use and fact.use ~= "sig") or (fact.operations and not fact.operations[operation]) then
-    return refused(key, alg, "is not meant to " .. operation .. " by")
-  end
-  return number
-end
-
-local function failed(key, alg, rc)
-  if rc == abi.EINVAL then return refused(key, alg, "does not serve") end
-  if rc == abi.ELIMIT then return refused(key, alg, "is too short (RFC 7518, section 3.2) for") end
-  if rc == abi.ENONE then return nil, failure.new("key", describe(key) .. ": a public key does not sign") end
-  return nil, failure.new(abi.code(rc), describe(key) .. ": OpenSSL has failed")
-end
-
 --- key:verify(alg, data, signature) -> boolean | nil, err ("algorithm"): the key does not serve it, whatever the signature.
 -- alg is a name of JOSE: RS256 PS256 ES256 HS256, also with 384 and 512, EdDSA; signatures are as in a token, before base64url.
 function Key.verify(key, alg, data, signature)
-  local handle = need_handle(key, "verify")
+  need_handle(key, "verify")
   need_string(alg, "verify")
   need_string(data, "verify")
   need_string(signature, "verify")
-  local number, err = judge(key, alg, "verify")
-  if not number then return nil, err end
-  local rc = C.tg_abi_key_verify(handle, number, data, #data, signature, #signature)
-  if rc == 0 then return true end
-  if rc == abi.EDENIED then return false end
-  return failed(key, alg, rc)
+  return keys.verify(key, alg, data, #data, signature, #signature)
 end
 
 --- key:sign(alg, data) -> signature | nil, err ("algorithm", "key")
@@ -358,10 +319,10 @@ function Key.sign(key, alg, data)
   local handle = need_handle(key, "sign")
   need_string(alg, "sign")
   need_string(data, "sign")
-  local number, err = judge(key, alg, "sign")
+  local number, err = keys.judge(key, alg, "sign")
   if not number then return nil, err end
   local rc = C.tg_abi_key_sign(handle, number, data, #data)
-  if rc ~= 0 then return failed(key, alg, rc) end
+  if rc ~= 0 then return keys.failed(key, alg, rc) end
   return out()
 end
 

@@ -94,6 +94,53 @@ hashes_depend_on_the_seed_and_all_bytes(void **state)
     assert_int_not_equal(tg_hash(1, "\0", 1), tg_hash(1, "", 0));
 }
 
+static void
+a_place_stands_for_its_key(void **state)
+{
+    enum { COUNT = 3000 };
+    static uint32_t places[COUNT];
+    char key[64];
+    struct tg_slice found;
+    (void)state;
+    struct tg_map *map = tg_map_new();
+    assert_int_equal(tg_map_next(map, 0), 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const int n = snprintf(key, sizeof key, "%.*s%u", (int)(i % 20), "....................", i);
+        assert_int_equal(tg_map_place(map, key, (size_t)n), 0);
+        assert_int_equal(tg_map_add(map, key, (size_t)n, i + 1), TG_OK);
+        places[i] = tg_map_place(map, key, (size_t)n);
+        assert_true(places[i] > 0 && (i == 0 || places[i] > places[i - 1]));
+    }
+    uint32_t place = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const int n = snprintf(key, sizeof key, "%.*s%u", (int)(i % 20), "....................", i);
+        place = tg_map_next(map, place);
+        assert_int_equal(place, places[i]);
+        assert_int_equal(tg_map_at(map, place, &found), i + 1);
+        assert_true(tg_slice_is(found, key, (size_t)n));
+    }
+    assert_int_equal(tg_map_next(map, place), 0);
+    tg_map_free(map);
+}
+
+/* An upgrade hands over dictionaries whose places another build has computed. */
+static void
+hashes_stay_what_they_are(void **state)
+{
+    static const struct {
+        size_t n;
+        uint64_t hash;
+    } table[] = {
+        {0, 0x49ea83b216acd81cULL},  {1, 0x5d58643bce078c09ULL}, {7, 0xae7c732d46a2ebe0ULL},
+        {8, 0x0d03415edaff4959ULL},  {9, 0x1d43157ba3ebc46aULL}, {16, 0x3f491306c9fa0988ULL},
+        {25, 0xcd0076a3399d9842ULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        assert_int_equal(tg_hash(42, "The quick brown fox jumps", table[i].n), table[i].hash);
+    }
+}
+
 int
 main(void)
 {
@@ -103,6 +150,8 @@ main(void)
         cmocka_unit_test(holds_many),
         cmocka_unit_test(survives_short_memory),
         cmocka_unit_test(hashes_depend_on_the_seed_and_all_bytes),
+        cmocka_unit_test(hashes_stay_what_they_are),
+        cmocka_unit_test(a_place_stands_for_its_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,57 @@ describe("tg.jwt", function()
     expect(err.code):equals "malformed"
   end)
 
+  it("gives claims that are a table like any other", function()
+    local key = tg.crypto.key { kty = "oct", k = tg.crypto.base64url(("s"):rep(32)) }
+    local given = { iss = "me", sub = "x", exp = 4e9, big = 12345, null = tg.null, no = false, deep = { list = { "a", "b" } }, ["a.b"] = 1 }
+    local text = tg.jwt.sign(given, { key = key, alg = "HS256" })
+    local function claims() return assert(tg.jwt.verify(text, { keys = key, alg = { "HS256" }, iss = "me" })) end
+    expect(claims()):equals(given)
+    local names = 0
+    for name in pairs(claims()) do names = names + (given[name] ~= nil and 1 or 0) end
+    expect(names):equals(8)
+    expect(tg.json.decode(tg.json.encode(claims()))):equals(given)
+    local one, other = claims(), claims() -- that of `one` is no longer what the core has read last
+    for _, known in ipairs { one, other } do
+      expect(tg.jwt.claim(known, "deep.list")):equals { "a", "b" }
+      expect(tg.jwt.claim(known, "a.b")):equals(1)
+      expect(tg.jwt.claim(known, "null") == tg.null):is_true()
+      expect(tg.jwt.claim(known, "no")):equals(false)
+      expect(tg.jwt.claim(known, "none")):is_nil()
+      known.sub, known.none = nil, 1
+      expect(tg.jwt.claim(known, "sub")):is_nil()
+      expect(tg.jwt.claim(known, "none")):equals(1)
+    end
+    local changed = claims()
+    changed.sub = "y"
+    expect(tg.jwt.claim(changed, "sub")):equals "y"
+    expect(tg.jwt.claim(changed, "iss")):equals "me"
+  end)
+
+  it("reads many claims, and those whose names are spelled with escapes", function()
+    local key = tg.crypto.key { kty = "oct", k = tg.crypto.base64url(("s"):rep(32)) }
+    local function verify(payload, options)
+      local text = tg.crypto.base64url '{"alg":"HS256"}' .. "." .. tg.crypto.base64url(payload)
+      options.keys, options.alg = key, { "HS256" }
+      return tg.jwt.verify(text .. "." .. tg.crypto.base64url(key:sign("HS256", text)), options)
+    end
+    local many = {}
+    for i = 1, 40 do many[i] = ('"c%d":%d'):format(i, i) end
+    local text = table.concat(many, ",")
+    expect(verify("{" .. text .. ',"iss":"me"}', { iss = "me", require = { "c40", "iss" } }).c7):equals(7)
+    local _, err = verify("{" .. text .. ',"iss":"me"}', { iss = "you" })
+    expect(err.code):equals "claim"
+    _, err = verify('{"\\u0065xp":-1}', {})
+    expect(err.code):equals "expired"
+    _, err = verify("{" .. text .. ',"exp":-1}', {})
+    expect(err.code):equals "expired"
+    for _, exp in ipairs { '"never"', "null", "{}", "[1]", "true", "123456789012345678901234567890" } do
+      _, err = verify(('{"exp":%s}'):format(exp), {})
+      expect(exp .. " " .. err.code):equals(exp .. " claim")
+    end
+    expect(verify('{"iss":"caf\\u00e9"}', { iss = "caf\195\169" }).iss):equals "caf\195\169"
+  end)
+
   it("remembers no more tokens than it may", function()
     local memory = tg.jwt.verified(10)
     for i = 1, 100 do memory:put("t" .. i, i, tg.now() + 60) end

@@ -1,0 +1,90 @@
+/*
+ * The border: signed tokens. Contracts are in abi.h.
+ */
+#include "base/base64.h"
+#include "base/json_read.h"
+#include "base/jws.h"
+#include "base/key.h"
+#include "base/mem.h"
+#include "vm/coroutine.h"
+
+enum { ROOM = 16 * 1024 };
+
+/* Of the payload that was read last. What is larger than most gets memory of its own, until the next one. */
+static char small_room[ROOM];
+static char *large_room;
+static struct tg_jws_claims claims;
+static struct tg_json_reader reader;
+
+int
+tg_abi_jws_open(const char *p, size_t n, size_t max, struct tg_abi_jws *jws)
+{
+    static char signature[TG_BASE64_BYTES(TG_BASE64_ROOM(TG_KEY_SIGNATURE_MAX))];
+    return n > max ? TG_ELIMIT : tg_jws_split(tg_slice_of(p, n), signature, sizeof signature, jws);
+}
+
+/* What is behind `Bearer` (RFC 6750, section 2.1; the scheme's case is free); nothing: another scheme. */
+static struct tg_slice
+behind_bearer(struct tg_slice value)
+{
+    static const struct tg_slice scheme = {"bearer ", 7};
+    if (value.n <= scheme.n || !tg_slice_is_text(tg_slice_of(value.p, scheme.n), scheme.p, scheme.n)) {
+        return tg_slice_of(NULL, 0);
+    }
+    const char *p = value.p + scheme.n;
+    const char *end = value.p + value.n;
+    while (p < end && *p == ' ') {
+        p++;
+    }
+    const size_t n = (size_t)(end - p);
+    const bool one = n > 0 && memchr(p, ' ', n) == NULL && memchr(p, '\t', n) == NULL;
+    return tg_slice_of(p, one ? n : 0);
+}
+
+int
+tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, size_t max,
+                      struct tg_abi_jws *jws)
+{
+    const int rc = tg_abi_field_get(x, side, name, name_len);
+    if (rc != TG_OK) {
+        return rc;
+    }
+    struct tg_slice token = tg_abi_vm.out;
+    if (tg_slice_is_text(tg_slice_of(name, name_len), "authorization", 13)) {
+        token = behind_bearer(token);
+        if (token.n == 0) {
+            return TG_ENONE;
+        }
+    }
+    return tg_abi_jws_open(token.p, token.n, max, jws);
+}
+
+int
+tg_abi_jws_read(const struct tg_abi_jws *jws)
+{
+    const size_t n = TG_BASE64_BYTES(jws->payload.n);
+    tg_mem_free(large_room);
+    large_room = n <= sizeof small_room ? NULL : tg_mem_alloc(n);
+    char *room = n <= sizeof small_room ? small_room : large_room;
+    claims.text = tg_slice_of(NULL, 0);
+    const enum tg_rc rc = room == NULL ? TG_ENOMEM : tg_jws_read(jws->payload, room, &claims);
+    if (rc != TG_OK) {
+        claims = (struct tg_jws_claims){.count = 0};
+    }
+    tg_abi_vm.out = claims.text;
+    return rc;
+}
+
+int
+tg_abi_jws_claim(const char *name, size_t name_len)
+{
+    struct tg_slice value;
+    if (claims.text.n == 0 || tg_jws_claim(&claims, tg_slice_of(name, name_len), &value) != TG_OK) {
+        return TG_JSON_END;
+    }
+    tg_json_reader_init(&reader, value);
+    const enum tg_rc rc = tg_json_read(&reader);
+    tg_abi_vm.out = reader.text;
+    tg_abi_vm.number = reader.number;
+    return rc != TG_OK ? (int)rc : (int)reader.token;
+}

@@ -145,6 +145,8 @@ struct tg_abi_vm {
     uint32_t coroutine_serial;
     uint32_t worker;
     uint32_t resumes; /* how often Lua was entered */
+    uint32_t grown;   /* 1: since then its memory has grown by more than a call may, perhaps by garbage; 2: by one block
+                         alone */
     uint32_t *mark;   /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
     double now;       /* wall clock, once a loop turn */
     double monotonic; /* seconds */
@@ -514,6 +516,12 @@ TG_ABI uint32_t tg_abi_meter_end(void);
  * up. */
 TG_ABI int tg_abi_build_is_over(void);
 TG_ABI int tg_abi_heap_is_full(void);
+/* By how many bytes the memory of the VM that is being built may grow in one go, later. By how many that of the running
+ * coroutine's has grown above that since Lua was entered; 0: by none, and vm.grown is 0 again. */
+TG_ABI void tg_abi_heap_growth(double bytes);
+TG_ABI double tg_abi_heap_excess(void);
+/* What runs next in it begins anew: all that it has is not of its making. */
+TG_ABI void tg_abi_heap_forgive(void);
 
 /*
  * JSON (RFC 8259). Whether a text is well-formed: -TG_EPROTOCOL malformed, -TG_EBUSY a member stands twice in its

@@ -372,9 +372,11 @@ run(struct tg_coroutine *co)
     tg_heap_reserve(&vm->heap, true);
     const enum tg_rc rc = judge_error(co);
     tg_heap_reserve(&vm->heap, false);
+    const bool grown = tg_abi_vm.grown != 0;
     tg_coroutine_drop(co);
-    if (vm->heap.bytes > vm->heap.max / 2) {
-        (void)tg_vm_collect(vm); /* what it held is garbage now: the next one shall not fail for it */
+    if (grown || vm->heap.bytes > vm->heap.max / 2) {
+        (void)tg_vm_collect(
+            vm); /* what it held is garbage now: the next one shall not fail for it, or hide behind it */
     }
     return rc;
 }

@@ -599,6 +599,7 @@ local function main()
     else
       on_balance(vm.exchange)
     end
+    if vm.grown ~= 0 and entry ~= ENTRY_TASK then budget.weigh() end -- a task has been looked at
     vm.entry = 0 -- the work is done: only here, since a plugin could yield, too
     yield()
   end
@@ -675,6 +676,9 @@ function serve.start(server, cfg, uses, id)
     log.warn(text)
     quarantine.raised(all_uses[vm.mark[0]])
   end
+  budget.memory = cfg.defaults.call_memory
+  C.tg_abi_heap_growth(budget.memory)
+  task.weigh, task.forgive = budget.weigh, budget.forgive
   http.allowed = allowed_hosts.new(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end

@@ -36,8 +36,9 @@ enum tg_abi_entry {
     TG_ENTRY_REQUEST_MESSAGE = 9, /* a message of a WebSocket, on its way to the upstream */
     TG_ENTRY_RESPONSE_MESSAGE = 10, /* to the client */
     TG_ENTRY_PARKED = 8,            /* set by Lua: what it was entered for is done, and it waits for the next entry */
-    TG_ENTRY_SHADOW = 11, /* of a generation in shadow: what it would do with the request, which is another's */
-    TG_ENTRY_COMPARE = 12 /* the same one: the exchange is over, what has become of it is known */
+    TG_ENTRY_SHADOW = 11,  /* of a generation in shadow: what it would do with the request, which is another's */
+    TG_ENTRY_COMPARE = 12, /* the same one: the exchange is over, what has become of it is known */
+    TG_ENTRY_HEAD = 13     /* the same one: a response head is ready, and no phase has looked at it yet */
 };
 
 /* What the request and balance phases decided. */

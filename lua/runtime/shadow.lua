@@ -193,11 +193,18 @@ end
 local get = {
   shadow = function() return true end,
   req = function(view) return message_of(view, REQ, "req", abi.REQUEST) end,
-  res = function(view) return message_of(view, RES, "res", abi.RESPONSE) end,
+  res = function(view)
+    if view[RECORD] then return view[RES] or nil end -- that of the exchange is another generation's
+    return message_of(view, RES, "res", abi.RESPONSE)
+  end,
   vars = function(view) return view[VARS] end,
   consumer = function(view) return view[CONSUMER] or view[REAL].consumer end,
   credential = function(view) return view[CREDENTIAL] or view[REAL].credential end,
   upstream = function(view) return view[UPSTREAM] or view[REAL].upstream end,
+  status = function(view)
+    if view[RECORD] then return view.res and view.res.status end
+    return view[REAL].status
+  end,
   id = function(view) return view[ID] or view[RECORD] and shadow.id_of(view) or view[REAL].id end,
 }
 
@@ -208,7 +215,11 @@ local ctx_methods = {
     note(view, "known the client as " .. tostring(consumer.id))
   end,
   remaining = function(view) return view[REAL]:remaining() end,
-  next = function() error("ctx:next() is for `around`", 2) end,
+  next = function(view)
+    local record = view[RECORD]
+    if not record then error("ctx:next() is for `around`", 2) end
+    return record.next_level(view)
+  end,
 }
 
 local View = { __metatable = false }
@@ -254,7 +265,8 @@ local BODILESS = { GET = true, HEAD = true, DELETE = true, OPTIONS = true }
 
 -- A body is the other generation's to read.
 function shadow.take_body(message)
-  message[VIEW][RECORD].unknown = "a plugin reads the body"
+  local record = message[VIEW][RECORD]
+  if record.decided then record.unclear = "a plugin reads the response's body" else record.unknown = "a plugin reads the body" end
   error(shadow.UNKNOWN, 0)
 end
 
@@ -297,6 +309,38 @@ function shadow.enter_route(view, route, params)
   local own = view.req[OWN]
   own.params = nil
 end
+
+-- A response head that is known, in place of one that is there: fields as exchange.lua has them, which nobody changes.
+local Known = { __metatable = false }
+function Known.__index(self, name)
+  local list = self[FIELDS][name:lower()]
+  return list and list[1] or nil
+end
+
+function Known.__call(self, name)
+  local known = self[FIELDS]
+  if name ~= nil then return known[name:lower()] or {} end
+  local key, at = nil, 0
+  return function()
+    at = at + 1
+    while key == nil or not known[key][at] do
+      key, at = next(known, key), 1
+      if key == nil then return nil end
+    end
+    return key, known[key][at]
+  end
+end
+
+--- enter_response(view, { status, source, fields }): the response of a rehearsal; `fields`: lists of values by names in lower case
+function shadow.enter_response(view, head)
+  local headers = setmetatable({ view[1], view[2], abi.RESPONSE, head.fields }, Known)
+  local none = setmetatable({ view[1], view[2], abi.TRAILERS, {} }, Known)
+  local known = { status = head.status, source = head.source, headers = headers, trailers = none }
+  rawset(view, RES, setmetatable({ view[1], view[2], abi.RESPONSE, known, {}, view }, Message))
+end
+
+--- response_edits(view) -> as edits, of its response
+function shadow.response_edits(view) return view.res.headers[EDITS] end
 
 --- edits(view) -> what its request's headers would be: name in lower case -> list of values, or false: none
 function shadow.edits(view) return view.req.headers[EDITS] end

@@ -27,6 +27,9 @@ local abi = {
   validating = false,
   -- A generation in shadow: what it keeps is kept apart, and what it counts is not counted.
   in_shadow = false,
+  -- A tool that runs phases where there is no worker: what a plugin has asked for that only a worker has.
+  offline = false,
+  refused = nil,
 
   ENTRY_REQUEST = C.TG_ENTRY_REQUEST, ENTRY_BALANCE = C.TG_ENTRY_BALANCE, ENTRY_RESPONSE = C.TG_ENTRY_RESPONSE,
   ENTRY_LOG = C.TG_ENTRY_LOG, ENTRY_TASK = C.TG_ENTRY_TASK, ENTRY_REQUEST_BODY = C.TG_ENTRY_REQUEST_BODY,

@@ -45,6 +45,10 @@ end
 -- It lets the request pass: then comes the response that the current generation has got, if it has let it pass, too.
 local function await_head(record)
   record.decided = true
+  if record.head == false then
+    record.unclear = "no response was recorded"
+    error(shadow.UNKNOWN, 0)
+  end
   while not record.head do
     vm.entry = abi.ENTRY_PARKED
     task.park()
@@ -140,13 +144,13 @@ end
 
 -- Up to its answer | nil: it lets the request pass.
 local function decide(record, x, server)
-  local table_of_routes, view = server.routers[x.shadow], record.view
+  local table_of_routes, view = record.router or server.routers[x.shadow], record.view
   if not table_of_routes then return refusals.no_route(404) end
   local r = server.rewrite and server.rewrite(view)
   if r then return r end
   local req = view.req
   probe.x = x
-  local route, params, allow = table_of_routes:match(req.method, req.host, req.path, probe)
+  local route, params, allow = table_of_routes:match(req.method, req.host, req.path, record.probe or probe)
   if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return refusals.doubtful_path(x.path_doubts) end
   if not route then return refusals.no_route(params, allow) end
   record.route, record.counted = route, route[COUNTED]
@@ -189,9 +193,10 @@ end
 
 --- run(record, x, server): all its phases; waits for the response, if it lets the request pass. What has come of it is in `record`.
 -- `decided`: `status` is that of its own answer, nil: it lets the request pass; `raised`: what it has raised; `unknown`: why that cannot be known.
+-- Of an exchange that is none: `ctx`, `router`, `probe`, `enter_route` and `head` (false: there is none) are given in it.
 -- `done`: the view's response is what the client would get; `response_raised` and `unclear`: the same of that.
 function phases.run(record, x, server)
-  record.view = shadow.rehearsal(x, record, phases.stripped)
+  record.view = shadow.rehearsal(record.ctx or exchange.unchanged(x), record, phases.stripped)
   local ok, err = pcall(run, record, x, server)
   if not ok then judge_error(record, err) end
   record.done = true

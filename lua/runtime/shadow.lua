@@ -290,10 +290,10 @@ function shadow.id_of(view)
   return view[ID]
 end
 
---- rehearsal(x, record, stripped) -> a ctx for the chains of a generation in shadow: the request as the client has sent it, without the fields of
--- the set `stripped`, whatever becomes of the exchange meanwhile. `record` gets what cannot be known: `unknown`.
-function shadow.rehearsal(x, record, stripped)
-  local view = new_view(exchange.unchanged(x), {}, record)
+--- rehearsal(ctx, record, stripped) -> a ctx for the chains of a generation in shadow: the request of `ctx`, as the client has sent it, without
+-- the fields of the set `stripped`, whatever becomes of the exchange meanwhile. `record` gets what cannot be known: `unknown`.
+function shadow.rehearsal(ctx, record, stripped)
+  local view = new_view(ctx, {}, record)
   local req = view.req
   local real, own = req[MESSAGE], req[OWN]
   for _, key in ipairs { "method", "path", "raw_path", "host", "raw_query" } do own[key] = real[key] end
@@ -305,7 +305,8 @@ end
 
 --- enter_route(view, route, params)
 function shadow.enter_route(view, route, params)
-  exchange.enter_unchanged(view[REAL], route, params)
+  local enter = view[RECORD].enter_route or exchange.enter_unchanged
+  enter(view[REAL], route, params)
   local own = view.req[OWN]
   own.params = nil
 end
@@ -331,10 +332,13 @@ function Known.__call(self, name)
   end
 end
 
+--- known_fields(x, serial, side, fields) -> such fields: lists of values by names in lower case
+function shadow.known_fields(x, serial, side, fields) return setmetatable({ x, serial, side, fields }, Known) end
+
 --- enter_response(view, { status, source, fields }): the response of a rehearsal; `fields`: lists of values by names in lower case
 function shadow.enter_response(view, head)
-  local headers = setmetatable({ view[1], view[2], abi.RESPONSE, head.fields }, Known)
-  local none = setmetatable({ view[1], view[2], abi.TRAILERS, {} }, Known)
+  local headers = shadow.known_fields(view[1], view[2], abi.RESPONSE, head.fields)
+  local none = shadow.known_fields(view[1], view[2], abi.TRAILERS, {})
   local known = { status = head.status, source = head.source, headers = headers, trailers = none }
   rawset(view, RES, setmetatable({ view[1], view[2], abi.RESPONSE, known, {}, view }, Message))
 end
@@ -409,6 +413,16 @@ function shadow.refusal(loaded, use)
   if loaded.around then return "cannot be in shadow: its `around` wraps what others do, and would have to do it" end
   if loaded.websocket then return "cannot be in shadow: messages of a WebSocket that are looked at have limits, which would hold" end
   if loaded.shadow == false then return "cannot be in shadow: it changes exchanges by other ways than ctx" end
+end
+
+--- without_effect(plugin) -> one with the same phases, which do nothing
+function shadow.without_effect(plugin)
+  local idle = {}
+  for name, value in pairs(plugin) do idle[name] = value end
+  for _, phase in ipairs(PHASES) do
+    idle[phase] = plugin[phase] and function() end
+  end
+  return idle
 end
 
 --- stand_in(use) -> what runs in place of its plugin. It authenticates nobody, so that no route waits for it.

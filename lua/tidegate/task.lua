@@ -13,7 +13,9 @@ local last_id = 0
 local BACKGROUND_MAX, BACKGROUND_TIME = 256, 30 -- of a worker at once; seconds
 
 function task.need_worker()
-  if abi.validating then error("no tasks while a configuration is loaded: move this into `start` or a phase", 3) end
+  if not abi.validating then return end
+  abi.refused = "waits, or asks others"
+  error("no tasks while a configuration is loaded: move this into `start` or a phase", 3)
 end
 local need_worker = task.need_worker
 

@@ -36,8 +36,9 @@ enum tg_abi_entry {
     TG_ENTRY_REQUEST_MESSAGE = 9, /* a message of a WebSocket, on its way to the upstream */
     TG_ENTRY_RESPONSE_MESSAGE = 10, /* to the client */
     TG_ENTRY_PARKED = 8,            /* set by Lua: what it was entered for is done, and it waits for the next entry */
-    TG_ENTRY_SHADOW = 11, /* of a generation in shadow: what it would do with the request, which is another's */
-    TG_ENTRY_COMPARE = 12 /* the same one: the exchange is over, what has become of it is known */
+    TG_ENTRY_SHADOW = 11,  /* of a generation in shadow: what it would do with the request, which is another's */
+    TG_ENTRY_COMPARE = 12, /* the same one: the exchange is over, what has become of it is known */
+    TG_ENTRY_HEAD = 13     /* the same one: a response head is ready, and no phase has looked at it yet */
 };
 
 /* What the request and balance phases decided. */
@@ -145,6 +146,8 @@ struct tg_abi_vm {
     uint32_t coroutine_serial;
     uint32_t worker;
     uint32_t resumes; /* how often Lua was entered */
+    uint32_t grown;   /* 1: since then its memory has grown by more than a call may, perhaps by garbage; 2: by one block
+                         alone */
     uint32_t *mark;   /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
     double now;       /* wall clock, once a loop turn */
     double monotonic; /* seconds */
@@ -533,6 +536,12 @@ TG_ABI uint32_t tg_abi_meter_end(void);
  * up. */
 TG_ABI int tg_abi_build_is_over(void);
 TG_ABI int tg_abi_heap_is_full(void);
+/* By how many bytes the memory of the VM that is being built may grow in one go, later. By how many that of the running
+ * coroutine's has grown above that since Lua was entered; 0: by none, and vm.grown is 0 again. */
+TG_ABI void tg_abi_heap_growth(double bytes);
+TG_ABI double tg_abi_heap_excess(void);
+/* What runs next in it begins anew: all that it has is not of its making. */
+TG_ABI void tg_abi_heap_forgive(void);
 
 /*
  * JSON (RFC 8259). Whether a text is well-formed: -TG_EPROTOCOL malformed, -TG_EBUSY a member stands twice in its

@@ -20,52 +20,52 @@ const unsigned char tg_token_byte[256] = {
 struct known {
     const char *name;
     uint8_t flags;
-    uint8_t length; /* of the name; both are filled before main */
-    uint32_t hash;
 };
 
-static struct known known[TG_FIELD_COUNT] = {
-    [TG_FIELD_OTHER] = {"", 0, 0, 0},
-    [TG_FIELD_HOST] = {"host", TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_CONTENT_LENGTH] = {"content-length", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_TRANSFER_ENCODING] = {"transfer-encoding", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_CONNECTION] = {"connection", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_KEEP_ALIVE] = {"keep-alive", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_PROXY_CONNECTION] = {"proxy-connection", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_TE] = {"te", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_TRAILER] = {"trailer", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_UPGRADE] = {"upgrade", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_EXPECT] = {"expect", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_HTTP2_SETTINGS] = {"http2-settings", TG_FIELD_HOP | TG_FIELD_FRAMING, 0, 0},
-    [TG_FIELD_PROXY] = {"proxy", TG_FIELD_HOP, 0, 0},
-    [TG_FIELD_PROXY_AUTHENTICATE] = {"proxy-authenticate", TG_FIELD_HOP, 0, 0},
-    [TG_FIELD_PROXY_AUTHORIZATION] = {"proxy-authorization", TG_FIELD_HOP, 0, 0},
-    [TG_FIELD_X_FORWARDED_FOR] = {"x-forwarded-for", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_X_FORWARDED_PROTO] = {"x-forwarded-proto", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_X_FORWARDED_HOST] = {"x-forwarded-host", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_X_FORWARDED_PORT] = {"x-forwarded-port", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_X_REAL_IP] = {"x-real-ip", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_FORWARDED] = {"forwarded", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_VIA] = {"via", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_DATE] = {"date", 0, 0, 0},
-    [TG_FIELD_SERVER] = {"server", 0, 0, 0},
-    [TG_FIELD_AUTHORIZATION] = {"authorization", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_COOKIE] = {"cookie", TG_FIELD_PROTECTED, 0, 0},
-    [TG_FIELD_SET_COOKIE] = {"set-cookie", 0, 0, 0},
-    [TG_FIELD_CONTENT_TYPE] = {"content-type", 0, 0, 0},
+static const struct known known[TG_FIELD_COUNT] = {
+    [TG_FIELD_OTHER] = {"", 0},
+    [TG_FIELD_HOST] = {"host", TG_FIELD_FRAMING | TG_FIELD_PROTECTED},
+    [TG_FIELD_CONTENT_LENGTH] = {"content-length", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED},
+    [TG_FIELD_TRANSFER_ENCODING] = {"transfer-encoding", TG_FIELD_HOP | TG_FIELD_FRAMING | TG_FIELD_PROTECTED},
+    [TG_FIELD_CONNECTION] = {"connection", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_KEEP_ALIVE] = {"keep-alive", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_PROXY_CONNECTION] = {"proxy-connection", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_TE] = {"te", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_TRAILER] = {"trailer", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_UPGRADE] = {"upgrade", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_EXPECT] = {"expect", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_HTTP2_SETTINGS] = {"http2-settings", TG_FIELD_HOP | TG_FIELD_FRAMING},
+    [TG_FIELD_PROXY] = {"proxy", TG_FIELD_HOP},
+    [TG_FIELD_PROXY_AUTHENTICATE] = {"proxy-authenticate", TG_FIELD_HOP},
+    [TG_FIELD_PROXY_AUTHORIZATION] = {"proxy-authorization", TG_FIELD_HOP},
+    [TG_FIELD_X_FORWARDED_FOR] = {"x-forwarded-for", TG_FIELD_PROTECTED},
+    [TG_FIELD_X_FORWARDED_PROTO] = {"x-forwarded-proto", TG_FIELD_PROTECTED},
+    [TG_FIELD_X_FORWARDED_HOST] = {"x-forwarded-host", TG_FIELD_PROTECTED},
+    [TG_FIELD_X_FORWARDED_PORT] = {"x-forwarded-port", TG_FIELD_PROTECTED},
+    [TG_FIELD_X_REAL_IP] = {"x-real-ip", TG_FIELD_PROTECTED},
+    [TG_FIELD_FORWARDED] = {"forwarded", TG_FIELD_PROTECTED},
+    [TG_FIELD_VIA] = {"via", TG_FIELD_PROTECTED},
+    [TG_FIELD_DATE] = {"date", 0},
+    [TG_FIELD_SERVER] = {"server", 0},
+    [TG_FIELD_AUTHORIZATION] = {"authorization", TG_FIELD_PROTECTED},
+    [TG_FIELD_COOKIE] = {"cookie", TG_FIELD_PROTECTED},
+    [TG_FIELD_SET_COOKIE] = {"set-cookie", 0},
+    [TG_FIELD_CONTENT_TYPE] = {"content-type", 0},
 };
 
 enum { SLOTS = 256 };
 static uint8_t slots[SLOTS]; /* enum tg_field_id by hash, linear probing; 0 is free */
+static uint32_t hashes[TG_FIELD_COUNT];
+static uint8_t lengths[TG_FIELD_COUNT];
 
 /* Before main: the tables are constant from then on, and need no lock. */
 __attribute__((constructor)) static void
 fill_slots(void)
 {
     for (unsigned id = 1; id < TG_FIELD_COUNT; id++) {
-        known[id].length = (uint8_t)strlen(known[id].name);
-        known[id].hash = tg_field_hash(known[id].name, known[id].length);
-        unsigned slot = known[id].hash % SLOTS;
+        lengths[id] = (uint8_t)strlen(known[id].name);
+        hashes[id] = tg_field_hash(known[id].name, lengths[id]);
+        unsigned slot = hashes[id] % SLOTS;
         while (slots[slot] != 0) {
             slot = (slot + 1) % SLOTS;
         }
@@ -92,9 +92,9 @@ enum tg_field_id
 tg_field_id_of(const char *name, size_t n, uint32_t hash)
 {
     for (unsigned slot = hash % SLOTS; slots[slot] != 0; slot = (slot + 1) % SLOTS) {
-        const struct known *candidate = &known[slots[slot]];
-        if (candidate->hash == hash && candidate->length == n && tg_slice_same_text(name, candidate->name, n)) {
-            return (enum tg_field_id)slots[slot];
+        const unsigned id = slots[slot];
+        if (hashes[id] == hash && lengths[id] == n && tg_slice_same_text(name, known[id].name, n)) {
+            return (enum tg_field_id)id;
         }
     }
     return TG_FIELD_OTHER;

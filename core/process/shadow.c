@@ -6,7 +6,7 @@
 static const char *const names[TG_SHADOW_KINDS] = {
     [TG_SHADOW_SAME] = "same",     [TG_SHADOW_UNJUDGED] = "unjudged", [TG_SHADOW_RAISED] = "raised",
     [TG_SHADOW_ROUTE] = "route",   [TG_SHADOW_STATUS] = "status",     [TG_SHADOW_UPSTREAM] = "upstream",
-    [TG_SHADOW_TARGET] = "target", [TG_SHADOW_HEADERS] = "headers",
+    [TG_SHADOW_TARGET] = "target", [TG_SHADOW_HEADERS] = "headers",   [TG_SHADOW_RESPONSE] = "response",
 };
 
 const char *

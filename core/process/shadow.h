@@ -21,6 +21,7 @@ enum tg_shadow_kind {
     TG_SHADOW_UPSTREAM,
     TG_SHADOW_TARGET, /* method, path or query that the upstream gets */
     TG_SHADOW_HEADERS,
+    TG_SHADOW_RESPONSE, /* status or headers that the client gets, where both let pass or answer alike */
     TG_SHADOW_KINDS
 };
 

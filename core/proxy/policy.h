@@ -24,7 +24,10 @@ struct tg_policy {
      * TG_ESCRIPT: a policy raised, and it was logged.
      */
     enum tg_rc (*enter)(struct tg_exchange *exchange, enum tg_abi_entry entry);
-    /* The exchange is over, and has a generation in shadow, which compares; it never waits. */
+    /* A response head is ready, and the exchange has a generation in shadow, which looks at it before any phase does;
+     * it never waits. */
+    void (*show)(struct tg_exchange *exchange);
+    /* The exchange is over, and has one, which compares; the same holds. */
     void (*compare)(struct tg_exchange *exchange);
     /* The body that a policy waited for has come, or failed to (`rc`), or there is room for what it writes. */
     void (*body_ready)(struct tg_exchange *exchange, enum tg_rc rc);

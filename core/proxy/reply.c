@@ -112,7 +112,7 @@ move_head(struct tg_exchange *x, struct tg_slice *head)
 {
     struct tg_buffer *buffer = x->response_buffer;
     const size_t begin = x->upstream_head.scan.pos;
-    if (buffer != NULL && (x->abi.wants & TG_WANT_LOG) != 0 &&
+    if (buffer != NULL && ((x->abi.wants & TG_WANT_LOG) != 0 || x->shadow != NULL) &&
         tg_message_move(&x->response, buffer->data, begin) != TG_OK) {
         return TG_ENOMEM;
     }
@@ -263,6 +263,9 @@ is_body_lost(const struct tg_exchange *x)
 enum tg_step
 tg_reply_phases(struct tg_exchange *x)
 {
+    if (x->shadow != NULL && !x->entered && x->outcome == TG_OK) {
+        x->proxy->policy->show(x);
+    }
     if (!x->entered && (x->abi.wants & TG_WANT_RESPONSE) != 0 && x->outcome == TG_OK) {
         x->entered = true;
         x->abi.verdict = TG_VERDICT_NONE;

@@ -330,6 +330,28 @@ tg_abi_heap_is_full(void)
     return co != NULL && tg_heap_is_full(&co->vm->heap) ? 1 : 0;
 }
 
+void
+tg_abi_heap_growth(double bytes)
+{
+    tg_host->building->heap.growth = bytes < (double)TG_HEAP_ANY ? (size_t)bytes : TG_HEAP_ANY;
+}
+
+double
+tg_abi_heap_excess(void)
+{
+    const struct tg_coroutine *co = tg_host == NULL ? NULL : tg_host->running;
+    return co == NULL ? 0 : (double)tg_heap_excess(&co->vm->heap);
+}
+
+void
+tg_abi_heap_forgive(void)
+{
+    const struct tg_coroutine *co = tg_host == NULL ? NULL : tg_host->running;
+    if (co != NULL) {
+        tg_heap_enter(&co->vm->heap);
+    }
+}
+
 double
 tg_abi_clock(void)
 {

@@ -249,6 +249,7 @@ tg_coroutine_resume(struct tg_coroutine *co)
     tg_abi_vm.mark[0] = co->plugin;
     tg_abi_vm.mark[1] = co->route;
     co->waiting = false;
+    tg_heap_enter(&co->vm->heap);
     host->running = co;
     if (co->meter.what != 0) {
         tg_meter_go_on(&co->meter, co->vm->heap.made);

@@ -6,8 +6,15 @@ enum {
     LATE = 32 * 1024 * 1024, /* bytes above twice what is needed at which the collector has waited for too long */
     OF_LATE = 64,            /* times that it was settled */
     STEP_MULTIPLE = 200,     /* percent: how much faster than the program the collector is */
+    GROWTH_SHARE = 4,        /* parts of what it may grow by, of which one more is allowed after a look */
     FULL_SHARE = 8           /* parts of the maximum of which the last one is for what must not fail */
 };
+
+static void
+aim(struct tg_heap *heap)
+{
+    heap->look = heap->told < heap->hurry ? heap->told : heap->hurry;
+}
 
 static void
 hurry(struct tg_heap *heap, size_t size)
@@ -21,6 +28,19 @@ hurry(struct tg_heap *heap, size_t size)
     /* Both only set numbers: the collector's next step, where Lua takes one anyway, is then a whole collection. */
     (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, 0);
     (void)lua_gc(heap->L, LUA_GCRESTART, 0);
+}
+
+static void
+pass(struct tg_heap *heap, size_t size, size_t more)
+{
+    if (heap->bytes > heap->told) {
+        tg_abi_vm.grown = more > heap->growth || tg_abi_vm.grown == 2 ? 2 : 1;
+        heap->told = heap->bytes + heap->growth;
+    }
+    if (heap->bytes > heap->hurry) {
+        hurry(heap, size);
+    }
+    aim(heap);
 }
 
 static void *
@@ -39,8 +59,8 @@ allocate(void *arg, void *p, size_t old_size, size_t new_size)
     heap->made += more;
     void *result = heap->allocate(heap->arg, p, old_size, new_size);
     heap->bytes += result != NULL ? more : 0;
-    if (heap->bytes > heap->hurry) {
-        hurry(heap, new_size);
+    if (heap->bytes > heap->look) {
+        pass(heap, new_size, more);
     }
     return result;
 }
@@ -62,7 +82,23 @@ tg_heap_settle(struct tg_heap *heap)
         heap->low = heap->bytes;
     }
     heap->hurry = heap->bytes < step ? 2 * step : heap->bytes + step;
+    aim(heap);
     (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, STEP_MULTIPLE);
+}
+
+size_t
+tg_heap_excess(struct tg_heap *heap)
+{
+    const size_t may = heap->from + heap->growth;
+    const size_t excess = heap->bytes > may ? heap->bytes - may : tg_abi_vm.grown == 2;
+    if (excess == 0) {
+        heap->from = heap->bytes < heap->from ? heap->bytes : heap->from; /* so much of it was garbage */
+        const size_t next = heap->bytes + heap->growth / GROWTH_SHARE;
+        heap->told = next > heap->from + heap->growth ? next : heap->from + heap->growth;
+        aim(heap);
+        tg_abi_vm.grown = 0;
+    }
+    return excess;
 }
 
 void
@@ -95,6 +131,8 @@ tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max)
     heap->bound = max;
     heap->low = heap->bytes;
     heap->low_before = heap->bytes;
+    heap->growth = TG_HEAP_ANY;
+    heap->told = SIZE_MAX;
     tg_heap_settle(heap);
     lua_setallocf(L, allocate, heap);
 }

@@ -1,9 +1,10 @@
 /*
- * heap.h - a maximum for the memory of a Lua state.
+ * heap.h - a maximum for the memory of a Lua state, and for what it grows by in one go.
  *
  * Owns: nothing; embedded in struct tg_vm. Used by: vm.c. LuaJIT has no emergency collection: at the maximum an
  * allocation fails, which raises "not enough memory" in the coroutine that wanted it, also when all else is garbage. So
- * the maximum stands well above the size at which the worker collects.
+ * the maximum stands well above the size at which the worker collects. For the same reason what grows too much in one
+ * go is not stopped by the allocator: it tells (tg_abi_vm.grown), and who runs looks at that.
  */
 #ifndef TG_VM_HEAP_H
 #define TG_VM_HEAP_H
@@ -12,6 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "abi.h"
 
 struct tg_heap {
     lua_Alloc allocate; /* LuaJIT's own */
@@ -25,10 +28,29 @@ struct tg_heap {
     size_t low;   /* the least that it had of late, and in the time before that */
     size_t low_before;
     unsigned settled; /* times, since that time ended */
+    size_t from;      /* what there was when Lua was entered, */
+    size_t growth;    /* by how much more it may be left; TG_HEAP_ANY */
+    size_t told;      /* at so many bytes tg_abi_vm.grown is set */
+    size_t look;      /* the lower one of `hurry` and `told`: below it nothing is to be done */
 };
+
+#define TG_HEAP_ANY (SIZE_MAX / 2)
 
 /* From now on `L` has at most `max` bytes. */
 void tg_heap_bound(struct tg_heap *heap, lua_State *L, size_t max);
+/* Lua is entered: what it grows by from now on is counted. */
+static inline void
+tg_heap_enter(struct tg_heap *heap)
+{
+    heap->from = heap->bytes;
+    heap->told = heap->bytes + heap->growth;
+    heap->look = heap->told < heap->hurry ? heap->told : heap->hurry;
+    tg_abi_vm.grown = 0;
+}
+/* Bytes by which it has grown since then, above what it may; 0: by none, and it is told again when it has grown by some
+ * more. To be asked after a collection, since what is garbage is no reason; but one block that is too large alone is.
+ */
+size_t tg_heap_excess(struct tg_heap *heap);
 /* To be called now and then: what was collected meanwhile may be taken again before a collection must begin. */
 void tg_heap_settle(struct tg_heap *heap);
 /*

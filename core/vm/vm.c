@@ -372,9 +372,11 @@ run(struct tg_coroutine *co)
     tg_heap_reserve(&vm->heap, true);
     const enum tg_rc rc = judge_error(co);
     tg_heap_reserve(&vm->heap, false);
+    const bool grown = tg_abi_vm.grown != 0;
     tg_coroutine_drop(co);
-    if (vm->heap.bytes > vm->heap.max / 2) {
-        (void)tg_vm_collect(vm); /* what it held is garbage now: the next one shall not fail for it */
+    if (grown || vm->heap.bytes > vm->heap.max / 2) {
+        (void)tg_vm_collect(
+            vm); /* what it held is garbage now: the next one shall not fail for it, or hide behind it */
     }
     return rc;
 }
@@ -510,14 +512,19 @@ strip_identity(const struct tg_vm *vm, struct tg_message *request)
     request->count = kept;
 }
 
-/* The one that waits inside `around` for the response. */
+/* The one of this generation that waits inside `around` for the response, and is to be entered for it; or a new one. */
 static struct tg_coroutine *
-parked_of(const struct tg_exchange *x)
+take(struct tg_exchange *x, struct tg_vm *vm, enum tg_abi_entry entry, bool resumes)
 {
-    struct tg_coroutine *co = x->coroutines;
-    while (co != NULL && !co->parked) {
+    struct tg_coroutine *co = resumes ? x->coroutines : NULL;
+    while (co != NULL && (!co->parked || co->vm != vm)) {
         co = co->next;
     }
+    if (co == NULL) {
+        return tg_coroutine_take(vm, x, entry);
+    }
+    co->parked = false;
+    co->entry = entry;
     return co;
 }
 
@@ -525,11 +532,17 @@ parked_of(const struct tg_exchange *x)
 static void
 enter_shadow(struct tg_exchange *x, enum tg_abi_entry entry)
 {
-    struct tg_coroutine *co = tg_coroutine_take(x->shadow, x, entry);
+    struct tg_coroutine *co = take(x, x->shadow, entry, entry == TG_ENTRY_HEAD);
     if (co != NULL) {
         const enum tg_rc rc = run(co);
         (void)rc;
     }
+}
+
+static void
+show(struct tg_exchange *x)
+{
+    enter_shadow(x, TG_ENTRY_HEAD);
 }
 
 static void
@@ -548,13 +561,7 @@ enter(struct tg_exchange *x, enum tg_abi_entry entry)
     if (entry == TG_ENTRY_REQUEST && vm->strip_count > 0) {
         strip_identity(vm, &x->request);
     }
-    struct tg_coroutine *co = entry == TG_ENTRY_RESPONSE ? parked_of(x) : NULL;
-    if (co != NULL) {
-        co->parked = false;
-        co->entry = entry;
-    } else {
-        co = tg_coroutine_take(vm, x, entry);
-    }
+    struct tg_coroutine *co = take(x, vm, entry, entry == TG_ENTRY_RESPONSE);
     if (co == NULL) {
         tg_log(TG_LOG_ERROR, "no coroutine: memory is short, or too many wait");
         return TG_ESCRIPT;
@@ -598,6 +605,7 @@ end(struct tg_exchange *x)
 const struct tg_policy tg_vm_policy = {.begin = begin,
                                        .settle = settle,
                                        .enter = enter,
+                                       .show = show,
                                        .compare = compare,
                                        .body_ready = body_ready,
                                        .cancel = cancel,

@@ -87,6 +87,7 @@ local function prepare_uses(cfg, source, report)
       use.conf = plugin.configure(use.plugin, use, report, names)
     end
     if abi.in_shadow and use.plugin and use.plugin.shadow == false then use.plugin, use.plugin_name = {}, nil end
+    if abi.offline and use.plugin and (use.plugin.shadow == false or use.built_in) then use.plugin = shadow.without_effect(use.plugin) end
     if use.plugin and not use.built_in then quarantine.judge(use, cfg.defaults.quarantine, report) end
   end
   if report:count() > 0 then return nil end

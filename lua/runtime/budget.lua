@@ -1,11 +1,13 @@
---- budget: how long a plugin may compute without waiting. Compiled code hears no signal and no hook, so each loop counts its turns.
--- The text of a plugin gets a counter at the head of each loop, on the same line; after so many turns the processor's clock is read.
+--- budget: how long a plugin may compute without waiting, and how much memory of Lua it may take meanwhile. Compiled code hears no signal and
+-- no hook, so each loop counts its turns: the text of a plugin gets a counter at the head of each loop, on the same line; after so many turns
+-- the processor's clock is read.
 local abi = require "abi"
 
 local C, vm = abi.C, abi.vm
 -- `soft`: seconds of the processor; a phase may take ten times that before it is ended.
 -- `hard`: times `soft`; `exceeded`: how often it was.
-local budget = { soft = 0.05, hard = 10, exceeded = 0, loading = true, report = nil }
+-- `memory`: bytes that Lua's memory may grow by until the next wait.
+local budget = { soft = 0.05, hard = 10, memory = nil, exceeded = 0, loading = true, report = nil }
 local TURNS, LOADING = 1000, 2 -- turns between two looks; seconds for a configuration and its set-up
 
 local COUNT = " __turns = __turns - 1 if __turns < 0 then __turns = __poll() end "
@@ -13,8 +15,24 @@ local HEAD = "local __turns, __poll = " .. TURNS .. ", __poll; "
 
 local resumes, started, warned = -1, 0, false
 
+--- weigh(level?): the allocator has told (vm.grown) that memory grows by more than a call may. Raises when that is no garbage, and what runs is
+-- a use: what the runtime keeps for all, such as consumers, is for no call's account.
+function budget.weigh(level)
+  if vm.mark[0] == 0 then
+    vm.grown = 0
+    return
+  end
+  if vm.grown == 1 then collectgarbage() end
+  local excess = C.tg_abi_heap_excess()
+  if excess == 0 then return end
+  budget.exceeded = budget.exceeded + 1
+  local most = budget.memory
+  error(("it has taken %.1f MiB of memory without a pause, and may take %.1f MiB"):format((most + excess) / 2 ^ 20, most / 2 ^ 20), level or 0)
+end
+
 --- What a loop calls after so many turns. Raises when the time is over, and again each time as long as nobody gives way.
 function budget.poll()
+  if vm.grown ~= 0 then budget.weigh(3) end
   if C.tg_abi_heap_is_full() ~= 0 then
     collectgarbage() -- what is garbage is no reason to end it
     if C.tg_abi_heap_is_full() ~= 0 then error("not enough memory", 2) end
@@ -38,7 +56,13 @@ function budget.poll()
 end
 
 --- forgive(): what runs next begins anew, after an error that has ended nothing but what raised it.
-function budget.forgive() resumes = -1 end
+function budget.forgive()
+  resumes = -1
+  if vm.grown ~= 0 then
+    collectgarbage()
+    C.tg_abi_heap_forgive()
+  end
+end
 
 -- ---------------------------------------------------------------- where loops begin
 

@@ -2,13 +2,14 @@
 -- The functions are generated, one straight line a chain, so that the JIT compiles a request as a whole.
 local abi = require "abi"
 local barrier = require "runtime.barrier"
+local budget = require "runtime.budget"
 local exchange = require "runtime.exchange"
 local messages = require "runtime.messages"
 local plugin_times = require "runtime.plugin_times"
 local response = require "tidegate.response"
 local trace = require "tidegate.trace"
 
-local CONSUMER = exchange.CONSUMER
+local CONSUMER, vm = exchange.CONSUMER, abi.vm
 local chain = {}
 local GROUP = 7 -- uses in one function: each takes six upvalues, what runs them up to a dozen, and a function has sixty
 
@@ -43,17 +44,21 @@ local function step(i, use, phase, lines, measured)
   elseif trace.on and phase ~= "websocket" then
     before, after = ("local t = enter(u%d.label, %q)"):format(i, phase), "if t then leave(t, r) end"
   end
+  -- What a call has taken is its own, not the next one's. A guarded one has been looked at.
+  local weigh = guards and "" or "if vm.grown ~= 0 then weigh() end"
   local judge = phase == "websocket" and ("if r ~= nil and take(message, r, u%d) then return end"):format(i)
     or ("if r ~= nil then return check(r, u%d, %q) end"):format(i, phase)
-  lines[#lines + 1] = ("  %s mark[0] = m%d %s %s local r = %s %s %s end"):format(open, i, before, pass, call, after, judge)
+  lines[#lines + 1] = ("  %s mark[0] = m%d %s %s local r = %s %s %s %s end"):format(open, i, before, pass, call, weigh, after, judge)
 end
 
 -- An error in a log phase, or of a use with on_error = "skip", ends that use alone.
 local function guarded(use, f, ...)
   local ok, result = pcall(f, ...)
+  if vm.grown ~= 0 and ok then ok, result = pcall(budget.weigh) end
   if ok then return result end
   if response.is(result) then return result end
   chain.report(use, result)
+  if vm.grown ~= 0 then budget.forgive() end
   return nil
 end
 
@@ -105,14 +110,14 @@ local function compile(uses, phase, first, other)
   if other and other ~= direct then
     table.insert(lines, 1, "  turn = turn - 1 if turn < 0 then turn = times.each - 1 return other(ctx, message) end")
   end
-  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave, trace, times, pass = ...\n"
-    .. "local turn, weight = 0, 1\n" .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n")
+  local text = "local v, mark, rest, other, check, take, guarded, is_authenticated, measured, direct, enter, leave, trace, times, pass, "
+    .. "vm, weigh = ...\nlocal turn, weight = 0, 1\n" .. table.concat(names, "\n") .. "\nreturn function(ctx, message)\n" .. table.concat(lines, "\n")
     .. "\nend, function(n) local left = turn turn = n return left end\n"
   local f = made[text] or assert(loadstring(text, "=chain of " .. phase))
   made[text] = f
   local run, set = f(values, abi.validating and {} or abi.vm.mark, rest, other,
     check, messages.take, guarded, is_authenticated, measured, direct, trace.enter, trace.leave, trace, plugin_times,
-    barrier.pass)
+    barrier.pass, vm, budget.weigh)
   if other and other ~= direct and not abi.validating then setters[#setters + 1] = set end
   return run
 end

@@ -74,6 +74,7 @@ local specs = {
   },
   defaults = {
     timeout = duration "60s", body_limit = t.size "10MiB", budget = t.duration { default = "50ms", min = 0.001, max = 10 },
+    call_memory = t.size { default = "64MiB", min = 2 ^ 20, max = 2 ^ 40 },
     quarantine = t.optional(t.record(quarantine.spec)),
   },
   resolver = { servers = t.list(t.string(), { default = {}, max = 8 }) },

@@ -1,6 +1,7 @@
 --- handler: the function of a route that answers in place of an upstream.
 local abi = require "abi"
 local barrier = require "runtime.barrier"
+local budget = require "runtime.budget"
 local plugin_times = require "runtime.plugin_times"
 local response = require "tidegate.response"
 local trace = require "tidegate.trace"
@@ -39,6 +40,7 @@ function handler.run(self, ctx)
   local turn, r = self.turn - 1
   self.turn = turn
   if turn < 0 then r = measured(self, ctx) else r = self.handler(ctx, self.conf, self.state) end
+  if vm.grown ~= 0 then budget.weigh() end
   if frame then trace.leave(frame, r) end
   if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
   return r

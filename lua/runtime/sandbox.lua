@@ -1,6 +1,7 @@
 --- sandbox: the environment of a plugin: tg, t, and the harmless part of the standard library, frozen.
 -- It keeps plugins apart and stops accidents; it is no wall against hostile code, which needs a worker of its own.
 local budget = require "runtime.budget"
+local vm = require("abi").vm
 local library = require "tidegate"
 local schema = require "runtime.schema"
 local unread = require "tidegate.unread"
@@ -26,6 +27,7 @@ local MAX_REPEAT = 16 * 1024 * 1024
 local strings = pick("byte char find format gmatch gsub len lower match rep reverse sub upper", string)
 function strings.rep(text, n)
   if #text * math.max(0, n) > MAX_REPEAT then error("string.rep makes at most 16 MiB", 2) end
+  if vm.grown ~= 0 then budget.weigh(3) end -- a loop is looked at every thousand turns, which is too late for such
   return string.rep(text, n)
 end
 

@@ -28,6 +28,7 @@ local plugin_times = require "runtime.plugin_times"
 local probe = require "runtime.probe"
 local quarantine = require "runtime.quarantine"
 local redis = require "runtime.redis"
+local refusals = require "runtime.refusals"
 local rehearsal = require "runtime.rehearsal"
 local response = require "tidegate.response"
 local router = require "runtime.router"
@@ -220,19 +221,7 @@ local function not_found(x, status, allow)
   x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
   if trace.on then trace.want(x) end
   x.total_timeout = 60000
-  if status == 405 then
-    apply(x, response.problem(405, "the method is not allowed here", nil, { Allow = allow }))
-  else
-    apply(x, response.problem(404, "no route matches"))
-  end
-end
-
--- What answers when nothing may go to the upstream, or to the route, now.
-local refusals = { open = "the upstream is left alone for a while", busy = "too many requests at once", unavailable = "no upstream is up" }
-
-local function refused(err)
-  local seconds = math.max(1, math.ceil(err.retry_after or 1))
-  return response.problem(503, refusals[err.code] or err.message, nil, { ["Retry-After"] = tostring(seconds) })
+  apply(x, refusals.no_route(status, allow))
 end
 
 -- The peer that a balance phase wants for the next attempt, if any.
@@ -251,10 +240,10 @@ local function choose_peer(x, route, ctx)
   if not up then error("the route has no upstream and nothing answered", 0) end
   if route[GUARD] and x.watch[2].cell == nil then
     local ok, err = route[GUARD]:enter(x)
-    if not ok then return refused(err) end
+    if not ok then return refusals.unavailable(err) end
   end
   local ok, err = up:prepare(x, ctx, wanted_peer(x, route, ctx, up))
-  if not ok then return refused(err) end
+  if not ok then return refusals.unavailable(err) end
   if up.sticky then x.wants = bor(x.wants, abi.WANT_RESPONSE) end
   if trace.on then trace.attempt(x, up, up.by_index[tonumber(x.peer)]) end
   x.verdict = abi.VERDICT_PROXY
@@ -265,15 +254,11 @@ local function proxy(x, route, ctx)
   if r then apply(x, r) end
 end
 
-local function unauthorized(route)
-  return response.problem(401, "authentication is needed", nil, { ["WWW-Authenticate"] = route.phases.challenge })
-end
-
 local function run_handler(ctx, route)
   vm.exchange.passed = 1
   if route[GUARD] then
     local ok, err = route[GUARD]:enter(exchange.live(ctx))
-    if not ok then return refused(err) end
+    if not ok then return refusals.unavailable(err) end
   end
   return handler.run(route.handler, ctx)
 end
@@ -285,7 +270,7 @@ local function authenticate(ctx, route, p)
   if consumer then
     consumers.tell(exchange.live(ctx), consumer, ctx[CREDENTIAL])
   elseif not route.optional then
-    return unauthorized(route)
+    return refusals.unknown_client(p.challenge)
   end
 end
 
@@ -399,11 +384,6 @@ local function allow_upgrade(x, route)
   end
 end
 
--- The path can be read in two ways, and nobody has said that the upstream reads it as we do.
-local function refuse_path(x)
-  return apply(x, response.problem(400, x.path_doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"))
-end
-
 local function begin_route(x, route)
   x.route = route[INDEX]
   vm.mark[1] = route[INDEX]
@@ -442,7 +422,7 @@ local function on_request(x)
     local host = table_of_routes.uses_host and to_string(x.host.p, x.host.n) or ""
     route, params, allow = table_of_routes:match(exchange.method(x), host, to_string(x.path.p, x.path.n), probe)
   end
-  if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return refuse_path(x) end
+  if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return apply(x, refusals.doubtful_path(x.path_doubts)) end
   if not route then return not_found(x, params, allow) end
   begin_route(x, route)
   if not route[HAS_CTX] then return proxy(x, route) end
@@ -582,6 +562,7 @@ local function main()
     else
       on_balance(vm.exchange)
     end
+    if vm.grown ~= 0 and entry ~= ENTRY_TASK then budget.weigh() end -- a task has been looked at
     vm.entry = 0 -- the work is done: only here, since a plugin could yield, too
     yield()
   end
@@ -659,6 +640,9 @@ function serve.start(server, cfg, uses, id)
     log.warn(text)
     quarantine.raised(all_uses[vm.mark[0]])
   end
+  budget.memory = cfg.defaults.call_memory
+  C.tg_abi_heap_growth(budget.memory)
+  task.weigh, task.forgive = budget.weigh, budget.forgive
   http.allowed = allowed_hosts.new(cfg.http.allow)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end

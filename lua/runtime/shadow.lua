@@ -194,11 +194,18 @@ end
 local get = {
   shadow = function() return true end,
   req = function(view) return message_of(view, REQ, "req", abi.REQUEST) end,
-  res = function(view) return message_of(view, RES, "res", abi.RESPONSE) end,
+  res = function(view)
+    if view[RECORD] then return view[RES] or nil end -- that of the exchange is another generation's
+    return message_of(view, RES, "res", abi.RESPONSE)
+  end,
   vars = function(view) return view[VARS] end,
   consumer = function(view) return view[CONSUMER] or view[REAL].consumer end,
   credential = function(view) return view[CREDENTIAL] or view[REAL].credential end,
   upstream = function(view) return view[UPSTREAM] or view[REAL].upstream end,
+  status = function(view)
+    if view[RECORD] then return view.res and view.res.status end
+    return view[REAL].status
+  end,
   id = function(view) return view[ID] or view[RECORD] and shadow.id_of(view) or view[REAL].id end,
 }
 
@@ -209,7 +216,11 @@ local ctx_methods = {
     note(view, "known the client as " .. tostring(consumer.id))
   end,
   remaining = function(view) return view[REAL]:remaining() end,
-  next = function() error("ctx:next() is for `around`", 2) end,
+  next = function(view)
+    local record = view[RECORD]
+    if not record then error("ctx:next() is for `around`", 2) end
+    return record.next_level(view)
+  end,
 }
 
 local View = { __metatable = false }
@@ -255,7 +266,8 @@ local BODILESS = { GET = true, HEAD = true, DELETE = true, OPTIONS = true }
 
 -- A body is the other generation's to read.
 function shadow.take_body(message)
-  message[VIEW][RECORD].unknown = "a plugin reads the body"
+  local record = message[VIEW][RECORD]
+  if record.decided then record.unclear = "a plugin reads the response's body" else record.unknown = "a plugin reads the body" end
   error(shadow.UNKNOWN, 0)
 end
 
@@ -279,10 +291,10 @@ function shadow.id_of(view)
   return view[ID]
 end
 
---- rehearsal(x, record, stripped) -> a ctx for the chains of a generation in shadow: the request as the client has sent it, without the fields of
--- the set `stripped`, whatever becomes of the exchange meanwhile. `record` gets what cannot be known: `unknown`.
-function shadow.rehearsal(x, record, stripped)
-  local view = new_view(exchange.unchanged(x), {}, record)
+--- rehearsal(ctx, record, stripped) -> a ctx for the chains of a generation in shadow: the request of `ctx`, as the client has sent it, without
+-- the fields of the set `stripped`, whatever becomes of the exchange meanwhile. `record` gets what cannot be known: `unknown`.
+function shadow.rehearsal(ctx, record, stripped)
+  local view = new_view(ctx, {}, record)
   local req = view.req
   local real, own = req[MESSAGE], req[OWN]
   for _, key in ipairs { "method", "path", "raw_path", "host", "raw_query" } do own[key] = real[key] end
@@ -294,10 +306,46 @@ end
 
 --- enter_route(view, route, params)
 function shadow.enter_route(view, route, params)
-  exchange.enter_unchanged(view[REAL], route, params)
+  local enter = view[RECORD].enter_route or exchange.enter_unchanged
+  enter(view[REAL], route, params)
   local own = view.req[OWN]
   own.params = nil
 end
+
+-- A response head that is known, in place of one that is there: fields as exchange.lua has them, which nobody changes.
+local Known = { __metatable = false }
+function Known.__index(self, name)
+  local list = self[FIELDS][name:lower()]
+  return list and list[1] or nil
+end
+
+function Known.__call(self, name)
+  local known = self[FIELDS]
+  if name ~= nil then return known[name:lower()] or {} end
+  local key, at = nil, 0
+  return function()
+    at = at + 1
+    while key == nil or not known[key][at] do
+      key, at = next(known, key), 1
+      if key == nil then return nil end
+    end
+    return key, known[key][at]
+  end
+end
+
+--- known_fields(x, serial, side, fields) -> such fields: lists of values by names in lower case
+function shadow.known_fields(x, serial, side, fields) return setmetatable({ x, serial, side, fields }, Known) end
+
+--- enter_response(view, { status, source, fields }): the response of a rehearsal; `fields`: lists of values by names in lower case
+function shadow.enter_response(view, head)
+  local headers = shadow.known_fields(view[1], view[2], abi.RESPONSE, head.fields)
+  local none = shadow.known_fields(view[1], view[2], abi.TRAILERS, {})
+  local known = { status = head.status, source = head.source, headers = headers, trailers = none }
+  rawset(view, RES, setmetatable({ view[1], view[2], abi.RESPONSE, known, {}, view }, Message))
+end
+
+--- response_edits(view) -> as edits, of its response
+function shadow.response_edits(view) return view.res.headers[EDITS] end
 
 --- edits(view) -> what its request's headers would be: name in lower case -> list of values, or false: none
 function shadow.edits(view) return view.req.headers[EDITS] end
@@ -366,6 +414,16 @@ function shadow.refusal(loaded, use)
   if loaded.around then return "cannot be in shadow: its `around` wraps what others do, and would have to do it" end
   if loaded.websocket then return "cannot be in shadow: messages of a WebSocket that are looked at have limits, which would hold" end
   if loaded.shadow == false then return "cannot be in shadow: it changes exchanges by other ways than ctx" end
+end
+
+--- without_effect(plugin) -> one with the same phases, which do nothing
+function shadow.without_effect(plugin)
+  local idle = {}
+  for name, value in pairs(plugin) do idle[name] = value end
+  for _, phase in ipairs(PHASES) do
+    idle[phase] = plugin[phase] and function() end
+  end
+  return idle
 end
 
 --- stand_in(use) -> what runs in place of its plugin. It authenticates nobody, so that no route waits for it.

@@ -276,7 +276,7 @@ local BREAKER = { failures = 5, open = 5 }
 -- again) gives index and host for each attempt, or nil, nil, err; `defaults` has timeout and connect_timeout in seconds, and `retry`, the
 -- policy of an upstream; `form`: "json" or "lazy" gives the body instead of the result.
 function call.new(method, path, host, peer, options, defaults, form)
-  if abi.validating then misuse "no I/O while a configuration is loaded: move this into `start` or a phase" end
+  if abi.validating then failure.no_worker() end
   local body, content_type = take_body(options)
   if type(path) ~= "string" then misuse("a path is a string, found a " .. type(path)) end
   path = options and add_query(path, options.query) or path

@@ -14,7 +14,9 @@ local dict = { declared = nil } -- set of names, while a configuration is valida
 -- What `open` gives then: there is no worker that has the memory.
 local Declared = { __name = "dict" }
 Declared.__index = function(_, method)
-  if Dict[method] then error("no dict while a configuration is loaded: move this into `start` or a phase", 2) end
+  if not Dict[method] then return nil end
+  abi.refused = "keeps something in a dictionary"
+  error("no dict while a configuration is loaded: move this into `start` or a phase", 2)
 end
 
 local NIL, NUMBER, STRING, BOOLEAN, TABLE = 0, 1, 2, 3, 4

@@ -1,4 +1,6 @@
 --- failure: the `err` of `nil, err`: code, message, status, retryable; tostring(err) is readable.
+local abi = require "abi"
+
 local Failure = { __name = "error" }
 Failure.__index = Failure
 
@@ -29,6 +31,12 @@ function failure.misuse(message)
     if info.what ~= "C" and not info.source:find "^@lua/[rt][ui]" and info.what ~= "tail" then error(message, level) end
   end
   error(message, 0)
+end
+
+--- no_worker(): raised, as misuse is, where a plugin asks others and there is nobody who could.
+function failure.no_worker()
+  abi.refused = "asks others"
+  failure.misuse "no I/O while a configuration is loaded: move this into `start` or a phase"
 end
 
 function failure.is(value)

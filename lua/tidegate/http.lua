@@ -130,7 +130,7 @@ end
 
 local function call_url(method, target, options, form)
   if type(target) ~= "string" then failure.misuse("a URL is a string, found a " .. type(target)) end
-  if abi.validating then failure.misuse "no I/O while a configuration is loaded: move this into `start` or a phase" end
+  if abi.validating then failure.no_worker() end
   local left = math.min(options and options.redirect or 0, REDIRECTS_MAX)
   while true do
     local result, err = call_once(method, target, options, form)

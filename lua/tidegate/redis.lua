@@ -117,7 +117,7 @@ end
 
 -- after: on the same connection as that command
 local function send(self, node, count, key, timeout, after, flags)
-  if abi.validating then misuse "no I/O while a configuration is loaded: move this into `start` or a phase" end
+  if abi.validating then failure.no_worker() end
   local command = C.tg_abi_redis_send(self.client.id, node, count, room.words, room.lengths, key, timeout, after, flags or self.flags or 0)
   if command == nil then return nil, tonumber(vm.number), vm.type end
   return command, nil, vm.type

@@ -7,13 +7,15 @@ local C, vm = abi.C, abi.vm
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
 local pcall, type, error, setmetatable, tostring, pairs = pcall, type, error, setmetatable, tostring, pairs
 
-local task = { defer_to_exchange = nil, report = nil } -- set by the runtime
+local task = { defer_to_exchange = nil, report = nil, weigh = nil, forgive = nil } -- set by the runtime
 local waiting = {} -- id -> task that was spawned and has not begun
 local last_id = 0
 local BACKGROUND_MAX, BACKGROUND_TIME = 256, 30 -- of a worker at once; seconds
 
 function task.need_worker()
-  if abi.validating then error("no tasks while a configuration is loaded: move this into `start` or a phase", 3) end
+  if not abi.validating then return end
+  abi.refused = "waits, or asks others"
+  error("no tasks while a configuration is loaded: move this into `start` or a phase", 3)
 end
 local need_worker = task.need_worker
 
@@ -28,6 +30,7 @@ end
 
 -- Gives way to the core, through all coroutines of a plugin's own that are in between: each is resumed by `pass` below.
 local function give_way()
+  if vm.grown ~= 0 and task.weigh then task.weigh() end -- what is kept during a wait is not looked at again
   local thread = running()
   if core[thread] then
     yield(true)
@@ -142,7 +145,14 @@ local function run_deferred(list)
 end
 task.run_deferred = run_deferred
 
-local function finish(self, ok, ...)
+local finish
+function finish(self, ok, ...)
+  if vm.grown ~= 0 and task.weigh then
+    local fine, err = true, nil
+    if ok then fine, err = pcall(task.weigh) end
+    if not fine then return finish(self, false, err) end
+    task.forgive() -- what it held is garbage now: the next one shall not hide behind it
+  end
   self.done, self.ok = true, ok
   local n = select("#", ...)
   self.n = n

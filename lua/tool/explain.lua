@@ -5,7 +5,8 @@ local options = require "tool.options"
 local request_file = require "tool.request_file"
 
 local explain = {}
-local OPTIONS = { config = "value", plugins = "value", listen = "value", generation = "value", control = "value", json = "flag", brief = "flag" }
+local OPTIONS = { config = "value", plugins = "value", listen = "value", generation = "value", control = "value", json = "flag",
+  brief = "flag", run = "flag", salt = "value" }
 
 local function line(name, text) print(("%-10s %s"):format(name, text)) end
 
@@ -25,7 +26,7 @@ local function tell_uses(said)
     line(last.uses and "" or "uses", text)
     last.uses = true
   end
-  if last.uses then line("", "not evaluated offline: plugins may wait, and ask others") end
+  if last.uses and not said.run then line("", "not evaluated offline: plugins may wait, and ask others (--run: those that do not)") end
 end
 
 local function tell_limits(said)
@@ -39,6 +40,34 @@ local function tell_limits(said)
     bounds.bulkhead and ", a bulkhead" or ""))
 end
 
+local function tell_headers(name, headers)
+  local names = {}
+  for key in pairs(headers) do names[#names + 1] = key end
+  table.sort(names)
+  for i, key in ipairs(names) do line(i == 1 and name or "", headers[key] and ("%s: %s"):format(key, headers[key]) or key .. " is removed") end
+end
+
+local function tell_run(run)
+  if run.unknown then return line("run", "cannot be known offline: " .. run.unknown) end
+  if run.raised then
+    line("run", "raises: " .. run.raised)
+  elseif run.answers then
+    line("run", ("answers %d"):format(run.answers))
+  else
+    line("run", "lets it pass to " .. (run.handler and "its handler" or "upstream " .. tostring(run.upstream)))
+  end
+  if run.request then
+    line("gets", ("%s %s%s"):format(run.request.method, run.request.path, run.request.query ~= "" and " and a query" or ""))
+    tell_headers("changed", run.request.headers)
+  end
+  if run.response then
+    line("client", ("gets %d"):format(run.response.status))
+    tell_headers("", run.response.headers)
+  elseif not run.raised then
+    line("client", "gets what is not known: " .. (run.unclear or "nothing has come"))
+  end
+end
+
 local function tell(said)
   if said.method then line("request", ("%s %s of %q on %s"):format(said.method, said.path, said.host, said.listen)) end
   if said.route then
@@ -50,6 +79,7 @@ local function tell(said)
   for i, entry in ipairs(said.near or {}) do
     line(i == 1 and "nearly" or "", ("%s  %s  %s: %s"):format(entry.route, entry.at, entry.path, describe_near(entry)))
   end
+  if said.run and not said.route then tell_run(said.run) end
   if not said.route then return end
   tell_uses(said)
   tell_limits(said)
@@ -58,6 +88,7 @@ local function tell(said)
     line("upstream", ("%s  %s  gets %s"):format(said.upstream.name, said.upstream.at, said.upstream_path))
     for _, target in ipairs(said.upstream.targets) do line("", ("%s  weight %g"):format(target.name, target.weight)) end
   end
+  if said.run then tell_run(said.run) end
 end
 
 local function trouble(text, status)
@@ -79,7 +110,7 @@ function explain.main(core, ...)
   local listen = inspection.listener(cfg, given.listen)
   if not listen then return trouble(("there is no listener %q"):format(given.listen)) end
   for i, request in ipairs(requests) do
-    local said = inspection.explain(core, cfg, server, listen, request, given.brief)
+    local said = inspection.explain(core, cfg, server, listen, request, given)
     if given.json then
       print(json.encode(said, { sorted = true }))
     else

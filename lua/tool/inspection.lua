@@ -3,6 +3,7 @@
 local boot = require "runtime.boot"
 local json = require "tidegate.json"
 local near = require "runtime.near"
+local playback = require "tool.playback"
 local query_string = require "tidegate.query"
 local serve = require "runtime.serve"
 
@@ -30,8 +31,9 @@ local function sources_of(core, options)
   return json.encode(files), entry
 end
 
---- load(core, { config, generation?, control?, plugins? }) -> cfg, server | nil, err
+--- load(core, { config, generation?, control?, plugins?, run?, salt? }) -> cfg, server | nil, err; `run`: plugins are to be run
 function inspection.load(core, options)
+  if options.run then playback.prepare() end
   local source = { glob = core.glob, entry = options.config or ENTRIES[1], plugin_dirs = {}, no_secrets = true }
   if options.generation then
     local pushed, entry = sources_of(core, options)
@@ -42,7 +44,9 @@ function inspection.load(core, options)
   if options.plugins then dirs[1] = options.plugins end
   if not options.generation then dirs[#dirs + 1] = (source.entry:match "^(.*/)[^/]+$" or "") .. "plugins" end
   dirs[#dirs + 1] = core.plugin_dirs[#core.plugin_dirs] -- those that are built in
-  return boot.inspect(source)
+  local cfg, server = boot.inspect(source)
+  if cfg and options.run then playback.start(cfg, options.salt) end
+  return cfg, server
 end
 
 -- ---------------------------------------------------------------- a request
@@ -173,8 +177,9 @@ function inspection.listener(cfg, name)
   end
 end
 
---- explain(core, cfg, server, listen, { head, scheme?, protocol }, brief) -> what would become of it, as JSON has it; `brief`: without near misses
-function inspection.explain(core, cfg, server, listen, given, brief)
+--- explain(core, cfg, server, listen, { head, scheme?, protocol, client?, response? }, options) -> what would become of it, as JSON has it;
+-- options: `brief`: without near misses; `run`: with what its plugins do
+function inspection.explain(core, cfg, server, listen, given, options)
   local said = { listen = listen.name or ("%s:%d"):format(listen.address, listen.port) }
   local request, status, why
   if given.problem then return { status = 400, why = given.problem } end
@@ -184,11 +189,12 @@ function inspection.explain(core, cfg, server, listen, given, brief)
     return said
   end
   said.method, said.host, said.path = request.method, request.host, request.path
-  local probe = setmetatable({ request = request, scheme = given.scheme or (listen.tls and "https" or "http"), protocol = given.protocol }, Probe)
+  local scheme = given.scheme or (listen.tls and "https" or "http")
+  local probe = setmetatable({ request = request, scheme = scheme, protocol = given.protocol }, Probe)
   local r = server.routers[listen.index]
   local route, params, allow = r:match(request.method, request.host, request.path, probe)
   local conf = conf_of(cfg, route)
-  said.near = not brief and near_of(near.routes(r, request.method, request.host, request.path, probe), conf) or nil
+  said.near = not options.brief and near_of(near.routes(r, request.method, request.host, request.path, probe), conf) or nil
   if refused_path(conf, request) then
     said.status, said.why = 400, request.doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"
   elseif not conf then
@@ -199,6 +205,7 @@ function inspection.explain(core, cfg, server, listen, given, brief)
     local prefix = conf.strip_path and conf.path[1]:match "^(.-)/%*$"
     said.upstream_path = conf.to and (prefix and request.raw_path:sub(#prefix + 1) or request.raw_path):gsub("^$", "/") or nil
   end
+  if options.run then said.run = playback.run(server, r, request, given, probe, scheme) end
   return said
 end
 

@@ -45,6 +45,21 @@ local function target_of(entry)
   return (target:gsub("[^%w%-._~:/?#%[%]@!$&'()*+,;=%%]", function(c) return ("%%%02X"):format(c:byte()) end):gsub("#", "%%23"))
 end
 
+-- What the upstream, or a handler, has answered: `response`, or of the line of a log `status`; there what the gateway has answered is none.
+local function response_of(entry)
+  local given = type(entry.response) == "table" and entry.response or nil
+  local status = tonumber(given and given.status or not given and entry.status)
+  if not status or status % 1 ~= 0 or status < 200 or status > 599 then return nil end
+  if not given and entry.source ~= nil and entry.source ~= "upstream" then return nil end
+  local fields = {}
+  for name, value in pairs(given and type(given.headers) == "table" and given.headers or {}) do
+    local list = {}
+    for i, item in ipairs(type(value) == "table" and value or { value }) do list[i] = tostring(item) end
+    fields[tostring(name):lower()] = list
+  end
+  return { status = status, source = "upstream", fields = fields }
+end
+
 local function from_json(line)
   line = line:gsub("^data:%s*", "") -- of events: /tail of the admin interface
   local entry, err = json.decode_object(line)
@@ -58,10 +73,12 @@ local function from_json(line)
   end
   if not has_host then table.insert(lines, 2, "Host: " .. tostring(entry.host or "")) end
   for i, text in ipairs(lines) do lines[i] = text:gsub("[\r\n]", " ") end
-  return { head = table.concat(lines, "\r\n") .. "\r\n\r\n", scheme = entry.scheme, protocol = entry.protocol == "h2" and "h2" or "http/1" }
+  return { head = table.concat(lines, "\r\n") .. "\r\n\r\n", scheme = entry.scheme, protocol = entry.protocol == "h2" and "h2" or "http/1",
+    client = type(entry.client) == "string" and entry.client or nil, response = response_of(entry) }
 end
 
---- parse(text) -> list of { head, scheme?, protocol } or { problem }; requests of a text are divided by lines that begin with ###
+--- parse(text) -> list of { head, scheme?, protocol, client?, response? } or { problem }; `response`: as it was recorded, { status, source, fields =
+-- lists of values by names in lower case }; requests of a text are divided by lines that begin with ###
 function request_file.parse(text)
   local list = {}
   local first = text:match "^[^\n]*tail begins[^\n]*\n(.*)$" or text

@@ -2,6 +2,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import subprocess
 import time
 
@@ -96,18 +97,131 @@ def test_what_two_configurations_would_do_differently_with_recorded_requests(tmp
     (tmp_path / "traffic").write_text("\n".join(json.dumps(line) for line in lines))
     assert diff(tmp_path, "--traffic", "traffic", "a.lua", "a.lua").returncode == 0
     done = diff(tmp_path, "--traffic", "traffic", "a.lua", "b.lua")
-    assert done.returncode == 1 and "7 of 8 requests differ" in done.stdout and "not what plugins and upstreams do" in done.stdout
+    assert done.returncode == 1 and "7 of 8 requests differ" in done.stdout and "nothing was sent" in done.stdout and "not known of 5: no response was recorded" not in done.stdout
     said = json.loads(diff(tmp_path, "--traffic", "-", "--json", "a.lua", "b.lua", text=(tmp_path / "traffic").read_text()).stdout)
     assert said["requests"] == 8 and said["differ"] == 7 and [group["count"] for group in said["groups"]] == [5, 1, 1]
     first = {change["what"]: (change["before"], change["after"]) for change in said["groups"][0]["changes"]}
     assert first["limits"] == ("rate-limit 10 in 60 s", "rate-limit 20 in 60 s") and "10.0.0.3" in first["targets"][1] and set(first) == {"limits", "targets"}
     gone = {group["example"]: {change["what"]: (change["before"], change["after"]) for change in group["changes"]} for group in said["groups"]}
     assert gone["GET h/files/x"]["route"] == ("files", "none") and gone["GET h/files/x"]["answer"] == ("by the route", "404 no route matches")
-    assert gone["GET h/docs/x"]["path"] == ("none", "/x")
+    assert gone["GET h/docs/x"]["answer"] == ("404 no route matches", "by the route") and "plugins" not in gone["GET h/docs/x"]
     for words, why in ((("--traffic", "none", "a.lua", "b.lua"), "No such file"), (("--traffic", "traffic", "a.lua"), "two configurations"), (("--json", "a.lua"), "belongs to --traffic"),
                        (("--traffic", "traffic", "a.lua", "c.lua", "--control", "x.sock"), "c.lua")):
         done = run("diff", *words, cwd=tmp_path)
         assert done.returncode == 2 and why in done.stderr, done.stderr
+
+
+RUNS = '''api = 1
+listen { name = "public", address = "127.0.0.1", port = 8080 }
+upstream "a" { targets = { "http://127.0.0.1:1" } }
+upstream "b" { targets = { "http://127.0.0.1:2" } }
+dict "d" { size = "1MiB" }
+consumer "acme" { credentials = { key = "k1" } }
+use { "correlation-id" }
+route "x" { path = "/x/*", to = "a", use = { @USE@ } }
+route "h" { path = "/h", handler = function() error "not run" end, use = { @USE@ } }
+'''
+RAN = {
+    "adds": 'return { response = function(ctx) ctx.res.headers["X-Now"] = "1" end }',
+    "hides": 'return { response = function(ctx) ctx.res.headers["X-Powered-By"] = nil ctx.res:add_header("Set-Cookie", "a=1") end }',
+    "turns": 'return { response = function(ctx) if ctx.res.status == 404 then return tg.respond(410, "", { ["X-Gone"] = "1" }) end end }',
+    "wraps": 'return { around = function(ctx) local res = ctx:next() res.headers["X-Was"] = tostring(res.status) end }',
+    "asks": 'return { access = function() pcall(tg.http.get, "http://127.0.0.1:@PORT@/") end }',
+    "counts": 'local d = tg.dict "d" return { access = function() d:incr "n" end }',
+}
+
+
+def ran(folder, use_a, use_b, *entries):
+    """What differs of each group, by what it is and by header; why something is not known; all that was said."""
+    for name, use in (("a.lua", use_a), ("b.lua", use_b)):
+        (folder / name).write_text(RUNS.replace("@USE@", use))
+    text = "\n".join(json.dumps({"method": "GET", "host": "h", "path": "/x/1", **entry}) for entry in entries or ({},))
+    done = run("diff", "--traffic", "-", "--json", "a.lua", "b.lua", text=text, cwd=folder)
+    assert done.returncode in (0, 1), done.stderr
+    said = json.loads(done.stdout)
+    changes = [{(change["what"], change.get("header")): (change["before"], change["after"]) for change in group["changes"]} for group in said["groups"]]
+    for change in changes:
+        change.pop(("uses", None), None)
+    return changes, {gap["why"]: gap["count"] for gap in said["unknown"]}, done.stdout
+
+
+def plugins_in(folder, **more):
+    (folder / "plugins").mkdir()
+    for name, text in {**RAN, **more}.items():
+        (folder / "plugins" / f"{name}.lua").write_text(text)
+
+
+ANSWERED = {"response": {"status": 404, "headers": {"X-Powered-By": "php", "Content-Type": "text/plain"}}}
+
+
+def test_plugins_are_run_and_what_upstreams_and_clients_would_get_is_told(tmp_path):
+    plugins_in(tmp_path)
+    edit = 'function(ctx) ctx.req.headers["X-Set"] = "1" ctx.req.query.q = "2" ctx.upstream = "b" ctx.req.method = "PUT" ctx.req.path = "/y" end'
+    cases = (
+        ("", '"key-auth"', {}, {("plugins", None): ("let it pass", "answer 401")}),
+        ('"key-auth"', '"key-auth", function(ctx) return tg.respond(403) end', {"headers": {"X-Api-Key": "k1"}}, {("plugins", None): ("let it pass", "answer 403")}),
+        ("", edit, {"query": "q=1"}, {("goes to", None): ("a", "b"), ("method", None): ("GET", "PUT"), ("path", None): ("/x/1", "/y"), ("query", None): ("q=1", "q=2"),
+                                        ("request", "x-set"): ("as it came", "1")}),
+        ('function(ctx) ctx.req.headers["X-Set"] = nil end', "", {"headers": {"X-Set": "0"}}, {("request", "x-set"): ("removed", "as it came")}),
+        ("", '"adds"', ANSWERED, {("response", "x-now"): ("none", "1")}),
+        ("", '"adds"', {"status": 200}, {("response", "x-now"): ("none", "1")}),
+        ("", '"hides"', ANSWERED, {("response", "x-powered-by"): ("php", "none"), ("response", "set-cookie"): ("none", "***")}),
+        ("", '"turns"', ANSWERED, {("status", None): ("404", "410"), ("response", "x-gone"): ("none", "1"), ("response", "x-powered-by"): ("php", "none"),
+                                   ("response", "content-type"): ("text/plain", "none")}),
+        ("", '"wraps"', ANSWERED, {("response", "x-was"): ("none", "404")}),
+        ("", '"wraps"', {"path": "/h", **ANSWERED}, {("response", "x-was"): ("none", "404")}),
+        ("", 'function() error "oops" end', {}, {("plugins", None): ("let it pass", "raise: b.lua:8: oops")}),
+        ("", '{ "ip-restriction", deny = { "10.0.0.0/8" } }', {"client": "10.1.2.3"}, {("plugins", None): ("let it pass", "answer 403")}),
+        ("", '"adds"', {}, None),  # no response was recorded
+        ("", '"adds"', {"status": 403, "source": "plugin"}, None),
+        ('{ "rate-limit", limit = 1, per = "1m" }', '{ "rate-limit", limit = 1, per = "1m", name = "y" }, "adds"', {}, None),
+    )
+    for before, after, entry, wanted in cases:
+        changes, gaps, text = ran(tmp_path, before, after, entry)
+        found = changes[0] if changes else {}
+        if wanted is None:
+            assert all(what == "limits" for what, _ in found) and gaps == {"no response was recorded": 1}, (after, found, gaps)
+        else:
+            assert {key: value for key, value in found.items() if key[0] != "limits" and (len(wanted) > 1 or key in wanted)} == wanted, (after, text)
+        assert "k1" not in text
+
+
+def test_values_of_credentials_are_compared_and_not_told(tmp_path):
+    plugins_in(tmp_path)
+    one, other = ('{ "headers", request = { set = { Authorization = "Bearer %s" } } }' % word for word in ("sesame", "simsalabim"))
+    changes, _, text = ran(tmp_path, one, other)
+    assert changes == [{("request", "authorization"): ("***", "***")}] and "sesame" not in text and "simsalabim" not in text
+    assert ran(tmp_path, one, one + ', function() end')[0] == [{}]
+    said = json.loads(run("explain", "--run", "--json", "--config", "a.lua", "-", text="GET /x/1\nHost: h\n\n", cwd=tmp_path).stdout)
+    assert said["run"]["request"]["headers"] == {"authorization": "***"}
+
+
+def test_what_only_a_worker_can_do_is_unknown_and_is_not_done(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        plugins_in(tmp_path, asks=RAN["asks"].replace("@PORT@", str(listener.getsockname()[1])))
+        entries = ({}, {"path": "/x/2"}, ANSWERED)
+        for use, why in (('"asks"', "a plugin asks others"), ('"counts"', "a plugin keeps something in a dictionary"), ("function() tg.sleep(1) end", "a plugin waits, or asks others"),
+                         ('function(ctx) tg.upstream("a"):get "/" end', "a plugin asks others")):
+            changes, gaps, _ = ran(tmp_path, "", use, *entries)
+            assert gaps == {why: 3} and len(changes) == 1 and changes[0][("plugins", None)] == ("let it pass", "unknown: " + why), (use, changes, gaps)
+        listener.settimeout(0.1)
+        try:
+            listener.accept()
+            raise AssertionError("something was sent")
+        except TimeoutError:
+            pass
+    assert ran(tmp_path, "", 'function(ctx) ctx.req:text() end', {"method": "POST", "headers": {"Content-Length": "5"}})[1] == {"a plugin reads the body": 1}
+    loops = ran(tmp_path, "", "function() while true do end end", {}, {"path": "/x/2"})[0]
+    assert len(loops) == 1 and "budget" in loops[0][("plugins", None)][1]
+
+
+def test_recorded_lines_that_are_wrong_are_no_reason_to_fail(tmp_path):
+    plugins_in(tmp_path)
+    wrong = ({"status": "moon"}, {"status": 99}, {"response": []}, {"response": {"status": 200, "headers": 7}}, {"response": {"headers": {}}}, {"client": "moon"}, {"client": 7},
+             {"client": "10.0.0.0/8"}, {"headers": {"a b": "c"}}, {"response": {"status": 200, "headers": {"Set-Cookie": ["a=1", "b=2"], "X": True}}}, {"path": "/%2f"}, {"path": 7})
+    assert ran(tmp_path, '"wraps", "adds"', '"wraps", "adds"', *wrong)[0] == []
+    done = run("explain", "--run", "--config", "a.lua", "-", text="\n".join(json.dumps({"host": "h", "path": "/x/1", **line}) for line in wrong), cwd=tmp_path)
+    assert done.returncode == 0 and "x-now: 1" in done.stdout and "x-was: 200" in done.stdout, done.stdout + done.stderr
 
 
 LIVE = '''api = 1

@@ -11,6 +11,7 @@ return {
     if conf.phase == "access" then ran:inc(1, { phase = "access" }) end
     local what = ctx.req.headers["X-What"]
     if what == "raise" and conf.phase == "access" then error "flaky" end
+    if what == "large" then local all = {} for i = 1, 50000 do all[i] = { i } end end
     if what == "deny" then return tg.respond(403) end
     if what == "slow" then
       local from = os.clock()
@@ -92,6 +93,14 @@ def test_what_computes_too_long_is_put_out():
         assert set(ask(gw, "/slow", "slow", 3)) <= {200, 500}
         gw.wait_for("plugin flaky is out")
         assert gw.request("/slow").headers["X-Flaky"] is None
+
+
+def test_what_takes_too_much_memory_is_put_out():
+    with gateway({"slow": f'{{ "flaky", fail = "open", {RULES} }}'}, 'defaults { call_memory = "1MiB" }') as gw:
+        assert ask(gw, "/slow", "large", 3) == [500] * 3 and "and may take 1.0 MiB" in gw.log()
+        gw.wait_for("plugin flaky is out")
+        answer = gw.request("/slow", headers={"X-What": "large"})
+        assert answer.status == 200 and answer.headers["X-Flaky"] is None
 
 
 def test_what_cannot_be_in_quarantine_is_refused(tmp_path):

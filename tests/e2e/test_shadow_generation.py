@@ -1,6 +1,7 @@
 """A whole generation in shadow: the current one answers, the new one says what it would have done, and nobody notices but who asks."""
 import json
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -114,10 +115,9 @@ def test_its_limits_and_dictionaries_are_its_own():
         assert found["counts"]["status"] == 3, found  # a second one above 2, and above 4 in all
 
 
-def test_bodies_and_what_wraps_others_are_not_judged():
+def test_bodies_are_not_judged():
     reads = 'function(ctx) if ctx.req:text() ~= "" then return tg.respond(403) end end'
-    wraps = """return { around = function(ctx) if ctx.req.headers["X-Api-Key"] then return tg.respond(418) end return ctx:next() end }"""
-    with gateway(route(), workers=1, plugins={"wraps": wraps}) as gw:
+    with gateway(route(), workers=1) as gw:
         gw.change(route(reads))
         assert gw.command("reload", "--shadow", "--detach").returncode == 0
         assert gw.request("/x/1", "POST", b"whole body").status == 200 and report(gw)["counts"]["unjudged"] == 1
@@ -125,9 +125,85 @@ def test_bodies_and_what_wraps_others_are_not_judged():
         assert gw.request("/x/1").status == 200 and report(gw)["counts"]["unjudged"] == 1  # it has none
         assert gw.request("/x/1", "POST", b"").status == 200 and report(gw)["counts"]["unjudged"] == 1
         assert gw.command("canary", "abort").returncode == 0
-        found, examples = judged(gw, route('"wraps"'), route('"wraps", function() end'), "/x/1", **{"X-Api-Key": "k1"})
-        assert found == {"unjudged": 1} and "around" in examples["unjudged"]
-        assert judged(gw, route('"wraps"'), route('"wraps", function() end'), "/x/1")[0] == {}
+
+
+RESPONDS = {
+    "sets": 'return { schema = { value = t.string "1" }, response = function(ctx, conf) ctx.res.headers["X-Now"] = conf.value end }',
+    "hides": 'return { response = function(ctx) ctx.res.headers["Content-Type"] = nil end }',
+    "turns": "return { response = function(ctx) if ctx.res.status == 200 then ctx.res.status = 203 end end }",
+    "throws": 'return { response = function(ctx) error(tg.respond(503, "", { ["Retry-After"] = "7" })) end }',
+    "raises": 'return { response = function() error "oops" end }',
+    "reads": "return { response = function(ctx) ctx.res:json() end }",
+    "sleeps": "return { response = function() tg.sleep(5) end }",
+    "cookie": 'return { response = function(ctx) ctx.res:add_header("Set-Cookie", "sid=" .. tg.uuid.v4()) end }',
+    "wraps": """return { around = function(ctx)
+      if ctx.req.headers["X-Teapot"] then return tg.respond(418) end
+      local res = ctx:next()
+      res.headers["X-Wrapped"] = tostring(res.status)
+      if res.status == 401 then return tg.respond(404, "") end
+    end }""",
+    "twice": "return { around = function(ctx) ctx:next() ctx:next() end }",
+}
+
+
+DENIES = "function() return tg.respond(401) end"
+
+
+def test_what_the_client_would_get_is_compared_by_the_response_that_really_came():
+    cases = (
+        ("response", route(), route('"sets"'), "header x-now differs"),
+        ("response", route('"sets"'), route(), "header x-now differs"),
+        ("response", route('"sets"'), route('{ "sets", value = "secret-value" }'), "header x-now differs"),
+        ("response", route(), route('"hides"'), "header content-type differs"),
+        ("response", route(), route('"turns"'), "status 200 now, 203 in shadow"),
+        ("response", route('"turns"'), route(), "status 203 now, 200 in shadow"),
+        ("response", route(), route('"throws"'), "status 200 now, 503 in shadow"),
+        ("raised", route(), route('"raises"'), "oops"),
+        ("response", route('"raises"'), route(), "status 500 now, 200 in shadow"),
+        ("unjudged", route(), route('"reads"'), "reads the response's body"),
+        ("unjudged", route(), route('"sleeps"'), "response have waited"),
+        ("response", route(), route('"cookie"'), "header set-cookie differs"),
+        ("response", route(), route('"wraps"'), "header x-wrapped differs"),
+        ("response", route(DENIES), route(f'"wraps", {DENIES}'), "status 401 now, 404 in shadow"),
+        ("raised", route(), route('"twice"'), "can be called once"),
+        ("status", route(), route('"wraps", function() return tg.respond(403) end'), "answers 403 in shadow"),
+        ("response", HANDLER, HANDLER.replace("handler", 'use = { "sets" }, handler'), "header x-now differs"),
+        ("response", route('"key-auth"'), route('"sets", "key-auth"'), "header x-now differs"),
+        ("response", route('"key-auth"'), route('function() return tg.respond(401, "") end'), "header"),
+        ("response", route(more='methods = { "POST" }'), route(more='methods = { "PUT" }'), "header allow differs"),
+    )
+    with gateway(route(), workers=1, plugins=RESPONDS) as gw:
+        for kind, before, after, said in cases:
+            found, examples = judged(gw, before, after, "/x/1")
+            assert found == {kind: 1}, (found, examples, after)
+            assert said in examples[kind], examples
+            assert "secret-value" not in json.dumps(examples) + gw.log()
+        assert judged(gw, route(), route('"wraps"'), "/x/1", **{"X-Teapot": "1"})[0] == {"status": 1}
+
+
+def test_answers_that_are_the_same_are_counted_as_the_same():
+    limit = '{ "rate-limit", limit = 1000, per = "1h" }'
+    uses = ('"sets"', '"turns"', '"wraps"', '"wraps", "sets", "turns"', '"cookie"', limit, '"sets", "wraps", "key-auth"', '"throws"', '"raises"', '"correlation-id", { "cors", origins = { "https://a.test" } }')
+    with gateway(route(), workers=1, plugins=RESPONDS) as gw:
+        gw.request("/x/1")
+        for use in uses:
+            assert judged(gw, route(use), route(use + ", function() end"), "/x/1", "/x/2")[0] == {}, use
+        assert judged(gw, HANDLER.replace("handler", 'use = { "wraps" }, handler'), HANDLER.replace("handler", 'use = { "wraps", function() end }, handler'), "/x/1")[0] == {}
+
+
+def test_who_goes_away_while_a_plugin_waits_for_the_response_leaves_nothing_behind():
+    slow = 'route "slow" { listen = { "origin" }, path = "/x/slow", priority = 1, handler = function() tg.sleep(2) return tg.respond(200) end }\n'
+    with gateway(route() + slow, workers=1, plugins=RESPONDS) as gw:
+        gw.change(route('"wraps"') + slow)
+        assert gw.command("reload", "--shadow", "--detach").returncode == 0
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", gw.port)) as client:
+                client.sendall(b"GET /x/slow HTTP/1.1\r\nHost: a\r\n\r\n")
+                time.sleep(0.01)
+        assert gw.request("/x/1").status == 200
+        until(lambda: report(gw)["counts"]["response"] == 1)
+        assert gw.command("canary", "abort").returncode == 0
+        until(lambda: "in 1 generation\n" in gw.command("status").stdout)
 
 
 def test_peers_metrics_and_ids_are_left_alone():

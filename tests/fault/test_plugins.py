@@ -192,6 +192,40 @@ def test_a_plugin_that_grows_without_end_loses_its_request_alone(action):
         assert gw.workers() == worker, gw.log()
 
 
+TAKES = {
+    "tables": "local all = {} for i = 1, 1e6 do all[i] = { i } end",
+    "repeated": 'local all = {} for i = 1, 300 do all[i] = ("x"):rep(1024 * 1024) .. i end',
+    "joined": 'local s = ("x"):rep(2 ^ 24) local all = { s, s, s, s } all[5] = table.concat(all)',
+    "doubled": 'local s = ("x"):rep(2 ^ 20) s = s .. s s = s .. s s = s .. s s = s .. s s = s .. s s = s .. s kept = s',
+    "waits": 'local s = ("x"):rep(2 ^ 24) local all = { s, s, s, s } all[5] = table.concat(all) tg.sleep(0.01) error(all[5])',
+    "task": "local _, err = tg.spawn(function() local all = {} for i = 1, 1e6 do all[i] = { i } end return 1 end):join() if err then error(err.message) end",
+    "caught": "local all = {} pcall(function() for i = 1, 1e6 do all[i] = { i } end end)",
+}
+
+
+@pytest.mark.parametrize("action", TAKES.values(), ids=TAKES.keys())
+def test_a_call_that_takes_more_memory_than_it_may_is_ended_long_before_the_worker_has_none(action):
+    more = 'defaults { timeout = "5s", budget = "1s", call_memory = "16MiB" }\nlimits { lua_memory = "1GiB" }\n'
+    with gateway(action, more=more, no_defaults=True) as gw:
+        worker = gw.workers()
+        for phase in PHASES:
+            assert grow(gw, phase) == (200 if phase == "log" else 500), (phase, gw.log())
+            others_are_served(gw)
+        assert gw.workers() == worker and gw.log().count("of memory without a pause, and may take 16.0 MiB") >= len(PHASES), gw.log()
+
+
+def test_garbage_and_what_others_keep_is_on_no_call_s_account():
+    """What a phase makes and drops is more than it may keep; and a heap that is large already is no reason to end anybody."""
+    garbage = "for i = 1, 2e6 do local t = { i } end"
+    keeps = "kept = kept or {} local more = {} for i = 1, 20000 do more[i] = { i } end kept[#kept + 1] = more"
+    more = 'defaults { timeout = "5s", budget = "1s", call_memory = "4MiB" }\n'
+    for action, times in ((garbage, 3), (keeps, 40)):
+        with gateway(action, more=more, no_defaults=True) as gw:
+            for _ in range(times):
+                assert gw.request("/access").text == b"origin", gw.log()
+            assert "of memory" not in gw.log()
+
+
 def test_a_worker_to_which_the_kernel_gives_no_memory_is_replaced():
     keeps = "local all = {} pcall(function() for i = 1, 1e9 do all[i] = { i } end end) kept = all error(kept)"
     with gateway(keeps, binary=RELEASE, options=("--watchdog", "5")) as gw:

@@ -105,6 +105,18 @@ def test_it_tells_what_there_is_and_what_was_counted(gw):
     assert "admin" not in routes  # what operators ask is not traffic
 
 
+def test_requests_without_a_route_have_the_gateway_s_own_uses_beside_it():
+    text = CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1") + 'use { "correlation-id", { "access-log", path = "@DIR@/access.log" } }\n'
+    with Gateway(text, warns=WARNS) as gw:
+        assert gw.request("/nowhere").headers["X-Request-Id"]
+        assert gw.raw(b"GET /<> HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert ask(gw, "/status").headers["X-Request-Id"] is None
+        log = gw.folder / "access.log"
+        until(lambda: log.read_text().count("\n") == 2)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert [(line["status"], line["route"]) for line in lines] == [(404, None), (400, None)]
+
+
 def test_peers_and_breakers_are_changed_and_that_is_written_down(gw):
     peer = gw.backend.address
     assert ask(gw, f"/upstreams/app/peers/{peer}", "PUT", {"state": "down"}).status == 200

@@ -163,8 +163,7 @@ local function strip(uses)
   for _, name in ipairs(authenticates and consumers.identity_headers or {}) do strip_field(name) end
 end
 
--- What answers on the listener for operators: no plugin of the configuration has a say there. Its number is behind those of all others, since
--- 0 is that of exchanges without a route.
+-- What answers on the listener for operators: no plugin of the configuration has a say there. Index 0 is no route.
 local function build_admin(conf, index)
   local p = phases({})
   local route = { index, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED,
@@ -181,10 +180,8 @@ function serve.build(cfg, uses, report)
     pace.breathe()
   end
   for i, listen in ipairs(cfg.listen) do
-    if listen.admin then
-      local index = #cfg.route + 1
-      server.routers[i], server.routes[index] = build_admin(listen.admin, index)
-    end
+    local behind = #cfg.route + 1
+    if listen.admin then server.routers[i], server.routes[behind] = build_admin(listen.admin, behind) end
     server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
   end
   strip(uses)

@@ -143,6 +143,49 @@ def test_bad_bodies_are_refused(gw):
     assert ask(gw, "/rollback", "POST", {"id": "00"}).status == 409
 
 
+def test_a_body_that_is_too_large_is_not_taken_for_an_empty_one(gw):
+    head = f"PUT /log HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {4 * 1024 * 1024 + 1}\r\n\r\n"
+    answer = gw.raw(head.encode(), port=gw.port2)
+    assert answer.startswith(b"HTTP/1.1 413 ") and b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize("path, method, body, said", [
+    ("/upstreams/app/breaker", "PUT", {"stat": "open"}, 'there is no field "stat": there is state'),
+    ("/upstreams/app/breaker", "PUT", {}, "state is missing: one of open, closed"),
+    ("/upstreams/app/breaker", "PUT", {"state": None}, "state is missing: one of open, closed"),
+    ("/upstreams/app/peers/x", "PUT", {"state": ["up"]}, "state is one of up, down, drain"),
+    ("/generations", "PUT", {"files": "text"}, "files is an object"),
+    ("/reload", "POST", {"least": 1.5}, "least is an integer"),
+    ("/reload", "POST", {"watch": "1s --detach"}, "watch has a value that no option has"),
+    ("/tail?rout=app", "GET", None, 'there is no parameter "rout": there are client, method, path, route, status'),
+    ("/profile?second=1", "GET", None, 'there is no parameter "second"'),
+])
+def test_what_is_not_understood_is_refused_by_its_name(gw, path, method, body, said):
+    answer = ask(gw, path, method, body)
+    assert answer.status == 400 and said in json.loads(answer.text)["detail"], answer.text
+
+
+def test_the_document_says_what_is_there(gw):
+    document = read(gw, "/openapi.json")
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids)) >= 29 and document["openapi"].startswith("3.0.")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            names = [one["name"] for one in operation.get("parameters", []) if one.get("in") == "path"]
+            assert names == re.findall(r"{(\w+)}", path), path
+            assert operation["summary"].endswith(".") and {"default", "429"} <= set(operation["responses"])
+            if method == "get" and not names and path not in ("/tail", "/profile"):
+                answer = ask(gw, path)
+                assert answer.headers["Content-Type"].split(";")[0] in operation["responses"][str(answer.status)]["content"], path
+            if "requestBody" in operation:
+                refused = ask(gw, re.sub("{.*?}", "x", path), method.upper(), {"no such field": 1})
+                assert refused.status == 400 and "400" in operation["responses"], (path, refused.text)
+    state = document["paths"]["/upstreams/{name}/peers/{peer}"]["put"]["requestBody"]["content"]["application/json"]["schema"]
+    assert state["properties"]["state"]["enum"] == ["up", "down", "drain"] and state["required"] == ["state"]
+    assert ask(gw, "/session", "PUT", {"token": TOKEN}, token=None).status == 204  # the one that asks for no token, as it says
+    assert [path for path, all_ in document["paths"].items() for one in all_.values() if one.get("security") == []] == ["/session"]
+
+
 def test_failures_are_remembered_without_their_secrets(gw):
     gw.request("/wrong?key=secret-value")
     failures = read(gw, "/failures")["failures"]
@@ -204,7 +247,7 @@ def test_promtool_finds_nothing_to_blame_and_openmetrics_ends(gw):
 def test_the_log_level_changes_for_all_until_the_next_generation(gw):
     assert ask(gw, "/log", "PUT", {"level": "debug"}).status == 200
     until(lambda: gw.request("/here").status == 200 and "debug [worker" in gw.log())
-    assert ask(gw, "/log", "PUT", {"level": "loud"}).status == 409
+    assert ask(gw, "/log", "PUT", {"level": "loud"}).status == 400
     assert ask(gw, "/log", "PUT", {"level": "info"}).status == 200
 
 
@@ -229,6 +272,49 @@ def test_generations_are_listed_compared_and_rolled_back():
         assert gw.request("/here").text == b"here"
         history = gw.command("history").stdout
         assert history.splitlines()[0].startswith(first) and "rollback by token" in history.splitlines()[0]
+
+
+def test_a_change_with_a_key_is_carried_out_once():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1"), workers=2, warns=WARNS) as gw:
+        text = (gw.folder / "gateway.lua").read_text()
+        for word in ("two", "three"):
+            gw.write("gateway.lua", text.replace('"here") end', f'"{word}") end'))
+            assert ask(gw, "/reload", "POST", {}).status == 200
+        answers = [ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "k-1"}) for _ in range(6)]  # of both workers
+        assert len({answer.text for answer in answers}) == 1 and {answer.status for answer in answers} == {200}
+        assert [answer.headers["Idempotency-Replayed"] for answer in answers] == [None] + ["true"] * 5
+        assert gw.request("/here").text == b"two"
+        assert ask(gw, "/reload", "POST", {}, {"Idempotency-Key": "k-1"}).status == 422
+        assert ask(gw, "/rollback", "POST", {"id": "00"}, {"Idempotency-Key": "k-1"}).status == 422
+        assert ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "with a blank"}).status == 400
+        assert ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "k-2"}).status == 200
+        assert gw.request("/here").text == b"three"  # which was live before
+        # What was refused has changed nothing, and is tried again.
+        for _ in range(2):
+            refused = ask(gw, "/rollback", "POST", {"id": "00"}, {"Idempotency-Key": "k-3"})
+            assert refused.status == 409 and refused.headers["Idempotency-Replayed"] is None
+
+
+def test_the_audit_log_has_who_asked_for_what_and_what_came_of_it():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN + ', audit = "@DIR@/audit.log"').replace("BACKEND", "127.0.0.1:9"), workers=2, warns="upstream") as gw:
+        peer = "/upstreams/app/peers/127.0.0.1:9"
+        cookie = ask(gw, "/session", "PUT", {"token": TOKEN}, token=None).headers["Set-Cookie"].split(";")[0]
+        changes = [ask(gw, peer, "PUT", {"state": "down"}), ask(gw, peer, "PUT", {"state": "up"}, {"Cookie": cookie}, token=None),
+                   ask(gw, "/rollback", "POST", {"id": "00"}), ask(gw, "/generations", "PUT", {"files": {"gateway.lua": "a secret {", "b.lua": ""}}),
+                   ask(gw, "/caches/things", "DELETE")]
+        ask(gw, "/status")
+        ask(gw, peer, "PUT", {"state": "gone"})  # is no change, since nobody understands it
+        log = gw.folder / "audit.log"
+        until(lambda: log.exists() and log.read_text().count("\n") == 5)
+        lines = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda line: line["time"])
+        assert [line["status"] for line in lines] == [answer.status for answer in changes] == [200, 200, 409, 409, 204]
+        assert [line.get("change") for line in lines] == [{"state": "down"}, {"state": "up"}, {"id": "00"}, {"files": ["b.lua", "gateway.lua"]}, None]
+        assert [line["who"] for line in lines] == ["token", "browser", "token", "token", "token"]
+        assert {line["client"] for line in lines} == {"127.0.0.1"} and lines[0]["path"] == peer and lines[0]["method"] == "PUT"
+        assert "a secret" not in log.read_text() and TOKEN not in log.read_text()
+        # Who commands at the control socket stands in the error log.
+        assert gw.command("upstream", "app", "drain", "127.0.0.1:9").returncode == 0
+        assert re.search(r"info \[master\] uid \d+: upstream app drain 127.0.0.1:9", gw.log())
 
 
 def test_counts_survive_reloads_and_the_death_of_a_worker():

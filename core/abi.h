@@ -260,6 +260,8 @@ TG_ABI int tg_abi_set_status(struct tg_abi_exchange *x, int status);
 /* The request may become this protocol, if it asks for it: 0, or -TG_ENONE. `timeout`: milliseconds without a byte. */
 TG_ABI int tg_abi_allow_upgrade(struct tg_abi_exchange *x, const char *name, size_t n, uint32_t timeout);
 TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
+/* The user who has connected, where it is by a UNIX socket; -1: not known. */
+TG_ABI double tg_abi_client_uid(struct tg_abi_exchange *x);
 
 /* The id of the exchange, made if there is none: 32 hexadecimal digits, or a UUID of this version (4 or 7). */
 TG_ABI int tg_abi_id(struct tg_abi_exchange *x, int version);

@@ -465,6 +465,7 @@ tg_master_run(const struct tg_options *options)
     }
     tg_loop_run(master->loop);
     tg_keeping_end(&master->keeping);
+    tg_fleet_end(&master->fleet);
     tg_succession_close(&master->succession, master->failed ? "a worker ended while it started" : NULL);
     return master->failed ? 1 : 0;
 }

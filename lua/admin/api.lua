@@ -254,6 +254,7 @@ end
 -- ---------------------------------------------------------------- the interface itself
 
 operation("PUT", "/session", "Signs a browser in, which shows the token: it gets a cookie for twelve hours.", function(call)
+  if not call.token then return response.problem(409, "nobody needs a token here") end
   local ok = access.is_token(call.ctx.req, call.body.token, call.token)
   if ok == nil then return response.problem(429, "too many wrong tokens", nil, { ["Retry-After"] = "60" }) end
   if not ok then return response.problem(401, "that is not the token (see: tidegate token)") end

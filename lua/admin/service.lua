@@ -71,7 +71,8 @@ end
 
 local function audit(call, conf, r)
   local ctx = call.ctx
-  local line = json.encode({ time = vm.now, who = call.who, client = ctx.req.client.ip, method = ctx.req.method, path = ctx.req.path,
+  local client = ctx.req.client.ip -- none where the client has come by a socket
+  local line = json.encode({ time = vm.now, who = call.who, client = client ~= "" and client or nil, method = ctx.req.method, path = ctx.req.path,
     change = asked(call.body), status = r.status, generation = ctx.generation, id = ctx.id }, { sorted = true })
   if not conf.audit then return log.warn("admin: " .. line) end
   audit_sink = audit_sink or C.tg_abi_sink_open(conf.audit, #conf.audit)
@@ -142,7 +143,7 @@ function service.handle(ctx, conf)
   local op = entry and entry.methods[req.method == "HEAD" and "GET" or req.method]
   local call = { who = "anybody", params = params, query = req.query, ctx = ctx }
   if op and conf.public_metrics and path == "/metrics" then return run(op, call, conf) end
-  call.token = token_of(conf)
+  if not access.is_by_socket(conf) then call.token = token_of(conf) end
   if op and op.open then return run(op, call, conf) end
   local who, denied = access.who(ctx, conf, call.token)
   if not who then return denied end

@@ -1,7 +1,11 @@
 """The admin interface: who gets in and from where, what it tells, what it changes, and what Prometheus makes of its metrics."""
 import http.client
 import json
+import os
 import re
+import signal
+import socket
+import stat
 import subprocess
 import threading
 import time
@@ -350,6 +354,113 @@ def test_guessing_is_slowed_down():
         statuses = [ask(gw, "/status", token=f"guess-{i}").status for i in range(15)]
         assert 401 in statuses and statuses[-1] == 429
         assert ask(gw, "/status").status == 429  # from there, for a while, also with the right one
+
+
+class ByPath(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=20)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def ask_by_path(path, target, method="GET", body=None, headers=None):
+    connection = ByPath(path)
+    try:
+        connection.request(method, target, json.dumps(body) if body is not None else None, headers or {})
+        answer = connection.getresponse()
+        answer.text = answer.read()
+        return answer
+    finally:
+        connection.close()
+
+
+def test_it_listens_on_a_unix_socket_which_is_its_owner_s_alone():
+    text = CONFIG.replace("port = @PORT2@, ADMIN", 'socket = "@DIR@/admin.sock", audit = "@DIR@/audit.log"').replace("BACKEND", "127.0.0.1:9")
+    with Gateway(text, workers=2, warns="upstream|worker") as gw:
+        path, peer = gw.folder / "admin.sock", "/upstreams/app/peers/127.0.0.1:9"
+        assert stat.S_ISSOCK(path.stat().st_mode) and path.stat().st_mode & 0o777 == 0o600
+        assert {ask_by_path(path, "/status").status for _ in range(8)} == {200}
+        assert ask_by_path(path, peer, "PUT", {"state": "down"}).status == 200
+        assert ask_by_path(path, "/session", "PUT", {"token": "x"}).status == 409
+        until(lambda: (gw.folder / "audit.log").exists() and (gw.folder / "audit.log").read_text())
+        line = json.loads((gw.folder / "audit.log").read_text())
+        assert line["who"] == f"uid {os.getuid()}" and "client" not in line and line["change"] == {"state": "down"}
+        # It stays over the death of a worker and a reload, and goes with the word.
+        pid = gw.workers()[0]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: gw.workers() and gw.workers()[0] not in (0, pid))
+        assert {ask_by_path(path, "/status").status for _ in range(8)} == {200}
+        config = (gw.folder / "gateway.lua").read_text()
+        gw.write("gateway.lua", config + "-- more\n")
+        assert gw.command("reload").returncode == 0 and ask_by_path(path, "/status").status == 200
+        gw.write("gateway.lua", config.replace('admin { socket = "', "-- "))
+        assert gw.command("reload").returncode == 0 and not path.exists()
+        gw.write("gateway.lua", config.replace("audit =", f'token = "{TOKEN}", audit ='))
+        assert gw.command("reload").returncode == 0 and ask_by_path(path, "/status").status == 401
+        assert ask_by_path(path, "/status", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
+        folder = gw.folder
+        second = subprocess.run([BINARY, "run", "--config", str(folder / "gateway.lua"), "--control", str(folder / "other.sock")],
+                                capture_output=True, text=True, timeout=20)
+        assert second.returncode == 1 and "admin.sock: Address already in use" in second.stderr and path.exists()
+    assert not path.exists()
+
+
+def test_a_socket_that_a_killed_master_has_left_is_taken_over(tmp_path):
+    config, path = tmp_path / "gateway.lua", tmp_path / "admin.sock"
+    config.write_text(CONFIG.replace("port = @PORT2@, ADMIN", f'socket = "{path}"').replace("@PORT@", str(free_port())).replace("BACKEND", "127.0.0.1:9"))
+    command = [BINARY, "run", "--workers", "1", "--config", str(config), "--control", str(tmp_path / "control.sock")]
+
+    def start():
+        with open(tmp_path / "log", "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log)
+
+    def worker(of):
+        status = subprocess.run([BINARY, "status", "--json", "--control", str(tmp_path / "control.sock")], capture_output=True, text=True, timeout=20).stdout
+        found = json.loads(status) if status.startswith("{") else {"master": {}}
+        return found["workers"][0]["pid"] if found["master"].get("pid") == of.pid and found["workers"][0]["pid"] else None
+
+    first, orphan, second = start(), None, None
+    try:
+        until(lambda: worker(first), 15)
+        orphan = worker(first)
+        first.kill()
+        first.wait()
+        second = start()
+        until(lambda: worker(second), 15)
+        assert json.loads(ask_by_path(path, "/status").text)["master"]["pid"] == second.pid
+    finally:
+        for process in (first, second):
+            if process and process.poll() is None:
+                process.terminate()
+                process.wait(20)
+        if orphan:
+            os.kill(orphan, signal.SIGKILL)
+
+
+def test_what_is_no_socket_is_not_removed(tmp_path):
+    config, path = tmp_path / "gateway.lua", tmp_path / "precious"
+    path.write_text("precious")
+    config.write_text(f'listen {{ port = {free_port()} }}\nadmin {{ socket = "{path}" }}\n')
+    done = subprocess.run([BINARY, "run", "--config", str(config), "--control", str(tmp_path / "control.sock")], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "Address already in use" in done.stderr and path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("admin, expected", [
+    ('socket = "/run/x", port = 1', "a socket alone, or a port"),
+    ('socket = "/run/x", tls = "self-signed"', "a socket alone, or a port"),
+    ('socket = "relative"', 'found     "relative"'),
+    ("", "a port, or a socket"),
+])
+def test_a_place_that_is_none_is_refused(admin, expected, tmp_path):
+    path = tmp_path / "gateway.lua"
+    path.write_text(CONFIG.replace("port = @PORT2@, ADMIN", admin).replace("BACKEND", "127.0.0.1:1").replace("@PORT@", str(free_port())))
+    checked = subprocess.run([BINARY, "check", str(path)], capture_output=True, text=True, timeout=20)
+    assert checked.returncode == 1 and expected in checked.stderr and "gateway.lua:3" in checked.stderr, checked.stderr
 
 
 @pytest.mark.parametrize("admin, expected", [

@@ -12,12 +12,15 @@ SOAK_SECONDS ?= 3600
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev libyaml-dev libcrypt-dev libargon2-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server testssl.sh python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools zsh groff-base etcd-server git patch
+TEST_PACKAGES := $(BUILD_PACKAGES) librdkafka-dev libcmocka-dev openssl iproute2 nghttp2-client nghttp2-server testssl.sh python3-h2 python3-grpcio python3-protobuf protobuf-compiler libprotobuf-dev lua-check curl python3-pytest wrk python3-websockets python3-h11 python3-jwt python3-cryptography python3-brotli python3-zstandard nodejs chromium prometheus clang redis-server redis-sentinel redis-tools zsh groff-base etcd-server git patch
 LINT_PACKAGES := $(BUILD_PACKAGES) libcmocka-dev lua-check clang-format clang-tidy
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang
 BENCH_PACKAGES := $(BUILD_PACKAGES) nginx haproxy wrk
 
 PKGS := luajit libevent_core libssl libcrypto libcrypt libargon2 libpcre2-8 hiredis libcares yaml-0.1 zlib libbrotlidec libbrotlienc libzstd expat libnghttp2
+# Kafka as a sink of logs, where its library is; `make KAFKA=` does without.
+KAFKA ?= $(shell pkg-config --exists rdkafka 2>/dev/null && echo rdkafka)
+PKGS += $(KAFKA)
 SOURCES := $(filter-out core/build/%,$(wildcard core/*/*.c))
 LUA_FILES := $(shell find lua -name '*.lua' -o -path 'lua/admin/assets/*' -type f | sort)
 PLUGINS := $(filter-out %.spec.lua,$(wildcard plugins/*.lua))
@@ -27,7 +30,7 @@ C_FILES := $(wildcard core/*.h core/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch]
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes
 COMMON = -std=c11 -D_GNU_SOURCE $(WARNINGS) -fvisibility=hidden -fPIE -pthread -g -MMD -MP -Icore -I/usr/include/lua5.1 \
-	-DTG_PREFIX='"$(PREFIX)"' $(shell pkg-config --cflags $(PKGS))
+	-DTG_PREFIX='"$(PREFIX)"' $(if $(KAFKA),-DTG_KAFKA) $(shell pkg-config --cflags $(PKGS))
 release_CFLAGS = $(COMMON) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -flto=auto
 debug_CFLAGS = $(COMMON) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # clang has no __SANITIZE_ADDRESS__, and without it the arenas would not be poisoned.
@@ -168,7 +171,7 @@ lint: ## clang-format, clang-tidy and luacheck
 	$(call install_packages,$(LINT_PACKAGES))
 	@$(MAKE) --no-print-directory $(GENERATED)
 	clang-format --dry-run -Werror $(C_FILES)
-	clang-tidy --quiet $(SOURCES) -- -std=c11 -D_GNU_SOURCE -Icore -I/usr/include/lua5.1 $(shell pkg-config --cflags $(PKGS))
+	clang-tidy --quiet $(SOURCES) -- -std=c11 -D_GNU_SOURCE $(if $(KAFKA),-DTG_KAFKA) -Icore -I/usr/include/lua5.1 $(shell pkg-config --cflags $(PKGS))
 	luacheck -q lua plugins examples core/build tests/unit/lua
 
 $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libtidegate.a

@@ -278,6 +278,8 @@ TG_ABI int tg_abi_client_ip(struct tg_abi_exchange *x);
 /* What one client is likely to have of the addresses: of IPv6 the first 64 bits, "2001:db8:1:2::/64"; an IPv4 address
  * as it is. */
 TG_ABI int tg_abi_client_network(struct tg_abi_exchange *x);
+/* The user who has connected, where it is by a UNIX socket; -1: not known. */
+TG_ABI double tg_abi_client_uid(struct tg_abi_exchange *x);
 
 /* The id of the exchange, made if there is none: 32 hexadecimal digits, or a UUID of this version (4 or 7). */
 TG_ABI int tg_abi_id(struct tg_abi_exchange *x, int version);
@@ -496,6 +498,10 @@ TG_ABI int tg_abi_record_swap(uint32_t dict, uint32_t count);
 TG_ABI void tg_abi_log(int level, const char *p, size_t n);
 TG_ABI int tg_abi_log_level(void);
 TG_ABI int tg_abi_sink_open(const char *path, size_t n);
+/* Whether it could be opened with these settings: TG_OK; -TG_EINVAL: why not is in vm.out. Opens nothing. */
+TG_ABI int tg_abi_sink_judge(const char *path, size_t n, const char *settings, size_t settings_n);
+/* Lines of "name=value" for what is behind it: -TG_EINVAL, -TG_ENOMEM. */
+TG_ABI int tg_abi_sink_configure(uint32_t sink, const char *settings, size_t n);
 TG_ABI int tg_abi_sink_write(uint32_t sink, const char *p, size_t n);
 TG_ABI double tg_abi_sink_dropped(uint32_t sink);
 /* From `size` bytes on the file is moved to `path.1`, that to `path.2`, up to `keep`. 0: never. */

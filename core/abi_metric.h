@@ -48,25 +48,39 @@ struct tg_abi_generation_count {
     struct tg_abi_histogram duration;
 };
 
+/* Which distribution of a route an exemplar belongs to. */
+enum tg_abi_exemplar_of { TG_EXEMPLAR_DURATION = 0, TG_EXEMPLAR_UPSTREAM = 1 };
+
+/* One exchange of a bucket whose trace was recorded: the last one. */
+struct tg_abi_exemplar {
+    double at; /* wall clock, when the exchange was over */
+    double seconds;
+    char trace[32]; /* hexadecimal digits, without a NUL */
+};
+
 /* Numbers of a worker: tg_abi_metric_worker. Those after the last are how often each limit was reached, by enum
  * tg_limit. */
 enum tg_abi_worker_count {
     TG_COUNT_CONNECTIONS = 0, /* accepted */
     TG_COUNT_REQUESTS = 1,
     TG_COUNT_FAILED = 2,
-    TG_COUNT_ACTIVE = 3, /* connections that are open; with the next ones, a state and no sum */
+    TG_COUNT_ACTIVE = 3, /* connections that are open; a state and no sum, as the next ones up to PEERS_IDLE */
     TG_COUNT_LUA_BYTES = 4,
     TG_COUNT_GENERATIONS = 5,
     TG_COUNT_LAG_MICROS = 6, /* the longest that the loop was late in the last ten seconds */
     TG_COUNT_PRESSURE = 7,
-    TG_COUNT_LOG_LOST = 8,
-    TG_COUNT_HANDSHAKES = 9, /* of TLS with clients, that have ended well */
-    TG_COUNT_RESUMED = 10,   /* of these, */
-    TG_COUNT_TLS13 = 11,
-    TG_COUNT_SESSIONS = 12, /* connections of HTTP/2 */
-    TG_COUNT_OPENED = 13,   /* connections to peers */
-    TG_COUNT_REUSED = 14,   /* attempts that went out on one that was there */
-    TG_COUNT_LIMITS = 16
+    TG_COUNT_PEERS_OPEN = 8, /* connections to peers, in use or idle, */
+    TG_COUNT_PEERS_IDLE = 9, /* and of these those that are idle */
+    TG_COUNT_LOG_LOST = 10,
+    TG_COUNT_HANDSHAKES = 11, /* of TLS with clients, that have ended well */
+    TG_COUNT_RESUMED = 12,    /* of these, */
+    TG_COUNT_TLS13 = 13,
+    TG_COUNT_SESSIONS = 14,  /* connections of HTTP/2 */
+    TG_COUNT_OPENED = 15,    /* connections to peers */
+    TG_COUNT_REUSED = 16,    /* attempts that went out on one that was there */
+    TG_COUNT_LUA_MADE = 17,  /* bytes of Lua memory that were allocated */
+    TG_COUNT_LUA_FREED = 18, /* and those that the collector has found to be garbage */
+    TG_COUNT_LIMITS = 20
 };
 
 /* One exchange as it is remembered. Texts end in NUL, and are cut where they are too long. */
@@ -111,6 +125,11 @@ TG_ABI void tg_abi_metric_generation_sum(uint64_t serial, struct tg_abi_generati
 TG_ABI double tg_abi_metric_worker(uint32_t row, uint32_t number);
 /* The name of a limit: vm.out. -TG_ENONE. */
 TG_ABI int tg_abi_metric_limit(uint32_t limit);
+
+/* The exchange, whose trace is `trace` (32 hexadecimal digits), stands for its buckets from now on. */
+TG_ABI void tg_abi_metric_exemplar_set(const struct tg_abi_exchange *x, const char *trace, size_t n);
+/* What stands for a bucket of a route: -TG_ENONE: nothing. `of`: enum tg_abi_exemplar_of */
+TG_ABI int tg_abi_metric_exemplar(uint32_t route, uint32_t of, uint32_t bucket, struct tg_abi_exemplar *out);
 
 /* A series of Lua's: its place, known or new; -TG_ELIMIT: there are too many. */
 TG_ABI int tg_abi_metric_series(const char *key, size_t n);

@@ -138,6 +138,10 @@ function abi.route_count()
 end
 
 --- One exchange as it is remembered. Whoever uses it holds it.
+function abi.exemplar()
+  return ffi.new "struct tg_abi_exemplar"
+end
+
 function abi.trail()
   return ffi.new "struct tg_abi_trail"
 end

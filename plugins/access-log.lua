@@ -61,7 +61,9 @@ Lines go to `path`, or to `http` or `redis`. They wait in memory of bounded size
   schema = {
     path = t.string { default = "-", len = 4000,
       doc = "File; `-`: standard output; `tcp://host:port`, `tcp+octets://host:port` (RFC 6587), `udp://host:port`,"
-        .. " `unix:/path`, `unixgram:/path`." },
+        .. " `unix:/path`, `unixgram:/path`; `kafka://host:port,host:port/topic`, where the program was built with librdkafka." },
+    kafka = t.map(t.secret(), { default = {},
+      doc = "Settings of librdkafka by their names: `security.protocol`, `sasl.password`, `compression.type` ..." }),
     rotate = t.optional(t.size { min = 65536, doc = "From this size on the file becomes `path.1`, that `path.2` ..." }),
     keep = t.integer { default = 5, min = 1, max = 100, doc = "How many of them are kept." },
     format = t.optional(t.string { len = 4000, doc = "Text with variables, in place of JSON." }),
@@ -96,6 +98,10 @@ use { { "access-log", path = "/var/log/tidegate/access.log", rotate = "100MiB", 
 
   check = function(conf)
     if conf.http and conf.redis then return "lines go to http or to redis; use it twice for both" end
+    if not conf.http and not conf.redis then
+      local problem = tg.log.judge(conf.path, conf.kafka)
+      if problem then return problem, "path" end
+    end
     if conf.http and (conf.http.upstream == nil) == (conf.http.url == nil) then return "one of upstream and url says where lines go", "http" end
     if conf.http and conf.http.encoding == "json" and conf.format then return "an array of JSON needs lines of JSON", "format" end
   end,

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/kafka.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -24,13 +25,15 @@ enum {
     LENGTH_MAX = 24      /* of a number and a blank */
 };
 
-enum kind { KIND_FILE, KIND_STREAM, KIND_OCTETS, KIND_DATAGRAM };
+enum kind { KIND_FILE, KIND_STREAM, KIND_OCTETS, KIND_DATAGRAM, KIND_KAFKA };
 
 struct tg_outlet {
     enum kind kind;
     int fd;        /* -1: a socket that is not connected */
-    char *host;    /* NULL: a path */
-    char *service; /* the port */
+    char *host;    /* NULL: a path; of Kafka: all of them, with their ports */
+    char *service; /* the port; of Kafka: the topic */
+    struct tg_kafka *kafka;
+    char *settings;
     const char *path;
     _Atomic uint64_t rotate_size;
     _Atomic unsigned rotate_keep;
@@ -45,7 +48,8 @@ complain(struct tg_outlet *outlet, const char *what, const char *why)
     const time_t now = time(NULL);
     if (now - outlet->complained >= COMPLAIN_EVERY) {
         outlet->complained = now;
-        tg_log(TG_LOG_ERROR, "%s %s: %s (lines are lost)", what, outlet->target, why);
+        tg_log(TG_LOG_ERROR, "%s %s: %s%s", what, outlet->target, why,
+               outlet->kind == KIND_KAFKA ? "" : " (lines are lost)");
     }
 }
 
@@ -353,6 +357,53 @@ write_datagrams(struct tg_outlet *outlet, const char *p, size_t n, uint64_t *los
     return n;
 }
 
+/* ------------------------------------------------------------------ Kafka */
+
+static struct tg_kafka_target
+target_of(const struct tg_outlet *outlet)
+{
+    return (struct tg_kafka_target){outlet->host, outlet->service, outlet->settings};
+}
+
+static size_t
+write_kafka(struct tg_outlet *outlet, const char *p, size_t n, uint64_t *lost)
+{
+    struct tg_err err;
+    const struct tg_kafka_target target = target_of(outlet);
+    outlet->kafka = outlet->kafka != NULL ? outlet->kafka : tg_kafka_open(&target, &err);
+    if (outlet->kafka == NULL) {
+        complain(outlet, "open", err.text);
+        return 0;
+    }
+    const size_t done = tg_kafka_write(outlet->kafka, p, n, lost);
+    const char *error = tg_kafka_error(outlet->kafka);
+    if (error != NULL) {
+        complain(outlet, "send", error);
+    }
+    return done;
+}
+
+static void
+close_kafka(struct tg_outlet *outlet)
+{
+    tg_kafka_close(outlet->kafka);
+    outlet->kafka = NULL;
+}
+
+void
+tg_outlet_configure(struct tg_outlet *outlet, char *settings)
+{
+    const bool same = outlet->settings == NULL || settings == NULL ? outlet->settings == settings
+                                                                   : strcmp(outlet->settings, settings) == 0;
+    if (same) {
+        tg_mem_free(settings);
+        return;
+    }
+    close_kafka(outlet);
+    tg_mem_free(outlet->settings);
+    outlet->settings = settings;
+}
+
 /* ------------------------------------------------------------------ */
 
 size_t
@@ -363,6 +414,9 @@ tg_outlet_write(struct tg_outlet *outlet, const char *p, size_t n, uint64_t *los
     }
     if (outlet->kind == KIND_DATAGRAM) {
         return write_datagrams(outlet, p, n, lost);
+    }
+    if (outlet->kind == KIND_KAFKA) {
+        return write_kafka(outlet, p, n, lost);
     }
     if (!ensure_connected(outlet)) {
         return 0;
@@ -375,7 +429,7 @@ tg_outlet_reopen(struct tg_outlet *outlet)
 {
     if (outlet->kind == KIND_FILE) {
         reopen_file(outlet);
-    } else {
+    } else if (outlet->kind != KIND_KAFKA) { /* its library sees to its connections */
         disconnect(outlet);
     }
 }
@@ -405,7 +459,21 @@ cut_host(struct tg_outlet *outlet, char *text)
     return outlet->host[0] != '\0';
 }
 
-/* What comes behind the name of the kind is in `copy`, which lives as long as the outlet. */
+/* "host:port,host:port/topic", cut in place. */
+static bool
+cut_topic(struct tg_outlet *outlet, char *text)
+{
+    char *slash = strchr(text, '/');
+    if (slash == NULL || slash == text || slash[1] == '\0') {
+        return false;
+    }
+    *slash = '\0';
+    outlet->service = slash + 1;
+    outlet->host = text;
+    return true;
+}
+
+/* What comes behind the name of the kind is in `copy`, which lives as long as the outlet. Nothing is opened. */
 static enum tg_rc
 understand(struct tg_outlet *outlet, char *copy, struct tg_err *err)
 {
@@ -413,11 +481,9 @@ understand(struct tg_outlet *outlet, char *copy, struct tg_err *err)
         const char *prefix;
         enum kind kind;
         bool path;
-    } kinds[] = {{"tcp://", KIND_STREAM, false},
-                 {"tcp+octets://", KIND_OCTETS, false},
-                 {"udp://", KIND_DATAGRAM, false},
-                 {"unix:", KIND_STREAM, true},
-                 {"unixgram:", KIND_DATAGRAM, true}};
+    } kinds[] = {{"tcp://", KIND_STREAM, false},   {"tcp+octets://", KIND_OCTETS, false},
+                 {"udp://", KIND_DATAGRAM, false}, {"kafka://", KIND_KAFKA, false},
+                 {"unix:", KIND_STREAM, true},     {"unixgram:", KIND_DATAGRAM, true}};
     outlet->path = outlet->target;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         const size_t n = strlen(kinds[i].prefix);
@@ -430,15 +496,18 @@ understand(struct tg_outlet *outlet, char *copy, struct tg_err *err)
             const bool fits = strlen(outlet->path) < sizeof((struct sockaddr_un *)NULL)->sun_path;
             return fits ? TG_OK : tg_err_set(err, TG_EINVAL, "log %s: the path is too long", outlet->target);
         }
-        return cut_host(outlet, copy + n) ? TG_OK
-                                          : tg_err_set(err, TG_EINVAL, "log %s: expected host:port", outlet->target);
+        const bool kafka = outlet->kind == KIND_KAFKA;
+        const bool cut = kafka ? cut_topic(outlet, copy + n) : cut_host(outlet, copy + n);
+        return cut ? TG_OK
+                   : tg_err_set(err, TG_EINVAL, "log %s: expected %s", outlet->target,
+                                kafka ? "host:port/topic" : "host:port");
     }
-    outlet->fd = open_path(outlet->path);
-    return outlet->fd < 0 ? tg_err_errno(err, "open %s", outlet->path) : TG_OK;
+    return TG_OK;
 }
 
-struct tg_outlet *
-tg_outlet_open(const char *target, struct tg_err *err)
+/* One of which everything is known, and nothing is open. */
+static struct tg_outlet *
+outlet_new(const char *target, struct tg_err *err)
 {
     const size_t n = strlen(target) + 1;
     struct tg_outlet *outlet = tg_mem_alloc(sizeof *outlet + 2 * n);
@@ -459,11 +528,42 @@ tg_outlet_open(const char *target, struct tg_err *err)
     return outlet;
 }
 
+enum tg_rc
+tg_outlet_judge(const char *target, const char *settings, struct tg_err *err)
+{
+    struct tg_outlet *outlet = outlet_new(target, err);
+    if (outlet == NULL) {
+        return TG_EINVAL;
+    }
+    const struct tg_kafka_target kafka = {outlet->host, outlet->service, settings};
+    const enum tg_rc rc = outlet->kind == KIND_KAFKA ? tg_kafka_judge(&kafka, err) : TG_OK;
+    tg_outlet_close(outlet);
+    return rc;
+}
+
+struct tg_outlet *
+tg_outlet_open(const char *target, struct tg_err *err)
+{
+    struct tg_outlet *outlet = outlet_new(target, err);
+    if (outlet == NULL || outlet->kind != KIND_FILE) {
+        return outlet;
+    }
+    outlet->fd = open_path(outlet->path);
+    if (outlet->fd < 0) {
+        (void)tg_err_errno(err, "open %s", outlet->path);
+        tg_outlet_close(outlet);
+        return NULL;
+    }
+    return outlet;
+}
+
 void
 tg_outlet_close(struct tg_outlet *outlet)
 {
     if (outlet != NULL) {
         disconnect(outlet);
+        close_kafka(outlet);
+        tg_mem_free(outlet->settings);
         tg_mem_free(outlet);
     }
 }

@@ -16,10 +16,16 @@ struct tg_outlet;
 
 /*
  * `target`: a path, "-" (standard output), "tcp://host:port", "tcp+octets://host:port" (each message behind its length,
- * RFC 6587, section 3.4.1), "udp://host:port", "unix:/path" (a stream) or "unixgram:/path". A file is opened at once;
- * a socket is connected when there is something to be sent. NULL and `err`.
+ * RFC 6587, section 3.4.1), "udp://host:port", "unix:/path" (a stream), "unixgram:/path", or
+ * "kafka://host:port,host:port/topic". A file is opened at once; the others connect when there is something to be sent.
+ * NULL and `err`.
  */
 struct tg_outlet *tg_outlet_open(const char *target, struct tg_err *err);
+/* Whether `target` can be understood, with `settings` as tg_outlet_configure takes them. TG_EINVAL and `err`. */
+TG_MUST_CHECK enum tg_rc tg_outlet_judge(const char *target, const char *settings, struct tg_err *err);
+/* Of Kafka: lines of "name=value" (base/kafka.h), which hold from the next write on. Takes `settings`, which is freed
+ * by tg_mem_free. Others have none. */
+void tg_outlet_configure(struct tg_outlet *outlet, char *settings);
 /* NULL is allowed. */
 void tg_outlet_close(struct tg_outlet *outlet);
 /*

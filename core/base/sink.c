@@ -27,6 +27,7 @@ struct tg_sink {
     bool reopen;
     bool idle; /* the thread waits */
     bool running;
+    char *settings; /* for the outlet, at the next batch; NULL: as before */
     struct tg_outlet *outlet;
     char *path;
 };
@@ -97,7 +98,12 @@ run(void *arg)
         sink->batch = batch;
         sink->queued = 0;
         sink->reopen = false;
+        char *settings = sink->settings;
+        sink->settings = NULL;
         (void)pthread_mutex_unlock(&sink->mutex);
+        if (settings != NULL) {
+            tg_outlet_configure(sink->outlet, settings);
+        }
         if (reopen) {
             tg_outlet_reopen(sink->outlet);
         }
@@ -115,6 +121,7 @@ sink_free(struct tg_sink *sink)
     tg_mem_free(sink->queue);
     tg_mem_free(sink->batch);
     tg_mem_free(sink->path);
+    tg_mem_free(sink->settings);
     tg_mem_free(sink);
 }
 
@@ -221,6 +228,21 @@ tg_sink_reopen(struct tg_sink *sink)
     sink->reopen = true;
     (void)pthread_cond_signal(&sink->wake);
     (void)pthread_mutex_unlock(&sink->mutex);
+}
+
+enum tg_rc
+tg_sink_configure(struct tg_sink *sink, const char *settings)
+{
+    char *copy = tg_mem_text(settings, strlen(settings));
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    (void)pthread_mutex_lock(&sink->mutex);
+    char *before = sink->settings;
+    sink->settings = copy;
+    (void)pthread_mutex_unlock(&sink->mutex);
+    tg_mem_free(before);
+    return TG_OK;
 }
 
 void

@@ -30,6 +30,8 @@ enum tg_rc tg_sink_write(struct tg_sink *sink, const char *p, size_t n);
 void tg_sink_flush(struct tg_sink *sink);
 /* Opens the path anew before the next write (after a rotation). */
 void tg_sink_reopen(struct tg_sink *sink);
+/* As tg_outlet_configure, with a copy of `settings`. TG_ENOMEM: those before hold. */
+TG_MUST_CHECK enum tg_rc tg_sink_configure(struct tg_sink *sink, const char *settings);
 /* As tg_outlet_rotate. */
 void tg_sink_rotate(struct tg_sink *sink, uint64_t size, unsigned keep);
 uint64_t tg_sink_dropped(struct tg_sink *sink);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -25,11 +27,71 @@ struct tg_listener {
     void *arg;
 };
 
+bool
+tg_listener_is_path(const char *host)
+{
+    return host[0] == '/';
+}
+
+/*
+ * A socket whose maker has ended: what a master has left that was killed, perhaps with workers that listen on it still.
+ * Those are not asked, or its next master could not begin. Anybody else's stays.
+ */
+static bool
+is_left_over(const struct tg_address *address, const char *path)
+{
+    struct stat st;
+    struct ucred maker = {.pid = 0};
+    socklen_t size = sizeof maker;
+    if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        return false;
+    }
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool left_over = false;
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address->sa, address->len) < 0) {
+        left_over = errno == ECONNREFUSED;
+    } else if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0) {
+        left_over = maker.pid > 0 && kill(maker.pid, 0) < 0 && errno == ESRCH;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return left_over;
+}
+
+static int
+bind_path(const char *path, struct tg_err *err)
+{
+    struct tg_address address;
+    if (tg_address_of_path(&address, path) != TG_OK) {
+        (void)tg_err_set(err, TG_EINVAL, "listen on %s: the path is too long", path);
+        return -1;
+    }
+    if (is_left_over(&address, path)) {
+        (void)unlink(path);
+    }
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const mode_t before = umask(0177); /* from the first moment on */
+    const bool ok = fd >= 0 && bind(fd, (const struct sockaddr *)&address.sa, address.len) == 0;
+    (void)umask(before);
+    if (!ok || listen(fd, BACKLOG) < 0) {
+        (void)tg_err_errno(err, "listen on %s", path);
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    return fd;
+}
+
 int
 tg_listener_bind(const char *host, unsigned port, struct tg_err *err)
 {
     const int on = 1;
     struct tg_address address;
+    if (tg_listener_is_path(host)) {
+        return bind_path(host, err);
+    }
     if (tg_address_parse(&address, host, port) != TG_OK) {
         (void)tg_err_set(err, TG_EINVAL, "listen on %s:%u: not an IP address", host, port);
         return -1;

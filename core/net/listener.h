@@ -10,12 +10,20 @@
 #include "net/address.h"
 #include "net/loop.h"
 
+enum { TG_LISTENER_ADDRESS = 112 }; /* bytes of an address to listen on, with its NUL: of IP, or a path */
+
 struct tg_listener;
 /* A new connection; `fd` is the callee's. -1: one was turned away, since no descriptor was left (`peer` is NULL). */
 typedef void (*tg_accept_cb)(void *arg, int fd, const struct tg_address *peer);
 
-/* A bound, listening, non-blocking socket of its own (SO_REUSEPORT): one for each worker slot. -1 with `err` set. */
+/*
+ * A bound, listening, non-blocking socket of its own (SO_REUSEPORT): one for each worker slot. -1 with `err` set. Where
+ * `host` is a path, a UNIX socket that its owner alone may connect to; it takes the place of one whose
+ * maker has ended. Of a path there is one, which all slots have in common.
+ */
 int tg_listener_bind(const char *host, unsigned port, struct tg_err *err);
+/* Whether it is a path. */
+bool tg_listener_is_path(const char *host);
 
 /* Accepts on `fd` from the next turn on. NULL when memory is short. */
 struct tg_listener *tg_listener_new(struct tg_loop *loop, int fd, tg_accept_cb accepted, void *arg);

@@ -3,9 +3,10 @@
 #include "base/mem.h"
 
 void
-tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits)
+tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits,
+             struct tg_pool_totals *totals)
 {
-    *pool = (struct tg_pool){.loop = loop, .limits = *limits};
+    *pool = (struct tg_pool){.loop = loop, .limits = *limits, .totals = totals};
 }
 
 static void
@@ -17,6 +18,7 @@ unlink_idle(struct tg_pool_link *link)
     }
     link->link = NULL;
     link->pool->idle_count--;
+    link->pool->totals->idle--;
 }
 
 void
@@ -28,6 +30,7 @@ tg_pool_link_close(struct tg_pool_link *link)
     tg_deadline_remove(&link->idle);
     if (!link->single) {
         link->pool->open--;
+        link->pool->totals->open--;
     }
     tg_transport_close(&link->transport);
     tg_mem_free(link);
@@ -115,6 +118,7 @@ tg_pool_link_new(struct tg_pool *pool, int fd, tg_transport_cb ready, void *owne
         return NULL;
     }
     pool->open++;
+    pool->totals->open++;
     return link;
 }
 
@@ -141,5 +145,6 @@ tg_pool_give(struct tg_pool_link *link)
     }
     pool->idle = link;
     pool->idle_count++;
+    pool->totals->idle++;
     tg_deadline_set(pool->loop, &link->idle, pool->limits.idle_timeout);
 }

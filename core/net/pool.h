@@ -18,9 +18,16 @@ struct tg_pool_limits {
     unsigned connections;  /* that are open at once, in use or idle; 0: no limit. Kept by who opens them */
 };
 
+/* Connections of several pools together. */
+struct tg_pool_totals {
+    unsigned open; /* in use or idle */
+    unsigned idle;
+};
+
 struct tg_pool {
     struct tg_loop *loop;
     struct tg_pool_limits limits;
+    struct tg_pool_totals *totals; /* of it and of others; outlives them */
     struct tg_pool_link *idle;
     unsigned idle_count;
     unsigned open;  /* connections, in use or idle */
@@ -41,7 +48,8 @@ struct tg_pool_link {
     bool single; /* for one request: it is closed when it is given back */
 };
 
-void tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits);
+void tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits,
+                  struct tg_pool_totals *totals);
 /* Closes all idle connections; taken ones must have been closed. */
 void tg_pool_fini(struct tg_pool *pool);
 

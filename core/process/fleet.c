@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,6 +271,31 @@ find_place(const struct tg_fleet *fleet, const struct tg_manifest_listen *listen
     return -1;
 }
 
+/* The socket of a slot: what the master before has had, the one at the path that all slots share, or a new one. */
+static int
+listen_for(struct tg_fleet *fleet, const struct tg_manifest_listen *listen, unsigned place, unsigned slot,
+           struct tg_err *err)
+{
+    const int fd = tg_handover_take_listen(fleet->handover, listen->address, listen->config.port, slot);
+    if (fd >= 0) {
+        return fd;
+    }
+    if (slot > 0 && tg_listener_is_path(listen->address)) {
+        const int copy = fcntl(fleet->slots[0].listens[place].fd, F_DUPFD_CLOEXEC, 0);
+        return copy >= 0 ? copy : (tg_err_errno(err, "listen on %s", listen->address), -1);
+    }
+    return tg_listener_bind(listen->address, listen->config.port, err);
+}
+
+static void
+remove_path(const struct tg_fleet *fleet, unsigned place)
+{
+    const char *address = fleet->slots[0].listens[place].listen.address;
+    if (tg_listener_is_path(address)) {
+        (void)unlink(address);
+    }
+}
+
 static void
 drop_place(struct tg_fleet *fleet, unsigned place)
 {
@@ -295,8 +321,7 @@ add_place(struct tg_fleet *fleet, const struct tg_manifest_listen *listen, unsig
     }
     fleet->places[i] = true;
     for (unsigned k = 0; k < fleet->count; k++) {
-        int fd = tg_handover_take_listen(fleet->handover, listen->address, listen->config.port, k);
-        fd = fd >= 0 ? fd : tg_listener_bind(listen->address, listen->config.port, err);
+        const int fd = listen_for(fleet, listen, i, k, err);
         if (fd < 0) {
             drop_place(fleet, i);
             return TG_ESYSTEM;
@@ -403,6 +428,7 @@ tg_fleet_trim(struct tg_fleet *fleet, const struct tg_manifest *manifest)
             wanted = wanted || same_address(&fleet->slots[0].listens[i].listen, &manifest->listens[k]);
         }
         if (fleet->places[i] && !wanted) {
+            remove_path(fleet, i);
             drop_place(fleet, i);
         }
     }
@@ -608,4 +634,14 @@ tg_fleet_leave(struct tg_fleet *fleet)
         }
     }
     tg_fleet_signal(fleet, SIGQUIT);
+}
+
+void
+tg_fleet_end(struct tg_fleet *fleet)
+{
+    for (unsigned i = 0; i < TG_LISTENERS_MAX; i++) {
+        if (fleet->places[i] && !fleet->waits) {
+            remove_path(fleet, i);
+        }
+    }
 }

@@ -98,5 +98,7 @@ void tg_fleet_hand_over(const struct tg_fleet *fleet, struct tg_handover_writer 
 struct tg_generation *tg_fleet_take_generation(struct tg_fleet *fleet);
 /* Another master serves: our copies of the sockets are closed, the workers finish what is in work. */
 void tg_fleet_leave(struct tg_fleet *fleet);
+/* The master ends: what it listens on by a path is there no more, unless another master has it. */
+void tg_fleet_end(struct tg_fleet *fleet);
 
 #endif

@@ -132,7 +132,7 @@ take_listen(void *arg, struct tg_slice rest)
     char *state = NULL;
     int used = 0;
     (void)snprintf(text, sizeof text, "%.*s", (int)rest.n, rest.p);
-    if (sscanf(text, "%u %63s %u%n", &config->ordinal, listen.address, &config->port, &used) != 3 ||
+    if (sscanf(text, "%u %111s %u%n", &config->ordinal, listen.address, &config->port, &used) != 3 ||
         manifest->listen_count == TG_LISTENERS_MAX) {
         return true;
     }

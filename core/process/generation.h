@@ -10,13 +10,14 @@
 #include <sys/types.h>
 
 #include "base/slice.h"
+#include "net/listener.h"
 #include "process/privilege.h"
 #include "proxy/downstream.h"
 
 enum { TG_GENERATION_ID = 13, TG_GENERATION_DICTS = 128, TG_COMPILE_TIMEOUT = 10 /* seconds */, TG_TRUSTED_MAX = 4096 };
 
 struct tg_manifest_listen {
-    char address[TG_ADDRESS_TEXT];
+    char address[TG_LISTENER_ADDRESS]; /* of IP; or a path, which has no port */
     struct tg_downstream_config config;
 };
 

@@ -27,7 +27,7 @@ struct tg_handover_writer {
 };
 
 struct tg_handover_listen {
-    char address[TG_ADDRESS_TEXT];
+    char address[TG_LISTENER_ADDRESS];
     unsigned port;
     int fds[TG_WORKERS_MAX]; /* by slot; -1: none, or taken */
 };

@@ -134,7 +134,8 @@ set_log_level(struct tg_master *master, struct tg_control_client *client, const 
     (void)snprintf(message.text, sizeof message.text, "%s", level);
     tg_log_set_level(number);
     (void)tg_fleet_send(&master->fleet, &message, -1);
-    tg_control_answer(client, true, "");
+    (void)snprintf(message.text, sizeof message.text, "the log level is %s\n", level);
+    tg_control_answer(client, true, message.text);
 }
 
 static void
@@ -159,6 +160,22 @@ tell_token(struct tg_master *master, struct tg_control_client *client)
     explicit_bzero(token, sizeof token);
 }
 
+/* Whether something is another after it: then the log says who wanted it, also where nobody has used the admin
+ * interface. Generations tell that themselves. */
+static bool
+is_change(const char *line)
+{
+    static const char *const named[] = {"upstream ", "route "};
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        const size_t n = strlen(named[i]);
+        if (strncmp(line, named[i], n) == 0) {
+            return strchr(line + n, ' ') != NULL;
+        }
+    }
+    return strncmp(line, "log ", 4) == 0 || strncmp(line, "canary ", 7) == 0 || strcmp(line, "stop") == 0 ||
+           strcmp(line, "drain") == 0 || strcmp(line, "upgrade") == 0;
+}
+
 static void
 on_command(void *arg, struct tg_control_client *client, const char *line)
 {
@@ -168,7 +185,12 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
     const struct tg_stats stats = {master->fleet.metrics, master->reload.current, status.upstreams, status.now};
     if (tg_control_fd(master->succession.control) < 0) {
         tg_control_answer(client, false, "the gateway was upgraded a moment ago; ask again\n");
-    } else if (strcmp(line, "upgrade") == 0) {
+        return;
+    }
+    if (is_change(line)) {
+        tg_log(TG_LOG_INFO, "%s: %s", tg_control_who(client), line);
+    }
+    if (strcmp(line, "upgrade") == 0) {
         tg_succession_ask(&master->succession, client);
     } else if (strcmp(line, "reload") == 0 || strncmp(line, "reload ", 7) == 0) {
         tg_reload_command(&master->reload, client, line[6] == ' ' ? line + 7 : "");
@@ -443,6 +465,7 @@ tg_master_run(const struct tg_options *options)
     }
     tg_loop_run(master->loop);
     tg_keeping_end(&master->keeping);
+    tg_fleet_end(&master->fleet);
     tg_succession_close(&master->succession, master->failed ? "a worker ended while it started" : NULL);
     return master->failed ? 1 : 0;
 }

@@ -47,6 +47,23 @@ lag(struct tg_vitals *vitals, uint64_t now)
     return vitals->lag[0] > vitals->lag[1] ? vitals->lag[0] : vitals->lag[1];
 }
 
+/* Of the current generation: what those before it free when they are taken apart is not the collector's work. */
+static void
+count_garbage(struct tg_vitals *vitals, const struct tg_vm *vm, uint64_t *numbers)
+{
+    if (vm == NULL) {
+        return;
+    }
+    if (vm->serial == vitals->serial) {
+        const uint64_t made = vm->heap.made - vitals->made;
+        numbers[TG_COUNT_LUA_MADE] += made;
+        numbers[TG_COUNT_LUA_FREED] += made + vitals->bytes - vm->heap.bytes;
+    }
+    vitals->serial = vm->serial;
+    vitals->made = vm->heap.made;
+    vitals->bytes = vm->heap.bytes;
+}
+
 void
 tg_vitals_beat(struct tg_vitals *vitals, const struct tg_host *host)
 {
@@ -82,5 +99,8 @@ tg_vitals_beat(struct tg_vitals *vitals, const struct tg_host *host)
     numbers[TG_COUNT_SESSIONS] = counters->sessions;
     numbers[TG_COUNT_OPENED] = host->proxy->peers.opened;
     numbers[TG_COUNT_REUSED] = host->proxy->peers.reused;
+    numbers[TG_COUNT_PEERS_OPEN] = host->proxy->peers.connections.open;
+    numbers[TG_COUNT_PEERS_IDLE] = host->proxy->peers.connections.idle;
+    count_garbage(vitals, host->current, numbers);
     memcpy(numbers + TG_COUNT_LIMITS, counters->limits, sizeof counters->limits);
 }

@@ -15,6 +15,9 @@ struct tg_vitals {
     uint64_t beat_due; /* microseconds */
     uint64_t lag[2];   /* the longest that a beat was late, in this stretch of time and the one before; microseconds */
     unsigned beats;    /* of this stretch */
+    uint64_t serial;   /* of the generation of which is known */
+    uint64_t made;     /* bytes of Lua memory that it had allocated at the last beat, */
+    uint64_t bytes;    /* and those that it had in use */
 };
 
 /* The worker goes on from what the one before it has counted in `row`; the proxy counts there from now on. `period`:

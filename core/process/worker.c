@@ -370,7 +370,7 @@ stage_listen(struct tg_worker *worker, struct tg_worker_listen *known, const str
         close(place->staged);
     }
     place->staged = fd;
-    entry->used = sscanf(message->text, "%63s %u", entry->listen.address, &entry->listen.config.port) == 2;
+    entry->used = sscanf(message->text, "%111s %u", entry->listen.address, &entry->listen.config.port) == 2;
 }
 
 static void

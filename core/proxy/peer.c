@@ -78,7 +78,7 @@ peer_new(struct tg_peers *peers, struct tg_slice host, unsigned port, const stru
     if (peer == NULL) {
         return NULL;
     }
-    tg_pool_init(&peer->pool, peers->loop, limits);
+    tg_pool_init(&peer->pool, peers->loop, limits, &peers->connections);
     peer->port = port;
     peer->host = tg_mem_text(host.p, host.n);
     if (peer->host == NULL) {

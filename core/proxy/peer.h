@@ -63,6 +63,7 @@ struct tg_peers {
     tg_peer_own_cb own;
     void *own_arg;
     struct tg_news news;
+    struct tg_pool_totals connections;
     uint64_t opened; /* connections, for requests */
     uint64_t reused; /* requests that went out on one that was there */
 };

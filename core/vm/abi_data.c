@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/outlet.h"
 #include "vm/coroutine.h"
 
 struct tg_map *
@@ -269,6 +270,34 @@ tg_abi_sink_open(const char *path, size_t n)
     }
     tg_host->sinks[tg_host->sink_count] = sink;
     return (int)tg_host->sink_count++;
+}
+
+int
+tg_abi_sink_judge(const char *path, size_t n, const char *settings, size_t settings_n)
+{
+    static struct tg_err err; /* vm.out points into it */
+    char *target = tg_mem_text(path, n);
+    char *lines = tg_mem_text(settings, settings_n);
+    enum tg_rc rc = TG_ENOMEM;
+    err = (struct tg_err){0};
+    if (target != NULL && lines != NULL) {
+        rc = tg_outlet_judge(target, lines, &err);
+    }
+    tg_abi_vm.out = tg_slice_of(err.text, strlen(err.text));
+    tg_mem_free(target);
+    tg_mem_free(lines);
+    return rc;
+}
+
+int
+tg_abi_sink_configure(uint32_t sink, const char *settings, size_t n)
+{
+    char *text = tg_mem_text(settings, n);
+    const enum tg_rc rc = text == NULL                  ? TG_ENOMEM
+                          : sink >= tg_host->sink_count ? TG_EINVAL
+                                                        : tg_sink_configure(tg_host->sinks[sink], text);
+    tg_mem_free(text);
+    return rc;
 }
 
 int

@@ -374,6 +374,21 @@ tg_abi_client_ip(struct tg_abi_exchange *x)
     return TG_OK;
 }
 
+double
+tg_abi_client_uid(struct tg_abi_exchange *x)
+{
+    struct ucred credentials;
+    socklen_t size = sizeof credentials;
+    const struct tg_downstream *down = tg_exchange_of(x)->down;
+    while (down != NULL && down->is_stream) {
+        down = down->parent;
+    }
+    if (down == NULL || getsockopt(down->transport.fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0) {
+        return -1;
+    }
+    return credentials.uid == (uid_t)-1 ? -1 : (double)credentials.uid;
+}
+
 int
 tg_abi_client_network(struct tg_abi_exchange *x)
 {

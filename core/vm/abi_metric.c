@@ -81,6 +81,29 @@ tg_abi_metric_limit(uint32_t limit)
     return put_name(tg_slice_of(name, strlen(name)));
 }
 
+void
+tg_abi_metric_exemplar_set(const struct tg_abi_exchange *x, const char *trace, size_t n)
+{
+    struct tg_abi_exemplar exemplar = {.at = x->started + x->duration, .seconds = x->duration};
+    if (metrics() == NULL || x->counted == TG_METRIC_UNCOUNTED || n != sizeof exemplar.trace) {
+        return;
+    }
+    const uint32_t route = x->counted < TG_METRIC_ROUTES ? x->counted : 0;
+    memcpy(exemplar.trace, trace, n);
+    tg_metrics_set_exemplar(metrics(), route, TG_EXEMPLAR_DURATION, &exemplar);
+    if (x->upstream_time >= 0) {
+        exemplar.seconds = x->upstream_time;
+        tg_metrics_set_exemplar(metrics(), route, TG_EXEMPLAR_UPSTREAM, &exemplar);
+    }
+}
+
+int
+tg_abi_metric_exemplar(uint32_t route, uint32_t of, uint32_t bucket, struct tg_abi_exemplar *out)
+{
+    return metrics() == NULL ? TG_ENONE
+                             : tg_metrics_exemplar(metrics(), route, (enum tg_abi_exemplar_of)of, bucket, out);
+}
+
 int
 tg_abi_metric_series(const char *key, size_t n)
 {

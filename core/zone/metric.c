@@ -11,12 +11,19 @@
 #include "base/mem.h"
 
 enum {
-    MAGIC = 0x7463e201, /* changes with any struct below, and with those of abi_metric.h */
+    MAGIC = 0x7463e202, /* changes with any struct below, and with those of abi_metric.h */
     ROUTE_NAME = 128,
+    STUCK = 10,     /* seconds: who has written for so long is dead */
     FIRST_ROUTE = 2 /* those before are none, and all that are too many */
 };
 
 _Static_assert(TG_METRIC_REQUESTS == TG_METRIC_METHODS * TG_METRIC_CLASSES, "a count for each");
+
+/* Written by whichever worker comes: one at a time, while `version` is odd. */
+struct exemplar {
+    uint64_t version;
+    struct tg_abi_exemplar is;
+};
 
 /* A name for each place. A place is given once and for all: what was counted there stays what it was. */
 struct memory {
@@ -32,6 +39,7 @@ struct memory {
     char series[TG_METRIC_SERIES][TG_METRIC_KEY];
     double shared[TG_METRIC_SERIES];
     struct tg_metric_row rows[TG_METRIC_ROWS];
+    struct exemplar exemplars[TG_METRIC_ROUTES][TG_EXEMPLAR_UPSTREAM + 1][TG_METRIC_BUCKETS];
 };
 
 struct tg_metrics {
@@ -119,7 +127,7 @@ void
 tg_metrics_forget(struct tg_metrics *metrics, unsigned row)
 {
     uint64_t *numbers = tg_metrics_row(metrics, row)->numbers;
-    for (unsigned i = TG_COUNT_ACTIVE; i <= TG_COUNT_PRESSURE; i++) {
+    for (unsigned i = TG_COUNT_ACTIVE; i <= TG_COUNT_PEERS_IDLE; i++) {
         __atomic_store_n(&numbers[i], 0, __ATOMIC_RELAXED);
     }
 }
@@ -283,6 +291,51 @@ tg_metrics_shared(struct tg_metrics *metrics, uint32_t series)
 {
     TG_ASSERT(series < TG_METRIC_SERIES);
     return &metrics->memory->shared[series];
+}
+
+/* ------------------------------------------------------------------ exemplars */
+
+void
+tg_metrics_set_exemplar(struct tg_metrics *metrics, uint32_t route, enum tg_abi_exemplar_of of,
+                        const struct tg_abi_exemplar *exemplar)
+{
+    TG_ASSERT(route < TG_METRIC_ROUTES && of <= TG_EXEMPLAR_UPSTREAM);
+    const uint64_t micros = exemplar->seconds <= 0 ? 0 : (uint64_t)(exemplar->seconds * 1e6);
+    struct exemplar *place = &metrics->memory->exemplars[route][of][tg_metric_bucket(micros)];
+    uint64_t version = __atomic_load_n(&place->version, __ATOMIC_RELAXED);
+    double at;
+    __atomic_load(&place->is.at, &at, __ATOMIC_RELAXED);
+    if (version % 2 == 1 && exemplar->at < at + STUCK) {
+        return;
+    }
+    uint64_t mine = version + 1 + version % 2;
+    if (!__atomic_compare_exchange_n(&place->version, &version, mine, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+        return;
+    }
+    __atomic_store(&place->is.at, (double *)&exemplar->at, __ATOMIC_RELAXED);
+    place->is.seconds = exemplar->seconds;
+    memcpy(place->is.trace, exemplar->trace, sizeof place->is.trace);
+    /* Who was taken for dead has lost the place. */
+    (void)__atomic_compare_exchange_n(&place->version, &mine, mine + 1, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
+enum tg_rc
+tg_metrics_exemplar(const struct tg_metrics *metrics, uint32_t route, enum tg_abi_exemplar_of of, unsigned bucket,
+                    struct tg_abi_exemplar *out)
+{
+    TG_ASSERT(route < TG_METRIC_ROUTES && of <= TG_EXEMPLAR_UPSTREAM && bucket < TG_METRIC_BUCKETS);
+    const struct exemplar *place = &metrics->memory->exemplars[route][of][bucket];
+    const uint64_t version = __atomic_load_n(&place->version, __ATOMIC_ACQUIRE);
+    if (version == 0 || version % 2 == 1) {
+        return TG_ENONE;
+    }
+    const struct tg_abi_exemplar read = place->is;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&place->version, __ATOMIC_RELAXED) != version) {
+        return TG_ENONE;
+    }
+    *out = read;
+    return TG_OK;
 }
 
 /* ------------------------------------------------------------------ the last exchanges */

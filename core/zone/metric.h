@@ -59,6 +59,13 @@ double tg_metrics_series_sum(const struct tg_metrics *metrics, uint32_t series);
 /* The value that all workers have in common. */
 double *tg_metrics_shared(struct tg_metrics *metrics, uint32_t series);
 
+/* Stands for the bucket of its duration from now on, unless another worker writes there at this moment. */
+void tg_metrics_set_exemplar(struct tg_metrics *metrics, uint32_t route, enum tg_abi_exemplar_of of,
+                             const struct tg_abi_exemplar *exemplar);
+/* TG_ENONE: nothing stands for the bucket, or it is being written. */
+TG_MUST_CHECK enum tg_rc tg_metrics_exemplar(const struct tg_metrics *metrics, uint32_t route,
+                                             enum tg_abi_exemplar_of of, unsigned bucket, struct tg_abi_exemplar *out);
+
 /* Until when all exchanges are remembered: seconds of the wall clock. */
 double tg_metrics_watched(const struct tg_metrics *metrics);
 void tg_metrics_watch(struct tg_metrics *metrics, double until);
@@ -71,14 +78,20 @@ tg_metric_add(uint64_t *number, uint64_t by)
     __atomic_store_n(number, __atomic_load_n(number, __ATOMIC_RELAXED) + by, __ATOMIC_RELAXED);
 }
 
-static inline void
-tg_metric_time(struct tg_abi_histogram *histogram, uint64_t micros)
+static inline unsigned
+tg_metric_bucket(uint64_t micros)
 {
     unsigned i = 0;
     while (i < TG_METRIC_BUCKETS - 1 && micros > tg_metric_bounds[i]) {
         i++;
     }
-    tg_metric_add(&histogram->counts[i], 1);
+    return i;
+}
+
+static inline void
+tg_metric_time(struct tg_abi_histogram *histogram, uint64_t micros)
+{
+    tg_metric_add(&histogram->counts[tg_metric_bucket(micros)], 1);
     tg_metric_add(&histogram->micros, micros);
 }
 

@@ -6,7 +6,7 @@ local crypto = require "tidegate.crypto"
 local dict = require "tidegate.dict"
 local response = require "tidegate.response"
 
-local vm = abi.vm
+local C, vm = abi.C, abi.vm
 local access = {}
 local COOKIE, SESSION = "tidegate_admin", 12 * 3600 -- seconds
 local FAILURES, WINDOW = 10, 60 -- wrong tokens of a client in so many seconds
@@ -37,7 +37,7 @@ end
 --- refuse_place(ctx, conf) -> response | nil: what no token makes good
 function access.refuse_place(ctx, conf)
   local req = ctx.req
-  if not is_known_host(req.host, conf) then
+  if not conf.socket and not is_known_host(req.host, conf) then
     return response.problem(421, ("the admin interface is not called %s: name it in admin { hosts }"):format(req.host))
   end
   if not SAFE[req.method] and comes_from_elsewhere(req) then return response.problem(403, "changes come from the gateway's own page alone") end
@@ -73,9 +73,16 @@ function access.is_token(req, given, token)
   return false
 end
 
+--- is_by_socket(conf) -> whether who may connect may command, as on the control socket
+function access.is_by_socket(conf) return conf.socket ~= nil and not conf.token end
+
 --- who(ctx, conf, token) -> name for the audit | nil, response
 function access.who(ctx, conf, token)
   local req = ctx.req
+  if access.is_by_socket(conf) then
+    local uid = C.tg_abi_client_uid(vm.exchange)
+    return uid >= 0 and ("uid %d"):format(uid) or "socket"
+  end
   if conf.certificates and req.client.cert then return "certificate " .. req.client.cert.subject end
   local given = (req.headers["Authorization"] or ""):match "^[Bb]earer ([^ ]+)$"
   if not given and has_session(req, token) then return "browser" end

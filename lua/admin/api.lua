@@ -1,5 +1,6 @@
 --- api: what the admin interface answers: a list of operations, of which its OpenAPI document is made.
 local abi = require "abi"
+local access = require "admin.access"
 local ask = require "admin.ask"
 local cache = require "tidegate.cache"
 local diff = require "admin.diff"
@@ -7,7 +8,7 @@ local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 local limit = require "tidegate.limit"
 local metrics = require "tidegate.metrics"
-local number = require "tidegate.number"
+local openapi = require "admin.openapi"
 local plugin_times = require "runtime.plugin_times"
 local response = require "tidegate.response"
 local route_summary = require "runtime.route_summary"
@@ -28,7 +29,9 @@ end
 
 local function missing(what, name) return response.problem(404, ("there is no %s %q"):format(what, name)) end
 
--- operation(method, path, summary, run, { change?, body?, kind? }): run(call) -> response; call has who, params, body, query, ctx.
+-- operation(method, path, summary, run, { change?, body?, needs?, query?, kind?, empty?, open? }): run(call) -> response; call has who, params,
+-- body, query, ctx, conf. body: field -> type, or list of the words it may be; needs: fields that must be there; query: name -> what it says;
+-- kind: content type; empty: it answers 204; open: without a token.
 local function operation(method, path, summary, run, more)
   local list = api.operations
   local op = { method = method, path = path, summary = summary, run = run }
@@ -61,6 +64,7 @@ local function route_of(conf, counts)
   local route = route_summary.of(conf)
   route.counts = counts[conf.name]
   route.plugins = plugin_times.of_route(conf.name)
+  route.breaker, route.bulkhead = statistics.guard_of(conf)
   return route
 end
 
@@ -91,8 +95,8 @@ operation("GET", "/failures", "The last exchanges that failed or were slow, newe
   return answer { failures = json.array(list) }
 end)
 
-operation("GET", "/tail", "Exchanges as they end: server-sent events. `route`, `status` (\"5\" or \"404\") and `path` (a part of it) filter.",
-  function(call) return tail.respond(call.query) end, { kind = "text/event-stream" })
+operation("GET", "/tail", "Exchanges as they end: server-sent events.", function(call) return tail.respond(call.query) end,
+  { kind = "text/event-stream", query = tail.filters })
 
 operation("GET", "/consumers", "Those that the configuration declares, without their credentials.", function()
   return answer { consumers = statistics.consumers() }
@@ -121,10 +125,11 @@ operation("GET", "/profile", "Where the processor time of `worker` (0) goes with
     local text, err = ask.text(call.who, ("profile %s %s"):format(seconds, worker))
     if not text then return answer(nil, err) end
     return response.respond(200, text, { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"] = "no-store" })
-  end, { kind = "text/plain" })
+  end, { kind = "text/plain", query = { seconds = "1 to 50", worker = "its number" } })
 
-operation("GET", "/memory", "Memory of the Lua state that answers, and of all workers.", function()
-  return answer { lua_bytes = collectgarbage "count" * 1024, coding_bytes = C.tg_abi_coding_memory(), all = statistics.totals().lua_bytes }
+operation("GET", "/memory", "Lua memory of each worker, and what plugins have allocated of it, freed or not.", function()
+  return answer { lua_bytes = collectgarbage "count" * 1024, coding_bytes = C.tg_abi_coding_memory(), all = statistics.totals().lua_bytes,
+    workers = statistics.heaps(), plugins = plugin_times.all() }
 end)
 
 -- ---------------------------------------------------------------- generations
@@ -157,15 +162,6 @@ local function command(call, line, payload)
   return answer(text and { message = (text:gsub("%s+$", "")) }, err)
 end
 
-local function state_of(call, verbs, what)
-  local verb = verbs[call.body.state]
-  if verb then return verb end
-  local known = {}
-  for name in pairs(verbs) do known[#known + 1] = name end
-  table.sort(known)
-  return nil, response.problem(400, ("state of %s is one of %s"):format(what, table.concat(known, ", ")))
-end
-
 local TRIAL = { "canary", "shadow", "watch", "by", "max_errors", "max_latency", "least" }
 
 -- What is said of a trial, as words of the control socket | nil, response. Who asks by HTTP does not wait for its end.
@@ -182,27 +178,26 @@ local function trial_words(body)
   return table.concat(words, " ")
 end
 
-local trial_fields = { canary = "string", shadow = "string", watch = "string", by = "string", max_errors = "string", max_latency = "string",
-  least = "integer" }
+local function with_trial(fields)
+  for _, name in ipairs(TRIAL) do fields[name] = name == "least" and "integer" or "string" end
+  return fields
+end
 
 operation("POST", "/reload", "Loads the configuration anew, in all workers or in none; `canary` tries it first, `shadow` compares it.", function(call)
   local words, refusal = trial_words(call.body)
   if refusal then return refusal end
   return command(call, "reload" .. (words ~= "" and " " .. words or ""))
-end, { change = true, body = trial_fields })
+end, { change = true, body = with_trial {} })
 
 operation("PUT", "/generations", "Makes a generation of `files`, texts by name; `canary` tries it first, `shadow` compares it.", function(call)
-  if type(call.body.files) ~= "table" then return response.problem(400, "files is an object of texts by name") end
   local words, refusal = trial_words(call.body)
   if refusal then return refusal end
   return command(call, "push" .. (words ~= "" and " " .. words or ""), json.encode(call.body.files))
-end, { change = true, body = { files = "object", canary = "string", shadow = "string" } })
+end, { change = true, body = with_trial { files = "object" }, needs = { "files" } })
 
 operation("PUT", "/canary", "Ends the trial of a generation, also one in shadow: `promoted` or `aborted`.", function(call)
-  local verb, refusal = state_of(call, { promoted = "promote", aborted = "abort" }, "a trial")
-  if refusal then return refusal end
-  return command(call, "canary " .. verb)
-end, { change = true, body = { state = "string" } })
+  return command(call, call.body.state == "promoted" and "canary promote" or "canary abort")
+end, { change = true, body = { state = { "promoted", "aborted" } }, needs = { "state" } })
 
 operation("POST", "/rollback", "Returns to the generation before, or to the one whose id begins with `id`.", function(call)
   local id = call.body.id
@@ -212,36 +207,28 @@ end, { change = true, body = { id = "string" } })
 
 -- ---------------------------------------------------------------- changes
 
-local PEER_VERBS, BREAKER_VERBS = { up = "up", down = "down", drain = "drain" }, { open = "open", closed = "close" }
-
 local function is_word(text) return text:find "^[^%s%c]+$" ~= nil end
 
 operation("PUT", "/upstreams/{name}/peers/{peer}", "Takes a peer out for all workers, or in again: `up`, `down`, `drain`.", function(call)
-  local verb, refusal = state_of(call, PEER_VERBS, "a peer")
-  if refusal then return refusal end
   if not is_word(call.params.name) or not is_word(call.params.peer) then return missing("peer", call.params.peer) end
-  return command(call, ("upstream %s %s %s"):format(call.params.name, verb, call.params.peer))
-end, { change = true, body = { state = "string" } })
+  return command(call, ("upstream %s %s %s"):format(call.params.name, call.body.state, call.params.peer))
+end, { change = true, body = { state = { "up", "down", "drain" } }, needs = { "state" } })
 
 for _, kind in ipairs { "upstream", "route" } do
   operation("PUT", ("/%ss/{name}/breaker"):format(kind), "Opens the circuit breaker for good, or closes it.", function(call)
-    local verb, refusal = state_of(call, BREAKER_VERBS, "a breaker")
-    if refusal then return refusal end
     if not is_word(call.params.name) then return missing(kind, call.params.name) end
-    return command(call, ("%s %s %s"):format(kind, call.params.name, verb))
-  end, { change = true, body = { state = "string" } })
+    return command(call, ("%s %s %s"):format(kind, call.params.name, call.body.state == "open" and "open" or "close"))
+  end, { change = true, body = { state = { "open", "closed" } }, needs = { "state" } })
 end
 
 operation("PUT", "/log", "From which level on the error log is written, until the next generation.", function(call)
-  local level = call.body.level
-  if type(level) ~= "string" or not level:find "^%l+$" then return response.problem(400, "level is one of debug, info, warn, error") end
-  return command(call, "log " .. level)
-end, { change = true, body = { level = "string" } })
+  return command(call, "log " .. call.body.level)
+end, { change = true, body = { level = { "debug", "info", "warn", "error" } }, needs = { "level" } })
 
 operation("DELETE", "/caches/{name}", "Forgets all that a cache of tg.cache holds, in all workers.", function(call)
   cache.purge(call.params.name)
   return response.respond(204)
-end, { change = true })
+end, { change = true, empty = true })
 
 -- What plugins offer of their own: quota tells and resets usage.
 local function plugin_operation(call)
@@ -264,42 +251,20 @@ for _, method in ipairs { "GET", "PUT", "DELETE" } do
     { change = method ~= "GET", body = method == "PUT" and { used = "number" } or nil })
 end
 
--- ---------------------------------------------------------------- the document
+-- ---------------------------------------------------------------- the interface itself
 
-local function parameters_of(path)
-  local list = {}
-  for name in path:gmatch "{([%w_]+)%*?}" do
-    list[#list + 1] = { name = name, ["in"] = "path", required = true, schema = { type = "string" } }
-  end
-  return json.array(list)
-end
+operation("PUT", "/session", "Signs a browser in, which shows the token: it gets a cookie for twelve hours.", function(call)
+  if not call.token then return response.problem(409, "nobody needs a token here") end
+  local ok = access.is_token(call.ctx.req, call.body.token, call.token)
+  if ok == nil then return response.problem(429, "too many wrong tokens", nil, { ["Retry-After"] = "60" }) end
+  if not ok then return response.problem(401, "that is not the token (see: tidegate token)") end
+  return response.respond(204, nil, { ["Set-Cookie"] = access.session(call.token, call.ctx.req.scheme == "https") })
+end, { body = { token = "string" }, needs = { "token" }, empty = true, open = true })
 
-local function describe(op)
-  local success = op.kind and { [op.kind] = { schema = { type = "string" } } } or { ["application/json"] = { schema = { type = "object" } } }
-  local described = {
-    summary = op.summary, operationId = op.method:lower() .. op.path:gsub("[^%w]+", "_"):gsub("_$", ""), parameters = parameters_of(op.path),
-    responses = { ["200"] = { description = "done", content = success },
-      ["default"] = { description = "a problem (RFC 9457)", content = { ["application/problem+json"] = { schema = { type = "object" } } } } },
-  }
-  if op.body then
-    local properties = {}
-    for name, kind in pairs(op.body) do properties[name] = { type = kind } end
-    described.requestBody = { content = { ["application/json"] = { schema = { type = "object", properties = properties } } } }
-  end
-  return described
-end
+operation("DELETE", "/session", "Signs a browser out.", function()
+  return response.respond(204, nil, { ["Set-Cookie"] = access.no_session() })
+end, { empty = true })
 
-operation("GET", "/openapi.json", "This interface, as an OpenAPI document.", function()
-  local paths = {}
-  for _, op in ipairs(api.operations) do
-    local path = op.path:gsub("%*}", "}")
-    paths[path] = paths[path] or {}
-    paths[path][op.method:lower()] = describe(op)
-  end
-  return answer {
-    openapi = "3.0.3", info = { title = "Tidegate admin interface", version = number.text(1) }, paths = paths,
-    components = { securitySchemes = { token = { type = "http", scheme = "bearer" } } }, security = json.array { { token = json.array {} } },
-  }
-end)
+operation("GET", "/openapi.json", "This interface, as an OpenAPI document.", function() return answer(openapi.document(api.operations)) end)
 
 return api

@@ -7,6 +7,8 @@ local dashboard = require "admin.dashboard"
 local failure = require "tidegate.failure"
 local json = require "tidegate.json"
 local log = require "tidegate.log"
+local once = require "admin.once"
+local openapi = require "admin.openapi"
 local response = require "tidegate.response"
 
 local C, vm = abi.C, abi.vm
@@ -53,9 +55,25 @@ end
 
 -- ---------------------------------------------------------------- audit
 
-local function audit(ctx, conf, who, r)
-  local line = json.encode({ time = vm.now, who = who, client = ctx.req.client.ip, method = ctx.req.method, path = ctx.req.path,
-    status = r.status, generation = ctx.generation }, { sorted = true })
+-- What was asked for, without what the texts of a generation say: they are in the history, and may hold what nobody shall read here.
+local function asked(body)
+  local change = {}
+  for name, value in pairs(body) do
+    if name == "files" then
+      value = json.array {}
+      for file in pairs(body.files) do value[#value + 1] = file end
+      table.sort(value)
+    end
+    change[name] = value
+  end
+  return next(change) and change or nil
+end
+
+local function audit(call, conf, r)
+  local ctx = call.ctx
+  local client = ctx.req.client.ip -- none where the client has come by a socket
+  local line = json.encode({ time = vm.now, who = call.who, client = client ~= "" and client or nil, method = ctx.req.method, path = ctx.req.path,
+    change = asked(call.body), status = r.status, generation = ctx.generation, id = ctx.id }, { sorted = true })
   if not conf.audit then return log.warn("admin: " .. line) end
   audit_sink = audit_sink or C.tg_abi_sink_open(conf.audit, #conf.audit)
   line = line .. "\n"
@@ -74,58 +92,64 @@ local function token_of(conf)
   return generated
 end
 
+-- The body as a table, and as its text | nil, response.
 local function body_of(ctx)
-  local text = ctx.req:text(BODY_MAX)
-  if not text or text == "" then return {} end
-  local value, err = json.decode_object(text)
-  if type(value) ~= "table" then return nil, response.problem(400, "the body is no JSON object: " .. tostring(err)) end
-  return value
+  local text, err = ctx.req:text(BODY_MAX)
+  if not text then return nil, response.problem(failure.is(err) and err.status or 413, failure.is(err) and err.message or "the body is too large") end
+  if text == "" then return {}, "" end
+  local value, wrong = json.decode_object(text)
+  if type(value) ~= "table" then return nil, response.problem(400, "the body is no JSON object: " .. tostring(wrong)) end
+  return value, text
 end
 
-local function log_in(ctx, token)
-  local body, refusal = body_of(ctx)
-  if not body then return refusal end
-  local ok = type(body.token) == "string" and access.is_token(ctx.req, body.token, token)
-  if ok == nil then return response.problem(429, "too many wrong tokens", nil, { ["Retry-After"] = "60" }) end
-  if not ok then return response.problem(401, "that is not the token (see: tidegate token)") end
-  return response.respond(204, nil, { ["Set-Cookie"] = access.session(token, ctx.req.scheme == "https") })
-end
-
-local function run(ctx, entry, params, who, conf)
-  local method = ctx.req.method == "HEAD" and "GET" or ctx.req.method
-  local op = entry.methods[method]
-  if not op then
-    local allowed = {}
-    for name in pairs(entry.methods) do allowed[#allowed + 1] = name end
-    table.sort(allowed)
-    return response.problem(405, "the method is not allowed here", nil, { Allow = table.concat(allowed, ", ") })
-  end
-  local body, refusal = {}, nil
-  if op.change then body, refusal = body_of(ctx) end
-  if refusal then return refusal end
-  local r = op.run { who = who, params = params, body = body, query = ctx.req.query, ctx = ctx }
-  if op.change then audit(ctx, conf, who, r) end
+local function carry_out(op, call, conf)
+  local r = op.run(call)
+  audit(call, conf, r)
   return r
+end
+
+local function run(op, call, conf)
+  local text
+  call.body = {}
+  if op.body or op.change then
+    local refusal
+    call.body, text = body_of(call.ctx)
+    if not call.body then return text end
+    refusal = openapi.judge(op, call.query, call.body)
+    if refusal then return refusal end
+    return op.change and once.run(call.ctx.req, text, carry_out, op, call, conf) or op.run(call)
+  end
+  return openapi.judge(op, call.query, call.body) or op.run(call)
+end
+
+local function not_allowed(entry)
+  local allowed = {}
+  for name in pairs(entry.methods) do allowed[#allowed + 1] = name end
+  table.sort(allowed)
+  return response.problem(405, "the method is not allowed here", nil, { Allow = table.concat(allowed, ", ") })
 end
 
 --- handle(ctx, conf) -> response
 function service.handle(ctx, conf)
   local refusal = access.refuse_place(ctx, conf)
   if refusal then return refusal end
-  local path = ctx.req.path
+  local req = ctx.req
+  local path = req.path
   if conf.dashboard then
     local page = dashboard.page(path)
     if page then return page end
   end
   local entry, params = find(path)
-  if conf.public_metrics and path == "/metrics" then return run(ctx, entry, params, "anybody", conf) end
-  local token = token_of(conf)
-  if path == "/session" and ctx.req.method == "PUT" then return log_in(ctx, token) end
-  local who, denied = access.who(ctx, conf, token)
+  local op = entry and entry.methods[req.method == "HEAD" and "GET" or req.method]
+  local call = { who = "anybody", params = params, query = req.query, ctx = ctx }
+  if op and conf.public_metrics and path == "/metrics" then return run(op, call, conf) end
+  if not access.is_by_socket(conf) then call.token = token_of(conf) end
+  if op and op.open then return run(op, call, conf) end
+  local who, denied = access.who(ctx, conf, call.token)
   if not who then return denied end
-  if path == "/session" then return response.respond(204, nil, { ["Set-Cookie"] = access.no_session() }) end
+  call.who = who
   if not entry then return response.problem(404, "there is nothing here; see /openapi.json") end
-  return run(ctx, entry, params, who, conf)
+  return op and run(op, call, conf) or not_allowed(entry)
 end
 
 --- start(cfg, uses): the generation is made

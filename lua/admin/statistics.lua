@@ -1,6 +1,7 @@
 --- statistics: what was counted, as numbers for programs: totals, routes with quantiles, upstreams and peers, the last exchanges.
 local abi = require "abi"
 local buckets = require "runtime.buckets"
+local cells = require "runtime.cells"
 local consumers = require "tidegate.consumers"
 local gateway_metrics = require "runtime.gateway_metrics"
 local json = require "tidegate.json"
@@ -68,6 +69,18 @@ function statistics.totals()
   }
 end
 
+--- heaps() -> list of the workers' Lua memory: in use now, allocated and collected so far
+function statistics.heaps()
+  local list = {}
+  for row, read in gateway_metrics.workers() do
+    if read(C.TG_COUNT_GENERATIONS) > 0 then
+      list[#list + 1] = { worker = row, lua_bytes = read(C.TG_COUNT_LUA_BYTES), allocated = read(C.TG_COUNT_LUA_MADE),
+        collected = read(C.TG_COUNT_LUA_FREED), generations = read(C.TG_COUNT_GENERATIONS) }
+    end
+  end
+  return json.array(list)
+end
+
 -- ---------------------------------------------------------------- upstreams
 
 local BREAKER = { [0] = "closed", "open", "half-open", "half-open" }
@@ -91,6 +104,14 @@ local function upstream_of(up)
     name = up.name, breaker = BREAKER[bit.band(cell.breaker, 3)], in_flight = tonumber(cell.in_flight), waiting = tonumber(cell.waiting),
     retries = tonumber(cell.retries), peers = json.array(list),
   }
+end
+
+--- guard_of(conf of a route) -> state of its breaker | nil, its bulkhead: { in_flight, waiting } | nil
+function statistics.guard_of(conf)
+  if not conf.breaker and not conf.bulkhead then return nil end
+  local cell = cells.want("r:" .. conf.name)
+  return conf.breaker and BREAKER[bit.band(cell.breaker, 3)] or nil,
+    conf.bulkhead and { in_flight = tonumber(cell.in_flight), waiting = tonumber(cell.waiting) } or nil
 end
 
 --- upstreams(name?) -> list, or the one of this name

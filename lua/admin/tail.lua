@@ -6,12 +6,16 @@ local statistics = require "admin.statistics"
 local task = require "tidegate.task"
 
 local C = abi.C
-local tail = {}
+local tail = {
+  filters = { route = "of this route", status = "whose status begins so: 5, or 404", path = "with this in it", method = "of this method",
+    client = "of this address" },
+}
 local EVERY, WATCH, ALIVE, WATCHERS_MAX = 0.2, 5, 10, 16 -- seconds: between two looks, until workers forget, between two signs of life
 local watchers = 0
 
 local function fits(trail, query)
   if query.route and trail.route ~= query.route then return false end
+  if query.method and trail.method ~= query.method:upper() or query.client and trail.client ~= query.client then return false end
   if query.path and not trail.path:find(query.path, 1, true) then return false end
   return not query.status or tostring(trail.status):sub(1, #query.status) == query.status
 end

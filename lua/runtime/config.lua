@@ -452,7 +452,7 @@ function readers.listen(cfg, item, report)
   local listen = read_record("listen", item, report)
   if not listen then return end
   for _, other in ipairs(cfg.listen) do
-    if other.port == listen.port and other.address == listen.address then
+    if other.port == listen.port and other.address == listen.address and not item.has_no_port then
       report:problem(item.at, { "listen" }, ("%s:%d is listened on already at %s"):format(listen.address, listen.port, other.at))
     end
     if listen.name and other.name == listen.name then
@@ -483,8 +483,9 @@ function readers.admin(cfg, item, report)
   if not admin then return end
   if cfg.admin then return report:problem(item.at, { "admin" }, "there is one already at " .. cfg.admin.at) end
   cfg.admin = admin
+  if not admin_config.place(admin, item.at, report) then return end
   local count = #cfg.listen
-  readers.listen(cfg, { value = admin_config.listener(admin), at = item.at }, report)
+  readers.listen(cfg, { value = admin_config.listener(admin), at = item.at, has_no_port = admin.socket ~= nil }, report)
   if #cfg.listen > count then admin_config.read(admin, cfg.listen[#cfg.listen], item.at, report) end
 end
 

@@ -21,7 +21,7 @@ local function bounds()
   return list
 end
 
---- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time)
+--- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time), place
 function gateway_metrics.routes()
   local route, sum = -1, abi.route_count()
   return function()
@@ -33,7 +33,7 @@ function gateway_metrics.routes()
       for i = 0, BUCKETS - 1 do total = total + sum.duration.counts[i] end
     until total > 0
     C.tg_abi_metric_route_name(route)
-    return to_string(vm.out.p, vm.out.n), sum
+    return to_string(vm.out.p, vm.out.n), sum, route
   end
 end
 
@@ -53,13 +53,28 @@ local function requests(writer)
   end
 end
 
+-- Of each bucket the last exchange whose trace was recorded, by number of the bucket.
+local exemplar = abi.exemplar()
+local function exemplars_of(place, of)
+  local found = {}
+  for i = 1, BUCKETS do
+    if C.tg_abi_metric_exemplar(place, of, i - 1, exemplar) == 0 then
+      found[i] = { trace = to_string(exemplar.trace, 32), seconds = exemplar.seconds, at = exemplar.at }
+    end
+  end
+  return found
+end
+
+local EXEMPLARS = { duration = C.TG_EXEMPLAR_DURATION, upstream = C.TG_EXEMPLAR_UPSTREAM }
+
 local function distribution(writer, name, field, help)
-  local limits = bounds()
+  local limits, of = bounds(), writer.open and EXEMPLARS[field] or nil
   writer:family(name, "histogram", help)
-  for route, sum in gateway_metrics.routes() do
+  for route, sum, place in gateway_metrics.routes() do
     local histogram, counts = sum[field], {}
     for i = 1, BUCKETS do counts[i] = tonumber(histogram.counts[i - 1]) end
-    writer:histogram(name, metrics.labels { { "route", route } }, limits, counts, tonumber(histogram.micros) / 1e6)
+    writer:histogram(name, metrics.labels { { "route", route } }, limits, counts, tonumber(histogram.micros) / 1e6,
+      of and exemplars_of(place, of))
   end
 end
 
@@ -96,11 +111,15 @@ local COUNTERS = {
   { "tidegate_tls_resumptions_total", C.TG_COUNT_RESUMED, "Handshakes with clients that went on with an earlier session." },
   { "tidegate_upstream_connections_total", C.TG_COUNT_OPENED, "Connections to peers that were opened for a request." },
   { "tidegate_upstream_connections_reused_total", C.TG_COUNT_REUSED, "Attempts that went out on a connection that was there." },
+  { "tidegate_lua_allocated_bytes_total", C.TG_COUNT_LUA_MADE, "Lua memory that was allocated." },
+  { "tidegate_lua_collected_bytes_total", C.TG_COUNT_LUA_FREED, "Lua memory that the collector has freed." },
   { "tidegate_log_lines_dropped_total", C.TG_COUNT_LOG_LOST, "Lines of logs that were lost." },
 }
 
 local STATES = { -- of a worker that lives
   { "tidegate_connections", C.TG_COUNT_ACTIVE, "Connections of clients that are open.", 1 },
+  { "tidegate_upstream_connections_open", C.TG_COUNT_PEERS_OPEN, "Connections to peers, in use or idle.", 1 },
+  { "tidegate_upstream_connections_idle", C.TG_COUNT_PEERS_IDLE, "Connections to peers that wait in a pool.", 1 },
   { "tidegate_lua_memory_bytes", C.TG_COUNT_LUA_BYTES, "Lua memory of the current generation.", 1 },
   { "tidegate_worker_generations", C.TG_COUNT_GENERATIONS, "Generations that are alive.", 1 },
   { "tidegate_loop_lag_seconds", C.TG_COUNT_LAG_MICROS, "The longest that the event loop was late, in the last seconds.", 1e6 },

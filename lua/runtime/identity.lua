@@ -13,7 +13,9 @@ local function strip_field(name, names)
   identity.names[lower] = true
   names[#names + 1] = lower
   if #names > STRIPPED_MAX then error(("more than %d names of headers that plugins alone may state"):format(STRIPPED_MAX), 0) end
-  if #name > STRIPPED_NAME then error(("the name of a header that a plugin alone may state has at most %d bytes: %s"):format(STRIPPED_NAME, name), 0) end
+  if #name > STRIPPED_NAME then
+    error(("the name of a header that a plugin alone may state has at most %d bytes: %s"):format(STRIPPED_NAME, name), 0)
+  end
   if abi.validating then return end
   local rc = C.tg_abi_strip_field(lower, #lower)
   lower = lower:gsub("-", "_") -- some upstreams take both for one

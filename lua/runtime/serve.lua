@@ -147,10 +147,10 @@ local function routes_of(cfg, listen)
   return list
 end
 
--- What answers on the listener for operators: no plugin of the configuration has a say there.
-local function build_admin(conf)
+-- What answers on the listener for operators: no plugin of the configuration has a say there. Index 0 is no route.
+local function build_admin(conf, index)
   local p = phases({})
-  local route = { 0, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED,
+  local route = { index, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED,
     name = "admin", phases = p, public = freeze { name = "admin" }, handler = handler.plain(serve.admin.handle, conf) }
   return { only = route, is_admin = true }, route
 end
@@ -164,7 +164,8 @@ function serve.build(cfg, uses, report)
     pace.breathe()
   end
   for i, listen in ipairs(cfg.listen) do
-    if listen.admin then server.routers[i], server.routes[0] = build_admin(listen.admin) end
+    local behind = #cfg.route + 1
+    if listen.admin then server.routers[i], server.routes[behind] = build_admin(listen.admin, behind) end
     server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
   end
   identity.strip(uses)
@@ -632,7 +633,7 @@ function serve.start(server, cfg, uses, id)
   consumers.exchange_of = exchange.live
   exchange.next = next_level
   for index, route in pairs(routes) do
-    if index > 0 then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
+    if names[index] then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
     pace.breathe()
   end
   if not abi.in_shadow then gateway_metrics.start(cfg, id) end

@@ -4,9 +4,13 @@ local abi = require "abi"
 local dict = require "tidegate.dict"
 local failure = require "tidegate.failure"
 local json = require "tidegate.json"
+local metrics = require "tidegate.metrics"
 local task = require "tidegate.task"
 
 local C, vm = abi.C, abi.vm
+local asked = metrics.counter("tidegate_cache_requests_total",
+  { help = "What caches were asked for: hit, stale, or miss.", labels = { "cache", "result" } })
+local loads = metrics.counter("tidegate_cache_loads_total", { help = "What loaders of caches have come to.", labels = { "cache", "outcome" } })
 local cache = {}
 local LOCAL_MAX, LOAD_TIME, POLL = 1000, 10, 0.005 -- keys in a worker; seconds: of a load that others wait for, between two looks
 
@@ -61,8 +65,15 @@ local function usable(self, entry)
   return entry and vm.now < entry.t + self.stale
 end
 
+-- What raises is counted before it goes on.
+local function called(self, ok, value, err, ttl)
+  self.loads[ok and err == nil and "loaded" or "failed"]:inc()
+  if not ok then error(value, 0) end
+  return value, err, ttl
+end
+
 local function load(self, key, loader)
-  local value, err, ttl = loader(key)
+  local value, err, ttl = called(self, pcall(loader, key))
   if value ~= nil then
     write(self, key, value, ttl or self.ttl)
   elseif err == nil and self.negative > 0 then
@@ -125,12 +136,17 @@ function Cache:get(key, loader)
     self.entries[key], self.count = nil, self.count - 1
     entry = read(self, key)
   end
-  if entry and vm.now < entry.t then return entry.v end
-  if not loader then return nil end
-  if usable(self, entry) and entry.v ~= nil then
+  if entry and vm.now < entry.t then
+    self.hits:inc()
+    return entry.v
+  end
+  if loader and usable(self, entry) and entry.v ~= nil then
+    self.stales:inc()
     refresh(self, key, loader)
     return entry.v
   end
+  self.misses:inc()
+  if not loader then return nil end
   return load_once(self, key, loader)
 end
 
@@ -159,6 +175,9 @@ function cache.open(name, options, loader)
   return setmetatable({
     name = name, ttl = options.ttl, stale = options.stale or 0, negative = options.negative or 0, loader = loader, entries = {}, count = 0,
     version = -1, prefix = nil, flights = {},
+    hits = asked:with { cache = name, result = "hit" }, stales = asked:with { cache = name, result = "stale" },
+    misses = asked:with { cache = name, result = "miss" },
+    loads = { loaded = loads:with { cache = name, outcome = "loaded" }, failed = loads:with { cache = name, outcome = "failed" } },
   }, Cache)
 end
 

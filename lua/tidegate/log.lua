@@ -72,17 +72,39 @@ function log.info(message, fields) write(1, message, fields) end
 function log.warn(message, fields) write(2, message, fields) end
 function log.error(message, fields) write(3, message, fields) end
 
---- sink(path, { rotate, keep }?) -> object with :write(line). For plugins that write log files; never blocks, drops and counts when full.
+-- Settings of librdkafka, as the core takes them: their values may be secrets.
+local function settings_of(kafka)
+  local names, lines = {}, {}
+  for name in pairs(kafka or {}) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do lines[i] = name .. "=" .. kafka[name]:reveal() end
+  return table.concat(lines, "\n")
+end
+
+--- judge(path, kafka?) -> nil: it can be a sink | what is wrong
+function log.judge(path, kafka)
+  for name, value in pairs(kafka or {}) do
+    if name:find "[%c=]" or value:reveal():find "[%z\n]" then
+      return ("kafka: %q is no name of a setting, or its value has a newline"):format(name)
+    end
+  end
+  local settings = settings_of(kafka)
+  if C.tg_abi_sink_judge(path, #path, settings, #settings) ~= 0 then return abi.out() end
+end
+
+--- sink(path, { rotate, keep, kafka }?) -> object with :write(line). For plugins that write log files; never blocks, drops and counts when full.
 local Sink = {}
 Sink.__index = Sink
 
--- `path`: a file, "-" (standard output), "tcp://host:port", "tcp+octets://host:port", "udp://host:port", "unix:/path" or "unixgram:/path".
--- rotate: from so many bytes on, a file becomes `path.1`, that `path.2`, up to `keep`.
+-- `path`: a file, "-" (standard output), "tcp://host:port", "tcp+octets://host:port", "udp://host:port", "unix:/path", "unixgram:/path" or
+-- "kafka://host:port/topic", with settings of librdkafka in `kafka`. rotate: from so many bytes on, a file becomes `path.1`, that `path.2`, up
+-- to `keep`.
 function log.sink(path, options)
   if abi.validating then return setmetatable({ id = -1 }, Sink) end
   local id = C.tg_abi_sink_open(path, #path)
   if id < 0 then error("log file " .. path .. " cannot be opened", 2) end
-  local rotate = options and options.rotate
+  local rotate, settings = options and options.rotate, settings_of(options and options.kafka)
+  C.tg_abi_sink_configure(id, settings, #settings)
   C.tg_abi_sink_rotate(id, rotate or 0, rotate and options.keep or 0)
   local self = setmetatable({ id = id, path = path, told = tonumber(C.tg_abi_sink_dropped(id)) }, Sink)
   log.sinks[id] = self

@@ -236,24 +236,26 @@ function Writer:flush()
   self.send(text)
 end
 
---- sample(name, labels, value); labels is a text: '{a="b"}' or ""
-function Writer:sample(name, labels, value)
-  self:put(name .. labels .. " " .. number.text(value) .. "\n")
+--- sample(name, labels, value, exemplar?); labels is a text: '{a="b"}' or ""; exemplar: { trace, seconds, at }, of the OpenMetrics format alone
+function Writer:sample(name, labels, value, exemplar)
+  local text = name .. labels .. " " .. number.text(value)
+  if exemplar then text = ('%s # {trace_id="%s"} %s %.3f'):format(text, exemplar.trace, number.text(exemplar.seconds), exemplar.at) end
+  self:put(text .. "\n")
 end
 
 local function with_le(labels, bound)
   return labels == "" and ('{le="%s"}'):format(bound) or labels:sub(1, -2) .. (',le="%s"}'):format(bound)
 end
 
---- histogram(name, labels, bounds, counts, sum): counts[i] of those up to bounds[i], and one more for the rest
-function Writer:histogram(name, labels, bounds, counts, sum)
-  local total = 0
+--- histogram(name, labels, bounds, counts, sum, exemplars?): counts[i] of those up to bounds[i], and one more for the rest; exemplars by bucket
+function Writer:histogram(name, labels, bounds, counts, sum, exemplars)
+  local total, of = 0, exemplars or {}
   for i, bound in ipairs(bounds) do
     total = total + counts[i]
-    self:sample(name .. "_bucket", with_le(labels, number.text(bound)), total)
+    self:sample(name .. "_bucket", with_le(labels, number.text(bound)), total, of[i])
   end
   total = total + counts[#bounds + 1]
-  self:sample(name .. "_bucket", with_le(labels, "+Inf"), total)
+  self:sample(name .. "_bucket", with_le(labels, "+Inf"), total, of[#bounds + 1])
   self:sample(name .. "_sum", labels, sum)
   self:sample(name .. "_count", labels, total)
 end

@@ -174,10 +174,12 @@ function Tracer:finish(ctx)
   if spans then
     describe(self, spans[1], ctx, x)
     spans[1].lost = lost > 0 and lost or nil
+    C.tg_abi_metric_exemplar_set(x, spans[1].trace, #spans[1].trace)
     for i = 1, #spans do self.queue:add(spans[i]) end
   elseif self.errors and (x.status >= 500 or x.status == 0 and x.aborted == 0) then
     local root = trace.lone(x, self.extract)
     describe(self, root, ctx, x)
+    C.tg_abi_metric_exemplar_set(x, root.trace, #root.trace)
     local attempt = attempt_of(root, ctx, x)
     self.queue:add(root)
     if attempt then self.queue:add(attempt) end

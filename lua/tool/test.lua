@@ -157,6 +157,16 @@ for _, method in ipairs { "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTI
   Gateway[method:lower()] = function(self, path, options) return self:request(method, path, options) end
 end
 
+--- gw:metric(sample) -> number | nil: there is none. sample: as it is written, 'requests_total{route="a"}'. For gateways with `metrics = true`.
+function Gateway:metric(sample)
+  if not self.metrics_port then error("test.gateway { metrics = true } has metrics", 2) end
+  local text, err = core.exchange(self.metrics_port, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 10)
+  if not text then error("the gateway does not answer: " .. err, 2) end
+  for line in parse_answer(text).body:gmatch "[^\n]+" do
+    if line:sub(1, #sample + 1) == sample .. " " then return tonumber(line:sub(#sample + 2)) end
+  end
+end
+
 --- gw:logs() -> all that it has written
 function Gateway:logs() return read_file(self.folder .. "/log") end
 
@@ -191,7 +201,7 @@ local function to_uses(list)
 end
 
 -- The configuration of a spec in the words of gateway.json; origins become upstreams.
-local function to_config(given, port)
+local function to_config(given, port, metrics_port)
   local config = { api = 1, listen = { { address = "127.0.0.1", port = port } }, upstream = {}, route = {}, consumer = given.consumer,
     dict = given.dict, http = given.http, use = to_uses(given.global), log = { level = "info" } }
   local function upstream_of(origin)
@@ -200,6 +210,7 @@ local function to_config(given, port)
     config.upstream[name] = { targets = { "http://127.0.0.1:" .. origin.port } }
     return name
   end
+  if metrics_port then config.admin = { port = metrics_port, public_metrics = true } end
   for name, redis in pairs(given.redis or {}) do
     config.redis = config.redis or {}
     config.redis[name] = getmetatable(redis) == Redis and { address = "127.0.0.1:" .. redis.port } or redis
@@ -230,11 +241,11 @@ local function wait_for(gateway)
 end
 
 --- test.gateway{ use=, to= } or { route=, upstream=, consumer=, dict=, redis=, http=, global= } -> gateway, stopped after the case. `files`: bytes by
--- the names that the configuration has for them.
+-- the names that the configuration has for them. `metrics = true`: it has gw:metric.
 local function new_gateway(given)
-  local folder, port = core.folder(), core.free_port()
-  local gateway = setmetatable({ folder = folder, port = port }, Gateway)
-  gateway.to_config = function(config) return to_config(config, port) end
+  local folder, port, metrics_port = core.folder(), core.free_port(), given.metrics and core.free_port() or nil
+  local gateway = setmetatable({ folder = folder, port = port, metrics_port = metrics_port }, Gateway)
+  gateway.to_config = function(config) return to_config(config, port, metrics_port) end
   local plugins = tool.plugin_folder or core.plugin_dirs[1]
   write_file(folder .. "/gateway.json", json.encode(gateway.to_config(given)))
   for name, bytes in pairs(given.files or {}) do write_file(folder .. "/" .. name, bytes) end

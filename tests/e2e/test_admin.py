@@ -1,7 +1,11 @@
 """The admin interface: who gets in and from where, what it tells, what it changes, and what Prometheus makes of its metrics."""
 import http.client
 import json
+import os
 import re
+import signal
+import socket
+import stat
 import subprocess
 import threading
 import time
@@ -105,6 +109,18 @@ def test_it_tells_what_there_is_and_what_was_counted(gw):
     assert "admin" not in routes  # what operators ask is not traffic
 
 
+def test_requests_without_a_route_have_the_gateway_s_own_uses_beside_it():
+    text = CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1") + 'use { "correlation-id", { "access-log", path = "@DIR@/access.log" } }\n'
+    with Gateway(text, warns=WARNS) as gw:
+        assert gw.request("/nowhere").headers["X-Request-Id"]
+        assert gw.raw(b"GET /<> HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert ask(gw, "/status").headers["X-Request-Id"] is None
+        log = gw.folder / "access.log"
+        until(lambda: log.read_text().count("\n") == 2)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert [(line["status"], line["route"]) for line in lines] == [(404, None), (400, None)]
+
+
 def test_peers_and_breakers_are_changed_and_that_is_written_down(gw):
     peer = gw.backend.address
     assert ask(gw, f"/upstreams/app/peers/{peer}", "PUT", {"state": "down"}).status == 200
@@ -129,6 +145,49 @@ def test_bad_bodies_are_refused(gw):
         assert answer.status == 400 and json.loads(answer.text)["status"] == 400, body
     assert ask(gw, "/rollback", "POST", {"id": "x y"}).status == 400
     assert ask(gw, "/rollback", "POST", {"id": "00"}).status == 409
+
+
+def test_a_body_that_is_too_large_is_not_taken_for_an_empty_one(gw):
+    head = f"PUT /log HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {4 * 1024 * 1024 + 1}\r\n\r\n"
+    answer = gw.raw(head.encode(), port=gw.port2)
+    assert answer.startswith(b"HTTP/1.1 413 ") and b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize("path, method, body, said", [
+    ("/upstreams/app/breaker", "PUT", {"stat": "open"}, 'there is no field "stat": there is state'),
+    ("/upstreams/app/breaker", "PUT", {}, "state is missing: one of open, closed"),
+    ("/upstreams/app/breaker", "PUT", {"state": None}, "state is missing: one of open, closed"),
+    ("/upstreams/app/peers/x", "PUT", {"state": ["up"]}, "state is one of up, down, drain"),
+    ("/generations", "PUT", {"files": "text"}, "files is an object"),
+    ("/reload", "POST", {"least": 1.5}, "least is an integer"),
+    ("/reload", "POST", {"watch": "1s --detach"}, "watch has a value that no option has"),
+    ("/tail?rout=app", "GET", None, 'there is no parameter "rout": there are client, method, path, route, status'),
+    ("/profile?second=1", "GET", None, 'there is no parameter "second"'),
+])
+def test_what_is_not_understood_is_refused_by_its_name(gw, path, method, body, said):
+    answer = ask(gw, path, method, body)
+    assert answer.status == 400 and said in json.loads(answer.text)["detail"], answer.text
+
+
+def test_the_document_says_what_is_there(gw):
+    document = read(gw, "/openapi.json")
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids)) >= 29 and document["openapi"].startswith("3.0.")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            names = [one["name"] for one in operation.get("parameters", []) if one.get("in") == "path"]
+            assert names == re.findall(r"{(\w+)}", path), path
+            assert operation["summary"].endswith(".") and {"default", "429"} <= set(operation["responses"])
+            if method == "get" and not names and path not in ("/tail", "/profile"):
+                answer = ask(gw, path)
+                assert answer.headers["Content-Type"].split(";")[0] in operation["responses"][str(answer.status)]["content"], path
+            if "requestBody" in operation:
+                refused = ask(gw, re.sub("{.*?}", "x", path), method.upper(), {"no such field": 1})
+                assert refused.status == 400 and "400" in operation["responses"], (path, refused.text)
+    state = document["paths"]["/upstreams/{name}/peers/{peer}"]["put"]["requestBody"]["content"]["application/json"]["schema"]
+    assert state["properties"]["state"]["enum"] == ["up", "down", "drain"] and state["required"] == ["state"]
+    assert ask(gw, "/session", "PUT", {"token": TOKEN}, token=None).status == 204  # the one that asks for no token, as it says
+    assert [path for path, all_ in document["paths"].items() for one in all_.values() if one.get("security") == []] == ["/session"]
 
 
 def test_failures_are_remembered_without_their_secrets(gw):
@@ -192,7 +251,7 @@ def test_promtool_finds_nothing_to_blame_and_openmetrics_ends(gw):
 def test_the_log_level_changes_for_all_until_the_next_generation(gw):
     assert ask(gw, "/log", "PUT", {"level": "debug"}).status == 200
     until(lambda: gw.request("/here").status == 200 and "debug [worker" in gw.log())
-    assert ask(gw, "/log", "PUT", {"level": "loud"}).status == 409
+    assert ask(gw, "/log", "PUT", {"level": "loud"}).status == 400
     assert ask(gw, "/log", "PUT", {"level": "info"}).status == 200
 
 
@@ -217,6 +276,49 @@ def test_generations_are_listed_compared_and_rolled_back():
         assert gw.request("/here").text == b"here"
         history = gw.command("history").stdout
         assert history.splitlines()[0].startswith(first) and "rollback by token" in history.splitlines()[0]
+
+
+def test_a_change_with_a_key_is_carried_out_once():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN).replace("BACKEND", "127.0.0.1:1"), workers=2, warns=WARNS) as gw:
+        text = (gw.folder / "gateway.lua").read_text()
+        for word in ("two", "three"):
+            gw.write("gateway.lua", text.replace('"here") end', f'"{word}") end'))
+            assert ask(gw, "/reload", "POST", {}).status == 200
+        answers = [ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "k-1"}) for _ in range(6)]  # of both workers
+        assert len({answer.text for answer in answers}) == 1 and {answer.status for answer in answers} == {200}
+        assert [answer.headers["Idempotency-Replayed"] for answer in answers] == [None] + ["true"] * 5
+        assert gw.request("/here").text == b"two"
+        assert ask(gw, "/reload", "POST", {}, {"Idempotency-Key": "k-1"}).status == 422
+        assert ask(gw, "/rollback", "POST", {"id": "00"}, {"Idempotency-Key": "k-1"}).status == 422
+        assert ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "with a blank"}).status == 400
+        assert ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "k-2"}).status == 200
+        assert gw.request("/here").text == b"three"  # which was live before
+        # What was refused has changed nothing, and is tried again.
+        for _ in range(2):
+            refused = ask(gw, "/rollback", "POST", {"id": "00"}, {"Idempotency-Key": "k-3"})
+            assert refused.status == 409 and refused.headers["Idempotency-Replayed"] is None
+
+
+def test_the_audit_log_has_who_asked_for_what_and_what_came_of_it():
+    with Gateway(CONFIG.replace("ADMIN", ADMIN + ', audit = "@DIR@/audit.log"').replace("BACKEND", "127.0.0.1:9"), workers=2, warns="upstream") as gw:
+        peer = "/upstreams/app/peers/127.0.0.1:9"
+        cookie = ask(gw, "/session", "PUT", {"token": TOKEN}, token=None).headers["Set-Cookie"].split(";")[0]
+        changes = [ask(gw, peer, "PUT", {"state": "down"}), ask(gw, peer, "PUT", {"state": "up"}, {"Cookie": cookie}, token=None),
+                   ask(gw, "/rollback", "POST", {"id": "00"}), ask(gw, "/generations", "PUT", {"files": {"gateway.lua": "a secret {", "b.lua": ""}}),
+                   ask(gw, "/caches/things", "DELETE")]
+        ask(gw, "/status")
+        ask(gw, peer, "PUT", {"state": "gone"})  # is no change, since nobody understands it
+        log = gw.folder / "audit.log"
+        until(lambda: log.exists() and log.read_text().count("\n") == 5)
+        lines = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda line: line["time"])
+        assert [line["status"] for line in lines] == [answer.status for answer in changes] == [200, 200, 409, 409, 204]
+        assert [line.get("change") for line in lines] == [{"state": "down"}, {"state": "up"}, {"id": "00"}, {"files": ["b.lua", "gateway.lua"]}, None]
+        assert [line["who"] for line in lines] == ["token", "browser", "token", "token", "token"]
+        assert {line["client"] for line in lines} == {"127.0.0.1"} and lines[0]["path"] == peer and lines[0]["method"] == "PUT"
+        assert "a secret" not in log.read_text() and TOKEN not in log.read_text()
+        # Who commands at the control socket stands in the error log.
+        assert gw.command("upstream", "app", "drain", "127.0.0.1:9").returncode == 0
+        assert re.search(r"info \[master\] uid \d+: upstream app drain 127.0.0.1:9", gw.log())
 
 
 def test_counts_survive_reloads_and_the_death_of_a_worker():
@@ -252,6 +354,113 @@ def test_guessing_is_slowed_down():
         statuses = [ask(gw, "/status", token=f"guess-{i}").status for i in range(15)]
         assert 401 in statuses and statuses[-1] == 429
         assert ask(gw, "/status").status == 429  # from there, for a while, also with the right one
+
+
+class ByPath(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=20)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def ask_by_path(path, target, method="GET", body=None, headers=None):
+    connection = ByPath(path)
+    try:
+        connection.request(method, target, json.dumps(body) if body is not None else None, headers or {})
+        answer = connection.getresponse()
+        answer.text = answer.read()
+        return answer
+    finally:
+        connection.close()
+
+
+def test_it_listens_on_a_unix_socket_which_is_its_owner_s_alone():
+    text = CONFIG.replace("port = @PORT2@, ADMIN", 'socket = "@DIR@/admin.sock", audit = "@DIR@/audit.log"').replace("BACKEND", "127.0.0.1:9")
+    with Gateway(text, workers=2, warns="upstream|worker") as gw:
+        path, peer = gw.folder / "admin.sock", "/upstreams/app/peers/127.0.0.1:9"
+        assert stat.S_ISSOCK(path.stat().st_mode) and path.stat().st_mode & 0o777 == 0o600
+        assert {ask_by_path(path, "/status").status for _ in range(8)} == {200}
+        assert ask_by_path(path, peer, "PUT", {"state": "down"}).status == 200
+        assert ask_by_path(path, "/session", "PUT", {"token": "x"}).status == 409
+        until(lambda: (gw.folder / "audit.log").exists() and (gw.folder / "audit.log").read_text())
+        line = json.loads((gw.folder / "audit.log").read_text())
+        assert line["who"] == f"uid {os.getuid()}" and "client" not in line and line["change"] == {"state": "down"}
+        # It stays over the death of a worker and a reload, and goes with the word.
+        pid = gw.workers()[0]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: gw.workers() and gw.workers()[0] not in (0, pid))
+        assert {ask_by_path(path, "/status").status for _ in range(8)} == {200}
+        config = (gw.folder / "gateway.lua").read_text()
+        gw.write("gateway.lua", config + "-- more\n")
+        assert gw.command("reload").returncode == 0 and ask_by_path(path, "/status").status == 200
+        gw.write("gateway.lua", config.replace('admin { socket = "', "-- "))
+        assert gw.command("reload").returncode == 0 and not path.exists()
+        gw.write("gateway.lua", config.replace("audit =", f'token = "{TOKEN}", audit ='))
+        assert gw.command("reload").returncode == 0 and ask_by_path(path, "/status").status == 401
+        assert ask_by_path(path, "/status", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
+        folder = gw.folder
+        second = subprocess.run([BINARY, "run", "--config", str(folder / "gateway.lua"), "--control", str(folder / "other.sock")],
+                                capture_output=True, text=True, timeout=20)
+        assert second.returncode == 1 and "admin.sock: Address already in use" in second.stderr and path.exists()
+    assert not path.exists()
+
+
+def test_a_socket_that_a_killed_master_has_left_is_taken_over(tmp_path):
+    config, path = tmp_path / "gateway.lua", tmp_path / "admin.sock"
+    config.write_text(CONFIG.replace("port = @PORT2@, ADMIN", f'socket = "{path}"').replace("@PORT@", str(free_port())).replace("BACKEND", "127.0.0.1:9"))
+    command = [BINARY, "run", "--workers", "1", "--config", str(config), "--control", str(tmp_path / "control.sock")]
+
+    def start():
+        with open(tmp_path / "log", "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log)
+
+    def worker(of):
+        status = subprocess.run([BINARY, "status", "--json", "--control", str(tmp_path / "control.sock")], capture_output=True, text=True, timeout=20).stdout
+        found = json.loads(status) if status.startswith("{") else {"master": {}}
+        return found["workers"][0]["pid"] if found["master"].get("pid") == of.pid and found["workers"][0]["pid"] else None
+
+    first, orphan, second = start(), None, None
+    try:
+        until(lambda: worker(first), 15)
+        orphan = worker(first)
+        first.kill()
+        first.wait()
+        second = start()
+        until(lambda: worker(second), 15)
+        assert json.loads(ask_by_path(path, "/status").text)["master"]["pid"] == second.pid
+    finally:
+        for process in (first, second):
+            if process and process.poll() is None:
+                process.terminate()
+                process.wait(20)
+        if orphan:
+            os.kill(orphan, signal.SIGKILL)
+
+
+def test_what_is_no_socket_is_not_removed(tmp_path):
+    config, path = tmp_path / "gateway.lua", tmp_path / "precious"
+    path.write_text("precious")
+    config.write_text(f'listen {{ port = {free_port()} }}\nadmin {{ socket = "{path}" }}\n')
+    done = subprocess.run([BINARY, "run", "--config", str(config), "--control", str(tmp_path / "control.sock")], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "Address already in use" in done.stderr and path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("admin, expected", [
+    ('socket = "/run/x", port = 1', "a socket alone, or a port"),
+    ('socket = "/run/x", tls = "self-signed"', "a socket alone, or a port"),
+    ('socket = "relative"', 'found     "relative"'),
+    ("", "a port, or a socket"),
+])
+def test_a_place_that_is_none_is_refused(admin, expected, tmp_path):
+    path = tmp_path / "gateway.lua"
+    path.write_text(CONFIG.replace("port = @PORT2@, ADMIN", admin).replace("BACKEND", "127.0.0.1:1").replace("@PORT@", str(free_port())))
+    checked = subprocess.run([BINARY, "check", str(path)], capture_output=True, text=True, timeout=20)
+    assert checked.returncode == 1 and expected in checked.stderr and "gateway.lua:3" in checked.stderr, checked.stderr
 
 
 @pytest.mark.parametrize("admin, expected", [

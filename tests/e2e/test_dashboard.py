@@ -40,7 +40,7 @@ def test_the_dashboard_shows_and_does_what_it_should(tmp_path):
     with Backend("a") as a, Backend("b") as b:
         text = CONFIG.replace("//A", "//" + a.address).replace("//B", "//" + b.address)
         with Gateway(text, workers=2, warns="admin: |upstream|no peer is up") as gw:
-            gw.write("gateway.lua", text + '-- one line more\nroute "more" { path = "/more", to = "search" }\n')
+            gw.write("gateway.lua", text + '-- one line more ' + "and a long one " * 20 + '\nroute "more" { path = "/more", to = "search" }\n')
             assert gw.command("reload").returncode == 0
             stop = threading.Event()
             threads = [threading.Thread(target=send, args=(gw, stop)) for _ in range(3)]
@@ -57,10 +57,11 @@ def test_the_dashboard_shows_and_does_what_it_should(tmp_path):
     assert seen["complaints"] == [] and seen["foreign"] == [], seen
     assert "not the token" in seen["refusal"]
     assert {"orders", "search", "report", "broken", "none"} <= set(seen["routes"])
-    assert any("requests a second" in tile for tile in seen["tiles"]) and a.address in seen["peers"] and b.address in seen["peers"]
+    assert any("requests / s" in tile for tile in seen["tiles"]) and a.address in seen["peers"] and b.address in seen["peers"]
     assert any("/broken/" in failure for failure in seen["failures"]) and seen["markup"] == 0
     assert "rate-limit" in seen["plugins"] and seen["peer"] == "went down and came up" and seen["tail"] == 7
-    assert seen["themes"][0] != seen["themes"][1] and seen["overflow"] <= 0
+    assert seen["themes"][0] != seen["themes"][1] == seen["kept"] and seen["overflow"] == [0, 0]
+    assert seen["focus"] == f"up {b.address}" and seen["filtered"] == ["4"] and seen["toggle"] == "Follow"
     assert "one line more" in seen["diff"] and seen["rolledBack"]
 
 

@@ -151,6 +151,46 @@ def test_the_end_of_a_generation_sends_what_waits():
             assert len(collector.state()["spans"]) == 4
 
 
+def test_buckets_name_the_last_trace_that_was_recorded(tmp_path):
+    """As Prometheus itself reads it, which asks for OpenMetrics."""
+    with Collector() as collector, Backend() as users:
+        text = config(collector.port, users.port, "errors = true,").replace("ratio = 1", "ratio = 0") + (
+            'admin { port = @PORT2@, public_metrics = true }\nroute "all" { path = "/*", to = "users" }\n'
+            'route "bad" { path = "/bad", handler = function() return tg.respond(503) end }\n')
+        with Gateway(text) as gw:
+            gw.request("/", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+            gw.request("/", headers={"traceparent": f"00-{TRACE[::-1]}-{SPAN}-00"})  # is not recorded
+            gw.request("/bad")
+            failed = next(span["trace"] for span in collector.spans(3) if span["attributes"].get("url.path") == "/bad")
+            classic = gw.request("/metrics", port=gw.port2).text
+            assert TRACE.encode() not in classic
+            (tmp_path / "prometheus.yml").write_text(f"""
+scrape_configs:
+  - {{ job_name: gateway, scrape_interval: 1s, static_configs: [ {{ targets: [ "127.0.0.1:{gw.port2}" ] }} ] }}
+""")
+            port = free_port()
+            server = subprocess.Popen(["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+                                       f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=error"])
+            try:
+                found = {}
+                end = time.monotonic() + 30
+                while len(found) < 3:
+                    assert time.monotonic() < end and server.poll() is None, found
+                    time.sleep(0.2)
+                    query = f"/api/v1/query_exemplars?start={time.time() - 60}&end={time.time()}&query="
+                    for name in ("request", "upstream"):
+                        try:
+                            with urllib.request.urlopen(f"http://127.0.0.1:{port}{query}tidegate_{name}_duration_seconds_bucket", timeout=10) as answer:
+                                for series in json.load(answer)["data"]:
+                                    found[name, series["seriesLabels"]["route"]] = {one["labels"]["trace_id"] for one in series["exemplars"]}
+                        except OSError:
+                            pass  # it starts
+                assert found == {("request", "all"): {TRACE}, ("upstream", "all"): {TRACE}, ("request", "bad"): {failed}}
+            finally:
+                server.terminate()
+                server.wait(20)
+
+
 METRICS = """return { doc = "Shows the metrics.", handler = function() return tg.respond(200, tg.metrics.text()) end }"""
 
 

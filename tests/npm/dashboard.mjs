@@ -37,11 +37,25 @@ try {
   await state("up");
   seen.peer = "went down and came up";
 
+  // The page is written anew every two seconds: the keyboard stays where it was.
+  const focused = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  await page.evaluate((label) => document.querySelector(`button[aria-label="${label}"]`).classList.add("old"), `up ${peer}`);
+  await page.focus(`button[aria-label="up ${peer}"]`);
+  await page.waitForFunction(() => !document.querySelector("button.old"));
+  seen.focus = await focused();
+
   await page.focus("#tail-toggle");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.querySelectorAll("#tail-list tbody tr").length >= 3);
   seen.tail = await page.$$eval("#tail-list tbody tr", (rows) => rows[0].cells.length);
+
+  // Another filter holds at once.
+  await page.type("#tail-form input[name=status]", "4");
+  await page.keyboard.press("Tab");
+  await page.waitForFunction(() => document.querySelectorAll("#tail-list tbody tr").length >= 3);
+  seen.filtered = [...new Set(await page.$$eval("#tail-list tbody tr", (rows) => rows.map((row) => row.cells[1].textContent[0])))];
   await page.click("#tail-toggle");
+  seen.toggle = await page.$eval("#tail-toggle", (node) => node.textContent);
 
   await page.waitForFunction(() => document.querySelectorAll("#rate-chart path.line")[0].getAttribute("d").split("L").length > 3);
   const dark = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -50,9 +64,14 @@ try {
   if (pictures) await page.screenshot({ path: `${pictures}/dashboard.png` });
   await page.click("#theme");
   seen.themes = [light, await dark()];
+  await page.reload();
+  await page.waitForSelector("#app:not([hidden])");
+  seen.kept = await dark();
   if (pictures) await page.screenshot({ path: `${pictures}/dashboard-dark.png` });
   await page.setViewport({ width: 390, height: 800, isMobile: true });
-  seen.overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  await page.waitForSelector("#upstream-map .peer");
+  const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  seen.overflow = [await overflow()];
   if (pictures) await page.screenshot({ path: `${pictures}/dashboard-phone.png` });
   await page.setViewport({ width: 1280, height: 900 });
 
@@ -61,6 +80,7 @@ try {
   await page.click("#generation-list li:first-child button");
   await page.waitForSelector("pre.diff .add");
   seen.diff = await page.$eval("pre.diff .add", (node) => node.textContent);
+  seen.overflow.push(await overflow());
   const id = await page.$eval("#generation-list li:nth-child(2) code", (node) => node.textContent);
   await page.click("#generation-list li:nth-child(2) button:last-of-type");
   await page.waitForFunction((wanted) => document.querySelector("#about code").textContent === wanted, {}, id);

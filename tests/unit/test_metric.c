@@ -157,6 +157,79 @@ memory_of_another_form_is_refused(void **state)
     close(fd);
 }
 
+static enum tg_rc
+recall(const struct tg_metrics *metrics, unsigned bucket, struct tg_abi_exemplar *out)
+{
+    return tg_metrics_exemplar(metrics, 3, TG_EXEMPLAR_DURATION, bucket, out);
+}
+
+static void
+the_last_one_stands_for_its_bucket(void **state)
+{
+    struct tg_metrics *metrics = open_metrics();
+    struct tg_abi_exemplar one = {.at = 100, .seconds = 0.002};
+    struct tg_abi_exemplar found;
+    (void)state;
+    for (unsigned i = 0; i < TG_METRIC_BUCKETS; i++) {
+        assert_int_equal(recall(metrics, i, &found), TG_ENONE);
+    }
+    memset(one.trace, 'a', sizeof one.trace);
+    tg_metrics_set_exemplar(metrics, 3, TG_EXEMPLAR_DURATION, &one);
+    memset(one.trace, 'b', sizeof one.trace);
+    one.at = 101;
+    tg_metrics_set_exemplar(metrics, 3, TG_EXEMPLAR_DURATION, &one);
+    one.seconds = 3600;
+    tg_metrics_set_exemplar(metrics, 3, TG_EXEMPLAR_DURATION, &one);
+    assert_int_equal(recall(metrics, 2, &found), TG_OK);
+    assert_true(found.at == 101 && found.seconds == 0.002 && found.trace[0] == 'b' && found.trace[31] == 'b');
+    assert_int_equal(recall(metrics, TG_METRIC_BUCKETS - 1, &found), TG_OK);
+    assert_int_equal(recall(metrics, 1, &found), TG_ENONE);
+    assert_int_equal(tg_metrics_exemplar(metrics, 3, TG_EXEMPLAR_UPSTREAM, 2, &found), TG_ENONE);
+    assert_int_equal(tg_metrics_exemplar(metrics, 4, TG_EXEMPLAR_DURATION, 2, &found), TG_ENONE);
+    tg_metrics_close(metrics);
+}
+
+enum { WRITES = 100000 };
+
+/* All digits of what one thread writes are the same. */
+static void *
+write_many(void *arg)
+{
+    struct tg_metrics *metrics = arg;
+    static int next = 0;
+    struct tg_abi_exemplar one = {.at = 1, .seconds = 0.002};
+    memset(one.trace, '0' + __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED), sizeof one.trace);
+    for (int i = 0; i < WRITES; i++) {
+        tg_metrics_set_exemplar(metrics, 3, TG_EXEMPLAR_DURATION, &one);
+    }
+    return NULL;
+}
+
+static void
+one_that_several_write_is_never_mixed(void **state)
+{
+    struct tg_metrics *metrics = open_metrics();
+    pthread_t writers[2];
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&writers[i], NULL, write_many, metrics), 0);
+    }
+    for (int i = 0; i < WRITES; i++) {
+        struct tg_abi_exemplar found;
+        if (recall(metrics, 2, &found) == TG_OK) {
+            for (unsigned k = 1; k < sizeof found.trace; k++) {
+                assert_int_equal(found.trace[k], found.trace[0]);
+            }
+        }
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        (void)pthread_join(writers[i], NULL);
+    }
+    struct tg_abi_exemplar last;
+    assert_int_equal(recall(metrics, 2, &last), TG_OK);
+    tg_metrics_close(metrics);
+}
+
 int
 main(void)
 {
@@ -167,6 +240,8 @@ main(void)
         cmocka_unit_test(the_last_exchanges_are_recalled),
         cmocka_unit_test(names_are_given_once_whoever_asks),
         cmocka_unit_test(memory_of_another_form_is_refused),
+        cmocka_unit_test(the_last_one_stands_for_its_bucket),
+        cmocka_unit_test(one_that_several_write_is_never_mixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,13 @@ function element(name, options = {}, ...children) {
   return node;
 }
 
+/** Puts nodes in place of those that are there; who was at one of them with the keyboard is then at its successor, by its label. */
+function renew(target, nodes) {
+  const label = target.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  target.replaceChildren(...nodes);
+  if (label) [...target.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === label)?.focus({ preventScroll: true });
+}
+
 // ---------------------------------------------------------------- numbers
 
 function round(value, digits = 1) {
@@ -80,33 +87,64 @@ function act(path, method, body) {
 
 const past = { rate: [], p50: [], p95: [], p99: [], before: null };
 
-function path(values, top, width, height) {
-  const step = width / (POINTS - 1);
-  const first = POINTS - values.length;
-  return values.map((value, i) => `${i === 0 ? "M" : "L"}${((first + i) * step).toFixed(1)} ${(height - (height * (value || 0)) / top).toFixed(1)}`).join("");
-}
-
-function svg(name, attributes, text) {
+function svg(name, attributes) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
   return node;
 }
 
-function chart(id, lines, label) {
-  const [width, height] = [600, 120];
-  const top = Math.max(1e-9, ...lines.flatMap((line) => line.values.map((value) => value || 0))) * 1.1;
+const WIDTH = 600;
+const HEIGHT = 120;
+const LEAST_POINTS = 30;
+
+/** Numbers that are easy to read, from 0 to the first beyond all values. */
+function roundTicks(most) {
+  const power = 10 ** Math.floor(Math.log10(most || 1));
+  const step = [0.25, 0.5, 1, 2.5].map((factor) => factor * power).find((size) => size * 4 >= most) || 5 * power;
+  return [0, 1, 2, 3, 4].map((i) => i * step).filter((tick) => tick - step < most || tick === 0);
+}
+
+/** Powers of ten around all values. */
+function decades(values) {
+  const least = Math.floor(Math.log10(Math.min(...values, 1e-3)));
+  const most = Math.max(least + 1, Math.ceil(Math.log10(Math.max(...values, 1e-3))));
+  return Array.from({ length: most - least + 1 }, (_, i) => 10 ** (least + i));
+}
+
+/** A line that stops where there is no value. */
+function line(values, points, height) {
+  const step = WIDTH / (points - 1);
+  let pen = "M";
+  return values.map((value, i) => {
+    if (value === null) { pen = "M"; return ""; }
+    const text = `${pen}${((points - values.length + i) * step).toFixed(1)} ${height(value).toFixed(1)}`;
+    pen = "L";
+    return text;
+  }).join("");
+}
+
+/** lines: { kind, values }; ticks of the axis, from below; scale: where between 0 and 1 a value lies; label(value): its text. */
+function chart(id, lines, ticks, scale, label) {
   const target = $(id);
-  target.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const height = (value) => HEIGHT - HEIGHT * Math.min(1, Math.max(0, scale(value)));
+  const points = Math.max(LEAST_POINTS, ...lines.map((one) => one.values.length));
+  target.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   target.setAttribute("preserveAspectRatio", "none");
-  const nodes = lines.map((line) => svg("path", { class: `line ${line.kind}`, d: path(line.values, top, width, height) }));
+  const nodes = ticks.map((tick) => svg("path", { class: "grid", d: `M0 ${height(tick).toFixed(1)}H${WIDTH}` }));
   if (lines.length === 1 && lines[0].values.length > 1) {
-    const line = path(lines[0].values, top, width, height);
-    const from = (((POINTS - lines[0].values.length) * width) / (POINTS - 1)).toFixed(1);
-    nodes.unshift(svg("path", { class: "area", d: `${line}L${width} ${height}L${from} ${height}Z` }));
+    const from = (((points - lines[0].values.length) * WIDTH) / (points - 1)).toFixed(1);
+    nodes.push(svg("path", { class: "area", d: `${line(lines[0].values, points, height)}L${WIDTH} ${HEIGHT}L${from} ${HEIGHT}Z` }));
   }
-  nodes.push(svg("text", { x: 2, y: 10 }, label(top)));
+  nodes.push(...lines.map((one) => svg("path", { class: `line ${one.kind}`, d: line(one.values, points, height) })));
   target.replaceChildren(...nodes);
+  const plot = target.parentElement;
+  plot.querySelectorAll("span").forEach((node) => node.remove());
+  for (const tick of ticks) {
+    const text = element("span", { class: "tick" }, label(tick));
+    text.style.top = `${(100 * height(tick)) / HEIGHT}%`;
+    plot.append(text);
+  }
+  plot.append(element("span", { class: "from" }, `${span((points - 1) * EVERY / 1000)} ago`), element("span", { class: "to" }, "now"));
 }
 
 function keep(list, value) {
@@ -133,6 +171,18 @@ function tile(value, label, bad = false) {
   return element("div", { class: bad ? "tile bad" : "tile" }, element("b", {}, value), element("span", {}, label));
 }
 
+/** A cell of a table: nothing is less to be seen than something. */
+function number(value, bad = false) {
+  return element("td", { class: value > 0 ? (bad ? "n bad" : "n") : "n quiet" }, count(value));
+}
+
+/** How many fail, and behind it how large a share that is. */
+function errors5xx(row) {
+  const cell = number(row.classes["5xx"], true);
+  if (row.rate > 0 && row.classes["5xx"] > 0) cell.append(element("span", { class: "share" }, `${round((100 * row.classes["5xx"]) / row.rate, 0)} %`));
+  return cell;
+}
+
 function show(status, answer) {
   const routes = [...answer.routes, { name: "none", path: [], counts: answer.none }];
   const now = performance.now();
@@ -150,19 +200,28 @@ function show(status, answer) {
   past.at = now;
   const totals = status.totals;
   $("tiles").replaceChildren(
-    tile(count(rate), "requests a second"), tile(time(at(0.5)), "p50"), tile(time(at(0.99)), "p99"),
+    tile(count(rate), "requests / s"), tile(time(at(0.5)), "p50 latency"), tile(time(at(0.99)), "p99 latency"),
     tile(rate > 0 ? `${round((100 * errors) / rate)} %` : "–", "5xx", errors > 0), tile(count(totals.connections), "connections"),
     tile(time(totals.loop_lag), "event-loop lag", totals.loop_lag > 0.1), tile(bytes(totals.lua_bytes), "Lua memory"),
     tile(count(totals.log_lost), "log lines lost", totals.log_lost > 0));
   $("rate-now").textContent = past.rate.length ? `· ${count(rate)} now` : "";
-  chart("rate-chart", [{ kind: "rate", values: past.rate }], (top) => count(top / 1.1));
-  chart("latency-chart", ["p50", "p95", "p99"].map((kind) => ({ kind, values: past[kind] })), (top) => time(top / 1.1));
+  $("latency-now").textContent = past.p50.length === 0 || at(0.5) === null ? "" : `· ${["p50", "p95", "p99"].map((kind) => time(past[kind].at(-1))).join(" / ")} now`;
+  drawCharts();
   rows.sort((a, b) => b.classes["5xx"] - a.classes["5xx"] || b.rate - a.rate);
   $("routes").tBodies[0].replaceChildren(...rows.map((row) => element("tr", {},
-    element("td", { title: row.route.path.join(" ") }, row.route.name), element("td", {}, row.route.to || row.route.handler || ""), element("td", { class: "n" }, count(row.rate)),
-    ...["2xx", "3xx", "4xx", "5xx"].map((name) => element("td", { class: name === "5xx" && row.classes[name] > 0 ? "n bad" : "n" }, count(row.classes[name]))),
+    element("td", { class: "name", title: `${row.route.name} ${row.route.path.join(" ")}` }, row.route.name), element("td", {}, row.route.to || row.route.handler || ""), number(row.rate),
+    ...["2xx", "3xx", "4xx"].map((name) => number(row.classes[name])), errors5xx(row),
     ...[0.5, 0.95, 0.99].map((q) => element("td", { class: "n" }, time(quantile(row.counts, answer.bounds, q)))))));
   $("about").replaceChildren("generation ", element("code", {}, status.generation), ` · ${status.workers.length} workers · up ${span(status.uptime)}`);
+}
+
+function drawCharts() {
+  const rates = roundTicks(Math.max(4, ...past.rate));
+  chart("rate-chart", [{ kind: "rate", values: past.rate }], rates, (value) => value / rates.at(-1), count);
+  const powers = decades(["p50", "p95", "p99"].flatMap((kind) => past[kind]).filter((value) => value > 0));
+  const [least, most] = [Math.log10(powers[0]), Math.log10(powers.at(-1))];
+  chart("latency-chart", ["p50", "p95", "p99"].map((kind) => ({ kind, values: past[kind] })), powers,
+    (value) => (Math.log10(Math.max(value, powers[0])) - least) / (most - least), time);
 }
 
 function span(seconds) {
@@ -190,25 +249,25 @@ function showPlugins(plugins) {
     element("td", {}, row.one.plugin), element("td", {}, row.one.phase), element("td", { class: "n" }, row.rate === null ? "–" : count(row.rate)),
     element("td", { class: "n" }, time(row.each("seconds"))), element("td", { class: "n" }, time(row.each("cpu_seconds"))),
     element("td", { class: "n" }, row.each("lua_allocated_bytes") === null ? "–" : bytes(row.each("lua_allocated_bytes"))), element("td", { class: "n" }, time(row.share)),
-    element("td", { class: row.one.errors > 0 ? "n bad" : "n" }, count(row.one.errors)))));
+    number(row.one.errors, true))));
 }
 
 // ---------------------------------------------------------------- upstreams
 
 function peer(upstream, one) {
   const change = (state) => () => act(`/upstreams/${encodeURIComponent(upstream)}/peers/${encodeURIComponent(one.name)}`, "PUT", { state });
-  const actions = ["up", "drain", "down"].map((state) => element("button", { class: "small", type: "button", onclick: change(state), "aria-label": `${state} ${one.name}` }, state));
-  return element("div", { class: `peer ${one.state}` }, element("span", { class: "mono" }, one.name), element("span", {}, one.state),
-    element("span", { class: "quiet" }, `${time(one.latency)} · ${one.in_flight} in flight · ${count(one.failures)} of ${count(one.requests)} failed`),
+  const actions = ["up", "drain", "down"].map((state) => element("button", { class: "small", type: "button", onclick: change(state), "aria-label": `${state} ${one.name}`, "data-of": upstream }, state));
+  return element("div", { class: `peer ${one.state}` }, element("span", { class: "mono", title: one.name }, one.name), element("span", { class: "state" }, one.state),
+    element("span", { class: "quiet detail" }, `${time(one.latency)} · ${one.in_flight} in flight · ${count(one.failures)} / ${count(one.requests)} failed`),
     element("span", { class: "actions" }, ...actions));
 }
 
 function showUpstreams(list) {
-  $("upstream-map").replaceChildren(...list.map((up) => {
+  renew($("upstream-map"), list.map((up) => {
     const open = up.breaker === "open";
-    const toggle = element("button", { class: "small", type: "button",
+    const toggle = element("button", { class: "small", type: "button", "aria-label": `breaker of ${up.name}`,
       onclick: () => act(`/upstreams/${encodeURIComponent(up.name)}/breaker`, "PUT", { state: open ? "closed" : "open" }) }, open ? "close breaker" : "open breaker");
-    return element("div", { class: "card" },
+    return element("div", { class: `card ${up.peers.every((one) => one.state !== "up") || open ? "failing" : up.peers.some((one) => one.state !== "up") ? "ailing" : ""}` },
       element("h3", {}, up.name, element("span", { class: open ? "bad" : up.breaker === "closed" ? "good" : "warn" }, `breaker ${up.breaker}`), toggle),
       element("p", { class: "quiet" }, `${up.in_flight} in flight · ${up.waiting} waiting · ${count(up.retries)} retries`), ...up.peers.map((one) => peer(up.name, one)));
   }));
@@ -218,7 +277,7 @@ function showUpstreams(list) {
 // ---------------------------------------------------------------- generations
 
 function paint(text) {
-  return text.split("\n").map((line) => {
+  return text.trimEnd().split("\n").map((line) => {
     const kind = /^(---|\+\+\+|@@)/.test(line) ? "name" : line[0] === "+" ? "add" : line[0] === "-" ? "remove" : "same";
     return element("span", { class: kind }, `${line}\n`);
   });
@@ -269,6 +328,7 @@ function showCanary(canary, shadow) {
   $("canary").hidden = !canary && !shadow;
   if (shadow) showShadow(shadow);
   if (!canary) return;
+  if ($("canary").contains(document.activeElement)) return; // somebody is about to press a button
   const side = (one) => `${count(one.requests)} requests, ${count(one.failed)} failed, ${count(one.raised)} errors of plugins`;
   $("canary").replaceChildren(element("b", {}, `Canary ${canary.id}: ${round(canary.share * 100)} % of requests`), " ",
     element("progress", { max: canary.watch, value: Math.max(0, canary.watch - canary.left) }), " ",
@@ -280,7 +340,8 @@ function showCanary(canary, shadow) {
 function showLimits(list) {
   $("limit-list").replaceChildren(...list.map((one) => element("div", { class: "card" }, element("h3", {}, one.name),
     element("p", { class: "quiet" }, `${count(one.allowed)} allowed · ${count(one.denied)} denied · ${count(one.fallen)} without Redis`),
-    ...one.top.slice(0, 8).map((top) => element("div", { class: "peer down" }, element("span", { class: "mono" }, top.key), element("span", { class: "actions" }, count(top.denied)))))));
+    ...one.top.slice(0, 8).map((top) => element("div", { class: "hot" }, element("span", { class: "mono", title: top.key }, top.key),
+      element("meter", { min: 0, max: Math.max(...one.top.map((each) => each.denied)), value: top.denied }), element("span", { class: "n" }, count(top.denied)))))));
   if (list.length === 0) $("limit-list").textContent = "The configuration has no rate limit with a name.";
 }
 
@@ -302,17 +363,21 @@ function showFailures(list) {
 
 let source = null;
 
-function follow(event) {
-  event.preventDefault();
-  if (source) {
-    source.close();
-    source = null;
-    $("tail-toggle").textContent = "Follow";
-    return;
-  }
-  const query = new URLSearchParams([...new FormData($("tail-form"))].filter(([, value]) => value !== ""));
+function stopTail(state = "") {
+  source?.close();
+  source = null;
+  $("tail-toggle").textContent = "Follow";
+  $("tail-state").textContent = state;
+}
+
+function startTail() {
+  source?.close();
+  const query = new URLSearchParams([...new FormData($("tail-form"))].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value !== ""));
   source = new EventSource(`/tail?${query}`);
   $("tail-toggle").textContent = "Stop";
+  $("tail-state").textContent = "following";
+  source.onerror = () => (source?.readyState === EventSource.CLOSED ? stopTail("the gateway has ended it") : ($("tail-state").textContent = "connecting again"));
+  source.onopen = () => { $("tail-state").textContent = "following"; };
   source.onmessage = (message) => {
     const one = JSON.parse(message.data);
     const body = $("tail-list").tBodies[0];
@@ -320,6 +385,19 @@ function follow(event) {
       element("td", { class: "mono" }, one.peer), element("td", { class: "n" }, time(one.duration))));
     while (body.rows.length > TAIL_MAX) body.deleteRow(-1);
   };
+}
+
+function follow(event) {
+  event.preventDefault();
+  if (source && event.submitter) stopTail();
+  else startTail();
+}
+
+/** Other filters hold at once, and for what is shown from now on. */
+function filter() {
+  if (!source) return;
+  $("tail-list").tBodies[0].replaceChildren();
+  startTail();
 }
 
 // ---------------------------------------------------------------- the page
@@ -345,6 +423,7 @@ async function look() {
 }
 
 function signIn() {
+  stopTail();
   $("app").hidden = true;
   $("login").hidden = false;
   $("token").focus();
@@ -364,10 +443,20 @@ $("login").addEventListener("submit", async (event) => {
 $("logout").addEventListener("click", () => fetch("/session", { method: "DELETE" }).then(signIn));
 $("reload").addEventListener("click", () => act("/reload", "POST", {}));
 $("tail-form").addEventListener("submit", follow);
+$("tail-form").addEventListener("change", filter);
+
+function paintPage(dark) {
+  document.documentElement.classList.toggle("dark", dark);
+  document.documentElement.classList.toggle("light", !dark);
+}
+
+// What was chosen once holds for this browser; otherwise its own preference does.
+const chosen = localStorage.getItem("tidegate-theme");
+if (chosen) paintPage(chosen === "dark");
 $("theme").addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.classList.contains("dark") || (!root.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
-  root.classList.toggle("dark", !dark);
-  root.classList.toggle("light", dark);
+  const root = document.documentElement.classList;
+  const dark = root.contains("dark") || (!root.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
+  paintPage(!dark);
+  localStorage.setItem("tidegate-theme", dark ? "light" : "dark");
 });
 look();

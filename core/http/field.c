@@ -53,13 +53,17 @@ static const struct known known[TG_FIELD_COUNT] = {
 
 enum { SLOTS = 256 };
 static uint8_t slots[SLOTS]; /* enum tg_field_id by hash, linear probing; 0 is free */
+static uint32_t hashes[TG_FIELD_COUNT];
+static uint8_t lengths[TG_FIELD_COUNT];
 
-/* Before main: the table is constant from then on, and needs no lock. */
+/* Before main: the tables are constant from then on, and need no lock. */
 __attribute__((constructor)) static void
 fill_slots(void)
 {
     for (unsigned id = 1; id < TG_FIELD_COUNT; id++) {
-        unsigned slot = tg_field_hash(known[id].name, strlen(known[id].name)) % SLOTS;
+        lengths[id] = (uint8_t)strlen(known[id].name);
+        hashes[id] = tg_field_hash(known[id].name, lengths[id]);
+        unsigned slot = hashes[id] % SLOTS;
         while (slots[slot] != 0) {
             slot = (slot + 1) % SLOTS;
         }
@@ -81,9 +85,9 @@ enum tg_field_id
 tg_field_id_of(const char *name, size_t n, uint32_t hash)
 {
     for (unsigned slot = hash % SLOTS; slots[slot] != 0; slot = (slot + 1) % SLOTS) {
-        const char *candidate = known[slots[slot]].name;
-        if (tg_lower(name[0]) == candidate[0] && strlen(candidate) == n && tg_slice_same_text(name, candidate, n)) {
-            return (enum tg_field_id)slots[slot];
+        const unsigned id = slots[slot];
+        if (hashes[id] == hash && lengths[id] == n && tg_slice_same_text(name, known[id].name, n)) {
+            return (enum tg_field_id)id;
         }
     }
     return TG_FIELD_OTHER;
@@ -106,12 +110,31 @@ tg_is_token(const char *p, size_t n)
     return n > 0;
 }
 
+/* Whether one of eight bytes is below 0x20 or is 0x7f; a byte behind such a one may look like one, too. */
+static bool
+has_control(const char *p)
+{
+    const uint64_t ones = 0x0101010101010101ULL;
+    uint64_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    const uint64_t del = bytes ^ (0x7f * ones);
+    return (((bytes - 0x20 * ones) & ~bytes) | ((del - ones) & ~del)) & (0x80 * ones);
+}
+
+static bool
+is_control(char byte)
+{
+    const unsigned char c = (unsigned char)byte;
+    return (c < 0x20 && c != '\t') || c == 0x7f;
+}
+
 bool
 tg_is_value(const char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char c = (unsigned char)p[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+    for (size_t i = 0; i < n;) {
+        if (n - i >= 8 && !has_control(p + i)) {
+            i += 8;
+        } else if (is_control(p[i++])) {
             return false;
         }
     }

@@ -8,7 +8,7 @@
 
 enum {
     READ_SIZE = 16 * 1024,
-    READS_A_TURN = 16,
+    READS_A_TURN = 2,   /* what they bring is still in the cache when those who wait for it look */
     SWEEP_EVERY = 1000, /* milliseconds */
     REST_AFTER = 1000,  /* milliseconds without a stream */
     SILENCE = 1000,     /* milliseconds without a byte after which a stream that is given up makes us doubt */

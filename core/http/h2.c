@@ -371,6 +371,12 @@ tg_h2_goaway(struct tg_h2 *h2, bool last, uint32_t code)
     (void)tg_h2_stream_settle(h2, rv);
 }
 
+void
+tg_h2_rest(struct tg_h2 *h2)
+{
+    tg_h2_memory_trim(&h2->memory);
+}
+
 /* Waits for a window, and has got next to nothing for longer than `ms`. */
 static bool
 is_stalled(const struct tg_h2 *h2, struct tg_h2_stream *stream, uint64_t ms)

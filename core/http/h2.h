@@ -8,8 +8,8 @@
  * A hook may call any function but these four. An answer is sent when tg_h2_output is called next: call it after each
  * tg_h2_feed, and whenever tg_h2_wants_output tells.
  *
- * An idle connection holds 26 KiB, of which 16 are the buffer that nghttp2 makes frames in; full tables of HPACK add 6
- * for ours and at most 23 for the peer's.
+ * An idle connection that rests (tg_h2_rest) holds 27 KiB, of which 16 are the buffer that nghttp2 makes frames in;
+ * full tables of HPACK add 6 for ours and at most 23 for the peer's. Until it rests it may hold 128 more.
  */
 #ifndef TG_HTTP_H2_H
 #define TG_HTTP_H2_H
@@ -86,6 +86,8 @@ void tg_h2_consumed(struct tg_h2_stream *stream, size_t n);
 void tg_h2_stream_close(struct tg_h2_stream *stream, uint32_t code);
 /* First a GOAWAY with the highest id (RFC 9113, section 6.8), `last` true: with the last that is served. */
 void tg_h2_goaway(struct tg_h2 *h2, bool last, uint32_t code);
+/* To be called when no stream has been open for a while: gives back the memory that was kept for the next ones. */
+void tg_h2_rest(struct tg_h2 *h2);
 /* To be called about once a second: streams that have waited for a window for longer than `ms` are reset (h2_stall). */
 void tg_h2_sweep(struct tg_h2 *h2, uint64_t now_ms, uint64_t ms);
 

@@ -78,6 +78,19 @@ tg_h2_block_add(struct tg_h2_block *block, struct tg_slice name, struct tg_slice
 }
 
 enum tg_rc
+tg_h2_block_put(struct tg_h2_block *block, struct tg_slice name, struct tg_slice value, unsigned flags)
+{
+    const enum tg_rc rc = reserve(block, 1);
+    if (rc == TG_OK) {
+        nghttp2_nv *field = &block->fields[block->count++];
+        *field = pair_of(name.p, name.n, value.p, value.n);
+        field->flags |= (flags & TG_H2_FIELD_INDEXED) != 0 ? 0 : NGHTTP2_NV_FLAG_NO_INDEX;
+        field->flags |= (flags & TG_H2_FIELD_KNOWN) != 0 ? NGHTTP2_NV_FLAG_NO_COPY_NAME : 0;
+    }
+    return rc;
+}
+
+enum tg_rc
 tg_h2_block_message(struct tg_h2_block *block, const struct tg_message *message)
 {
     enum tg_rc rc = reserve(block, message->count);
@@ -129,4 +142,5 @@ tg_h2_block_pseudo(nghttp2_nv **first, size_t *count, struct tg_slice name, stru
     --*first;
     ++*count;
     **first = pair_of(name.p, name.n, value.p, value.n);
+    (*first)->flags = NGHTTP2_NV_FLAG_NO_COPY_NAME;
 }

@@ -23,6 +23,15 @@ struct tg_h2_block {
 void tg_h2_block_init(struct tg_h2_block *block, struct tg_arena *arena);
 /* Appends a field. TG_EINVAL: no token, no value, or a field that HTTP/2 does not have. TG_ENOMEM, TG_ELIMIT. */
 TG_MUST_CHECK enum tg_rc tg_h2_block_add(struct tg_h2_block *block, struct tg_slice name, struct tg_slice value);
+/* Of a field: */
+enum {
+    TG_H2_FIELD_INDEXED =
+        1,                /* it may have a place in the table of HPACK; else nobody on the way may give it one either */
+    TG_H2_FIELD_KNOWN = 2 /* its name is in lower case and lasts */
+};
+/* The same, of one that needs no judgement. TG_ENOMEM, TG_ELIMIT. */
+TG_MUST_CHECK enum tg_rc tg_h2_block_put(struct tg_h2_block *block, struct tg_slice name, struct tg_slice value,
+                                         unsigned flags);
 /*
  * Appends the fields of a response or of trailers that may go on: all but hop-by-hop ones and Host, which is
  * :authority. So neither Content-Length nor TE: who knows that they hold adds them.
@@ -36,7 +45,8 @@ TG_MUST_CHECK enum tg_rc tg_h2_block_message(struct tg_h2_block *block, const st
 TG_MUST_CHECK enum tg_rc tg_h2_block_request(struct tg_h2_block *block, const struct tg_message *message,
                                              const struct tg_h1_forward *forward);
 
-/* Puts a pseudo-header field before the first of `*count` fields at `*first`, which are a block's. */
+/* Puts a pseudo-header field, whose name lasts, before the first of `*count` fields at `*first`, which are a block's.
+ */
 void tg_h2_block_pseudo(nghttp2_nv **first, size_t *count, struct tg_slice name, struct tg_slice value);
 
 #endif

@@ -33,7 +33,11 @@ tg_pool_link_close(struct tg_pool_link *link)
         link->pool->totals->open--;
     }
     tg_transport_close(&link->transport);
-    tg_mem_free(link);
+    if (link->gone != NULL) {
+        link->gone(link);
+    } else {
+        tg_mem_free(link);
+    }
 }
 
 void

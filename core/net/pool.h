@@ -45,7 +45,8 @@ struct tg_pool_link {
     uint64_t made; /* milliseconds */
     unsigned requests;
     unsigned epoch;
-    bool single; /* for one request: it is closed when it is given back */
+    bool single;                             /* for one request: it is closed when it is given back */
+    void (*gone)(struct tg_pool_link *link); /* takes the memory of a closed one; NULL: it is freed */
 };
 
 void tg_pool_init(struct tg_pool *pool, struct tg_loop *loop, const struct tg_pool_limits *limits,

@@ -2,18 +2,21 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "http/h1_write.h"
+#include "http/h2_recast.h"
 #include "proxy/inbox.h"
 #include "proxy/outbox.h"
 
 enum {
     READ_SIZE = 16 * 1024,
-    READS_A_TURN = 16,
+    READS_A_TURN = 2,   /* what they bring is still in the cache when those who wait for it look */
     SWEEP_EVERY = 1000, /* milliseconds */
+    REST_AFTER = 1000,  /* milliseconds without a stream */
     SILENCE = 1000,     /* milliseconds without a byte after which a stream that is given up makes us doubt */
     STALL_TIME = 30000, /* milliseconds */
     STREAM_BLOCK = 2048,
     STREAM_ARENA_MAX = 256 * 1024,
+    SPARES_MAX = 64,
+    SPARE_INBOX_MAX = 4096, /* bytes that one of them may hold */
     FIELDS_MAX = 200,
     HEAD_MAX = 64 * 1024
 };
@@ -25,23 +28,24 @@ struct stream {
     struct tg_mux *mux; /* NULL: the connection is gone */
     struct stream *next;
     struct stream **place;
-    struct tg_task task;  /* wakes who has taken it */
-    struct tg_slice head; /* of the request, until it is sent; borrowed from who writes it */
+    struct tg_task task;          /* wakes who has taken it */
+    struct tg_h2_request request; /* until it is sent; its bytes and those of `block` are borrowed from who writes it */
+    struct tg_h2_block block;
     struct tg_inbox inbox;
     struct tg_arena arena;
     struct tg_message response;
     struct tg_message trailers;
-    struct tg_slice text; /* the response's head, as far as it was not read */
-    uint64_t asked;       /* milliseconds */
-    bool reserved;        /* has room of the connection, for a request that was not made yet */
-    bool requested;
+    uint64_t asked; /* milliseconds */
+    bool reserved;  /* has room of the connection, for a request that was not made yet */
+    bool has_request;
+    bool requested; /* it is sent */
     bool refused;
     bool finished; /* the request is whole */
-    bool has_head; /* of the response, that has not been written as text yet */
+    bool has_head; /* of the response, that was not read yet */
     bool ended;    /* the response is whole */
     bool has_body; /* a byte of it has come */
     bool broken;
-    char block[STREAM_BLOCK];
+    char memory[STREAM_BLOCK];
 };
 
 struct tg_mux {
@@ -51,15 +55,19 @@ struct tg_mux {
     struct tg_mux *next;
     struct tg_mux **place;
     struct stream *streams;
+    struct stream *spares; /* closed ones */
+    unsigned spare_count;
     struct tg_task flush;
     struct tg_deadline deadline;
     struct tg_outbox outbox;
+    struct tg_h2_recast recast;
     unsigned open;
     unsigned reserved;
     unsigned requests;
     uint64_t heard; /* milliseconds; when bytes came last */
     bool more;      /* there is something to read */
     bool busy;      /* the deadline is that of the next sweep */
+    bool rested;    /* it was idle for so long that nothing is kept for the next streams */
     bool doubted;   /* it may be dead: until something is heard no stream begins on it */
     bool retired;   /* no stream begins on it any more */
 };
@@ -98,71 +106,6 @@ on_wake(struct tg_task *task)
 
 /* ------------------------------------------------------------------ requests: from a head of HTTP/1.1 to a stream */
 
-static const char *
-find(struct tg_slice text, char byte)
-{
-    return memchr(text.p, byte, text.n);
-}
-
-/* Takes what is before the next line end; false: there is none. */
-static bool
-next_line(struct tg_slice *text, struct tg_slice *line)
-{
-    const char *end = find(*text, '\r');
-    if (end == NULL || end == text->p) {
-        return false;
-    }
-    *line = tg_slice_of(text->p, (size_t)(end - text->p));
-    *text = tg_slice_of(end + 2, text->n - line->n - 2);
-    return true;
-}
-
-static bool
-is_left_out(struct tg_slice name)
-{
-    static const char *const names[] = {"Host", "Connection", "Transfer-Encoding", "Upgrade"};
-    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (tg_slice_is_text(name, names[i], strlen(names[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The head is one that we have written: each line is as expected. */
-static enum tg_rc
-read_head(struct tg_slice text, struct tg_h2_request *request, struct tg_h2_block *block)
-{
-    struct tg_slice line;
-    if (!next_line(&text, &line)) {
-        return TG_EINVAL;
-    }
-    const char *space = find(line, ' ');
-    const char *last = space == NULL ? NULL : memrchr(line.p, ' ', line.n);
-    if (space == NULL || last <= space) {
-        return TG_EINVAL;
-    }
-    request->method = tg_slice_of(line.p, (size_t)(space - line.p));
-    request->path = tg_slice_of(space + 1, (size_t)(last - space - 1));
-    while (next_line(&text, &line)) {
-        const char *colon = find(line, ':');
-        if (colon == NULL || colon + 2 > line.p + line.n) {
-            return TG_EINVAL;
-        }
-        const struct tg_slice name = tg_slice_of(line.p, (size_t)(colon - line.p));
-        const struct tg_slice value = tg_slice_of(colon + 2, line.n - name.n - 2);
-        if (tg_slice_is_text(name, "Host", 4)) {
-            request->authority = value;
-        }
-        const enum tg_rc rc = is_left_out(name) ? TG_OK : tg_h2_block_add(block, name, value);
-        if (rc != TG_OK) {
-            return rc;
-        }
-    }
-    /* RFC 9110, section 10.1.4: we take trailers. gRPC asks for it by name. */
-    return tg_h2_block_add(block, TG_SLICE("te"), TG_SLICE("trailers"));
-}
-
 static void
 give_back(struct stream *stream)
 {
@@ -174,17 +117,10 @@ static enum tg_rc
 send_head(struct stream *stream, bool end)
 {
     struct tg_mux *mux = stream->mux;
-    struct tg_h2_block block;
-    struct tg_h2_request request = {.scheme = mux->peer->tls != NULL ? TG_SLICE("https") : TG_SLICE("http"),
-                                    .end = end};
-    tg_h2_block_init(&block, &stream->arena);
     give_back(stream);
-    enum tg_rc rc = read_head(stream->head, &request, &block);
-    stream->h2.to_head = tg_slice_is(request.method, "HEAD", 4);
-    if (rc == TG_OK) {
-        rc = tg_h2_request(mux->h2, &stream->h2, &request, &block);
-    }
-    stream->head = (struct tg_slice){0};
+    stream->request.end = end;
+    stream->h2.to_head = tg_slice_is(stream->request.method, "HEAD", 4);
+    const enum tg_rc rc = tg_h2_request(mux->h2, &stream->h2, &stream->request, &stream->block);
     stream->asked = tg_loop_now(loop_of(mux));
     stream->requested = rc == TG_OK;
     stream->broken = stream->refused = rc != TG_OK;
@@ -196,13 +132,13 @@ send_head(struct stream *stream, bool end)
 static enum tg_rc
 take_head(struct stream *stream, struct iovec *v, size_t *taken)
 {
-    const char *end = memmem(v->iov_base, v->iov_len, "\r\n\r\n", 4);
-    if (end == NULL) {
-        return TG_ERESET;
-    }
-    *taken = (size_t)(end + 4 - (const char *)v->iov_base);
-    stream->head = tg_slice_of(v->iov_base, *taken);
-    return TG_OK;
+    struct tg_mux *mux = stream->mux;
+    stream->request.scheme = mux->peer->tls != NULL ? TG_SLICE("https") : TG_SLICE("http");
+    tg_h2_block_init(&stream->block, &stream->arena);
+    const enum tg_rc rc = tg_h2_recast_request(&mux->recast, tg_slice_of(v->iov_base, v->iov_len), &stream->request,
+                                               &stream->block, taken);
+    stream->has_request = rc == TG_OK;
+    return rc == TG_OK ? TG_OK : TG_ERESET;
 }
 
 static enum tg_rc
@@ -213,7 +149,7 @@ stream_write(struct tg_transport *transport, struct iovec *v, int count, size_t 
     size_t taken = 0;
     size_t more = 0;
     enum tg_rc rc = stream->broken || stream->mux == NULL || stream->finished || count > 8 ? TG_ERESET : TG_OK;
-    if (rc == TG_OK && !stream->requested && stream->head.n == 0) {
+    if (rc == TG_OK && !stream->has_request) {
         rc = take_head(stream, &v[0], &taken);
     }
     if (rc != TG_OK) {
@@ -258,35 +194,34 @@ tg_mux_finish(struct tg_pool_link *link)
 
 /* ------------------------------------------------------------------ responses: from a stream to HTTP/1.1 */
 
-/* The body has no framing of its own: without a length it ends with the stream. */
 static enum tg_rc
-write_text(struct stream *stream)
+nothing_there(const struct stream *stream)
 {
-    const struct tg_message *response = &stream->response;
-    const struct tg_h1_frame frame = {.framing = response->has_length ? TG_FRAMING_LENGTH : TG_FRAMING_NONE,
-                                      .length = response->content_length};
-    const struct tg_slice date = tg_slice_of(tg_loop_http_date(stream->link.pool->loop), 29);
+    return stream->ended ? TG_ECLOSED : stream->broken ? TG_ERESET : TG_AGAIN;
+}
+
+enum tg_rc
+tg_mux_read_head(struct tg_pool_link *link, char *p, size_t room, struct tg_message *message, bool to_head, size_t *n)
+{
+    struct stream *stream = (struct stream *)link;
+    if (!stream->has_head) {
+        const enum tg_rc rc = nothing_there(stream);
+        link->transport.readable = rc != TG_AGAIN;
+        return rc;
+    }
     stream->has_head = false;
-    return tg_h1_write_response(response, &frame, date, &stream->text);
+    return tg_h2_recast_response(&stream->response, p, room, message, to_head, n);
 }
 
 static enum tg_rc
 stream_look(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
-    struct stream *stream = stream_of(transport);
-    if (stream->has_head && write_text(stream) != TG_OK) {
-        return TG_ENOMEM;
-    }
-    if (stream->text.n > 0) {
-        *got = stream->text.n < n ? stream->text.n : n;
-        memcpy(p, stream->text.p, *got);
-        return TG_OK;
-    }
+    const struct stream *stream = stream_of(transport);
     if (tg_inbox_size(&stream->inbox) > 0) {
         *got = tg_inbox_look(&stream->inbox, p, n);
         return TG_OK;
     }
-    return stream->ended ? TG_ECLOSED : stream->broken ? TG_ERESET : TG_AGAIN;
+    return nothing_there(stream);
 }
 
 static void
@@ -301,29 +236,16 @@ consume(struct stream *stream, size_t n)
     }
 }
 
-/* The head and what is there of the body come together, so that they go on with one write. */
 static enum tg_rc
 stream_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
-    struct stream *stream = stream_of(transport);
     const enum tg_rc rc = stream_look(transport, p, n, got);
     if (rc == TG_AGAIN) {
         transport->readable = false;
+    } else if (rc == TG_OK) {
+        consume(stream_of(transport), *got);
     }
-    if (rc != TG_OK) {
-        return rc;
-    }
-    if (stream->text.n == 0) {
-        consume(stream, *got);
-        return TG_OK;
-    }
-    stream->text = tg_slice_of(stream->text.p + *got, stream->text.n - *got);
-    if (stream->text.n == 0) {
-        const size_t more = tg_inbox_look(&stream->inbox, p + *got, n - *got);
-        consume(stream, more);
-        *got += more;
-    }
-    return TG_OK;
+    return rc;
 }
 
 static void
@@ -332,13 +254,20 @@ stream_shutdown(struct tg_transport *transport)
     tg_mux_finish((struct tg_pool_link *)transport);
 }
 
+static unsigned
+idle_time(const struct tg_mux *mux)
+{
+    const unsigned idle = mux->peer->pool.limits.idle_timeout;
+    return mux->rested || idle <= REST_AFTER ? idle : REST_AFTER;
+}
+
 /* How long the connection waits for what comes next; no frame of the peer puts off a sweep. */
 static void
 set_deadline(struct tg_mux *mux)
 {
     const bool busy = mux->open > 0;
     if (!(busy && mux->busy)) {
-        tg_deadline_set(loop_of(mux), &mux->deadline, busy ? SWEEP_EVERY : mux->peer->pool.limits.idle_timeout);
+        tg_deadline_set(loop_of(mux), &mux->deadline, busy ? SWEEP_EVERY : idle_time(mux));
     }
     mux->busy = busy;
 }
@@ -390,8 +319,40 @@ stream_close(struct tg_transport *transport, bool reset)
     } else {
         tg_task_remove(stream->link.pool->loop, &stream->task);
     }
-    tg_inbox_fini(&stream->inbox);
     tg_arena_fini(&stream->arena);
+}
+
+static void
+stream_free(struct stream *stream)
+{
+    tg_inbox_fini(&stream->inbox);
+    tg_mem_free(stream);
+}
+
+static void
+drop_spares(struct tg_mux *mux)
+{
+    while (mux->spares != NULL) {
+        struct stream *stream = mux->spares;
+        mux->spares = stream->next;
+        stream_free(stream);
+    }
+    mux->spare_count = 0;
+}
+
+/* The next one takes its place: many come and go at a time. */
+static void
+on_gone(struct tg_pool_link *link)
+{
+    struct stream *stream = (struct stream *)link;
+    struct tg_mux *mux = stream->mux;
+    if (mux == NULL || mux->spare_count == SPARES_MAX || stream->inbox.capacity > SPARE_INBOX_MAX) {
+        stream_free(stream);
+        return;
+    }
+    stream->next = mux->spares;
+    mux->spares = stream;
+    mux->spare_count++;
 }
 
 static const struct tg_layer stream_layer = {.read = stream_read,
@@ -504,6 +465,7 @@ mux_close(struct tg_mux *mux)
     tg_deadline_remove(&mux->deadline);
     tg_task_remove(loop, &mux->flush);
     tg_h2_free(mux->h2);
+    drop_spares(mux);
     for (struct stream *stream = mux->streams; stream != NULL; stream = stream->next) {
         stream->broken = true;
         stream->refused = stream->refused || !stream->requested;
@@ -574,11 +536,29 @@ on_flush(struct tg_task *task)
     }
 }
 
+/* Nothing is kept for the next streams any more. False: it was told so before, and has been idle for too long. */
+static bool
+rest(struct tg_mux *mux)
+{
+    const unsigned idle = mux->peer->pool.limits.idle_timeout;
+    if (mux->rested || idle <= REST_AFTER) {
+        return false;
+    }
+    mux->rested = true;
+    drop_spares(mux);
+    tg_h2_rest(mux->h2);
+    tg_deadline_set(loop_of(mux), &mux->deadline, idle - REST_AFTER);
+    return true;
+}
+
 static void
 on_expired(struct tg_deadline *deadline)
 {
     struct tg_mux *mux = (struct tg_mux *)((char *)deadline - offsetof(struct tg_mux, deadline));
     mux->busy = false;
+    if (mux->open == 0 && rest(mux)) {
+        return;
+    }
     if (mux->open == 0) {
         mux->retired = true;
         tg_h2_goaway(mux->h2, true, TG_H2_NO_ERROR);
@@ -589,21 +569,41 @@ on_expired(struct tg_deadline *deadline)
     flush_later(mux);
 }
 
+/* With the inbox of the one that it was; else only that is set. */
+static struct stream *
+take_spare(struct tg_mux *mux)
+{
+    struct stream *stream = mux->spares;
+    if (stream != NULL) {
+        mux->spares = stream->next;
+        mux->spare_count--;
+        return stream;
+    }
+    stream = tg_mem_alloc(sizeof *stream);
+    if (stream != NULL) {
+        stream->inbox = (struct tg_inbox){0};
+    }
+    return stream;
+}
+
 static struct tg_pool_link *
 add_stream(struct tg_mux *mux, tg_transport_cb ready, void *owner)
 {
     struct tg_peer *peer = mux->peer;
-    struct stream *stream = tg_mem_alloc(sizeof *stream);
+    struct stream *stream = take_spare(mux);
     if (stream == NULL) {
         return NULL;
     }
-    memset(stream, 0, offsetof(struct stream, block));
+    const struct tg_inbox inbox = {.p = stream->inbox.p, .capacity = stream->inbox.capacity};
+    memset(stream, 0, offsetof(struct stream, memory));
+    stream->inbox = inbox;
     stream->link = (struct tg_pool_link){.transport = {.fd = -1, .ready = ready, .writable = true},
                                          .pool = &peer->pool,
                                          .owner = owner,
                                          .requests = 1,
                                          .epoch = peer->pool.epoch,
-                                         .single = true};
+                                         .single = true,
+                                         .gone = on_gone};
     stream->layer = &stream_layer;
     stream->link.transport.layer = &stream->layer;
     stream->mux = mux;
@@ -611,7 +611,7 @@ add_stream(struct tg_mux *mux, tg_transport_cb ready, void *owner)
     stream->h2.owner = stream;
     stream->h2.message = &stream->response;
     stream->h2.trailers = &stream->trailers;
-    tg_arena_init(&stream->arena, stream->block, sizeof stream->block, STREAM_ARENA_MAX);
+    tg_arena_init(&stream->arena, stream->memory, sizeof stream->memory, STREAM_ARENA_MAX);
     tg_message_init(&stream->response, &stream->arena);
     tg_message_init(&stream->trailers, &stream->arena);
     stream->next = mux->streams;
@@ -621,6 +621,7 @@ add_stream(struct tg_mux *mux, tg_transport_cb ready, void *owner)
     }
     mux->streams = stream;
     stream->reserved = true;
+    mux->rested = false;
     mux->reserved++;
     mux->requests++;
     mux->open++;

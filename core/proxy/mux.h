@@ -4,7 +4,7 @@
  * Owns: each such connection, until it is idle for too long or ends. Used by: upstream.c, which hands out a stream in
  * place of a connection, and the states that end requests. Does not know: exchanges, calls.
  * The layer of a stream takes a request head as h1_write.h makes it, with a body that is not chunked, and gives the
- * response in the same form: what crosses from one version to the other passes both strict parsers.
+ * body of the response; its head, which h2_head.h has judged as h1_parse.h would, is read by tg_mux_read_head.
  */
 #ifndef TG_PROXY_MUX_H
 #define TG_PROXY_MUX_H
@@ -26,6 +26,13 @@ struct tg_pool_link *tg_mux_take(struct tg_peer *peer, tg_transport_cb ready, vo
 void tg_mux_finish(struct tg_pool_link *link);
 /* The peer has done nothing of the request, and says so (RFC 9113, section 8.7), or nothing of it was sent. */
 bool tg_mux_is_refused(const struct tg_pool_link *link);
+/*
+ * The head of the final response of a link that is a stream: `message` is filled, the bytes of its fields stand in the
+ * first *n of the `room` at `p`. TG_OK, once. TG_AGAIN: wait. TG_ECLOSED, TG_ERESET: the stream ended first. TG_ELIMIT:
+ * there is no room for it. TG_ENOMEM.
+ */
+TG_MUST_CHECK enum tg_rc tg_mux_read_head(struct tg_pool_link *link, char *p, size_t room, struct tg_message *message,
+                                          bool to_head, size_t *n);
 /* The response has ended with its head. */
 bool tg_mux_is_bodyless(const struct tg_pool_link *link);
 /* The trailers of a response that has been read to its end; NULL: there are none. They last as long as the link. */

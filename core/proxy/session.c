@@ -10,6 +10,7 @@ enum {
     TRAILERS_MAX = 64 * 1024,
     READS_A_TURN = 16,        /* before others get their turn */
     SWEEP_EVERY = 1000,       /* milliseconds */
+    REST_AFTER = 1000,        /* milliseconds without a stream */
     STALL_TIME = 30000,       /* milliseconds that a stream may wait for its window (SECURITY 1.2) */
     LAST_REQUEST_TIME = 1000, /* milliseconds in which a client that was told to go may still ask */
     LAST_WORDS_TIME = 2000    /* milliseconds that a connection has to take what ends it */
@@ -22,6 +23,7 @@ struct tg_session {
     struct stream *streams;
     struct tg_outbox outbox;
     bool busy;    /* the deadline is that of the next sweep */
+    bool rested;  /* it was idle for so long that nothing is kept for the next streams */
     bool leaving; /* the client knows that it ends: the deadline is that of the last request */
     bool broken;  /* what is there goes out, then it is closed */
 };
@@ -60,17 +62,38 @@ flush_later(struct tg_session *session)
     tg_task_queue(session->connection->proxy->loop, &session->flush);
 }
 
+static unsigned
+idle_time(const struct tg_session *session)
+{
+    const unsigned idle = tg_downstream_config(session->connection)->keepalive_timeout;
+    return session->rested || idle <= REST_AFTER ? idle : REST_AFTER;
+}
+
 /* While there are streams they are swept at a pace that no frame of the client can put off. */
 static void
 set_deadline(struct tg_session *session)
 {
     struct tg_downstream *connection = session->connection;
     const bool busy = tg_h2_open_streams(session->h2) > 0;
-    const unsigned idle = tg_downstream_config(connection)->keepalive_timeout;
     if (!session->broken && !session->leaving && !(busy && session->busy)) {
-        tg_deadline_set(connection->proxy->loop, &connection->deadline, busy ? SWEEP_EVERY : idle);
+        tg_deadline_set(connection->proxy->loop, &connection->deadline, busy ? SWEEP_EVERY : idle_time(session));
     }
     session->busy = busy;
+}
+
+/* Nothing is kept for the next streams any more. False: it was told so before, and has been idle for too long. */
+static bool
+rest(struct tg_session *session)
+{
+    struct tg_downstream *connection = session->connection;
+    const unsigned idle = tg_downstream_config(connection)->keepalive_timeout;
+    if (session->rested || idle <= REST_AFTER) {
+        return false;
+    }
+    session->rested = true;
+    tg_h2_rest(session->h2);
+    tg_deadline_set(connection->proxy->loop, &connection->deadline, idle - REST_AFTER);
+    return true;
 }
 
 /* ------------------------------------------------------------------ a stream as a transport */
@@ -196,6 +219,7 @@ on_begin(void *arg)
     stream->h2.message = &x->request;
     x->start = tg_loop_micros(x->proxy->loop);
     connection->requests++;
+    session->rested = false;
     tg_deadline_set(x->proxy->loop, &stream->down.deadline, tg_downstream_config(connection)->header_timeout);
     return &stream->h2;
 }
@@ -413,6 +437,8 @@ tg_session_expired(struct tg_downstream *connection)
         session->leaving = false;
         tg_h2_goaway(session->h2, true, TG_H2_NO_ERROR);
         set_deadline(session);
+    } else if (tg_h2_open_streams(session->h2) == 0 && rest(session)) {
+        return;
     } else if (tg_h2_open_streams(session->h2) == 0) {
         tg_proxy_limited(connection->proxy, TG_LIMIT_KEEPALIVE_TIMEOUT);
         tg_h2_goaway(session->h2, true, TG_H2_NO_ERROR);

@@ -522,11 +522,34 @@ parse_head(struct tg_upstream_head *head, struct tg_buffer *buffer, struct tg_me
     }
 }
 
+/* Of a stream of HTTP/2; what is there of the body goes on with the head in one write. */
+static enum tg_rc
+read_stream_head(struct tg_pool_link *link, struct tg_upstream_head *head, struct tg_buffer *buffer,
+                 struct tg_message *message, bool to_head)
+{
+    size_t n = 0;
+    enum tg_rc rc = tg_mux_read_head(link, buffer->data, TG_BUFFER_WINDOW, message, to_head, &n);
+    if (rc == TG_OK) {
+        size_t body = 0;
+        rc = n == TG_BUFFER_WINDOW ? TG_AGAIN
+                                   : tg_transport_read(&link->transport, buffer->data + n, TG_BUFFER_WINDOW - n, &body);
+        head->filled = n + (rc == TG_OK ? body : 0);
+        head->scan.pos = (uint32_t)n;
+        rc = TG_OK; /* how the body ends is told again to who reads it */
+    }
+    return rc;
+}
+
 enum tg_rc
 tg_upstream_read_head(struct tg_upstream *upstream, struct tg_upstream_head *head, struct tg_buffer *buffer,
                       struct tg_message *message, bool to_head, const struct tg_h1_fault **fault)
 {
     static const struct tg_h1_fault too_large = {502, "response head too large", TG_LIMIT_RESPONSE_HEAD};
+    if (upstream->link->single) {
+        const enum tg_rc rc = read_stream_head(upstream->link, head, buffer, message, to_head);
+        *fault = &too_large;
+        return rc == TG_ELIMIT ? TG_EPROTOCOL : rc;
+    }
     for (;;) {
         size_t got = 0;
         enum tg_rc rc = TG_AGAIN;

@@ -206,7 +206,8 @@ function template.compile(text, options)
   if escape == "url" and climbs((text:gsub("%${[^}]*}", "x"))) then return nil, 'a path with a segment "." or ".."' end
   if #names == 0 then return constant(text) end
   local source = "local scalar, put, groups, meta, walk, paths, nothing, checked, client_ip, client_network = ...\n"
-    .. "return function(ctx, given)\n  given = given or nothing\n" .. table.concat(names) .. "  return " .. (escape == "url" and "checked" or "") .. "(" .. table.concat(parts, " .. ") .. ")\nend\n"
+    .. "return function(ctx, given)\n  given = given or nothing\n"
+    .. table.concat(names) .. "  return " .. (escape == "url" and "checked" or "") .. "(" .. table.concat(parts, " .. ") .. ")\nend\n"
   local way = ways[escape or "none"]
   return assert(loadstring(source, "=template"))(way.scalar, way.put, way.groups, meta, walk, paths, nothing, checked,
     client_ip, client_network)

@@ -393,10 +393,40 @@ names_are_the_same_but_for_the_case_of_letters(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+/* Eight bytes are compared at a time: at each length and place all pairs of bytes must be told apart. */
+static void
+only_letters_are_the_same_in_both_cases(void **state)
+{
+    char a[20];
+    char b[20];
+    (void)state;
+    memset(a, 'x', sizeof a);
+    for (size_t n = 0; n < sizeof a; n++) {
+        memcpy(b, a, sizeof b);
+        assert_true(tg_slice_same_text(a, b, n));
+        for (size_t at = 0; at < n; at++) {
+            for (unsigned c = 0; c < 256; c++) {
+                b[at] = (char)c;
+                if (tg_slice_same_text(a, b, n) != (c == 'x' || c == 'X')) {
+                    fail_msg("byte %u at %zu of %zu", c, at, n);
+                }
+            }
+            b[at] = a[at];
+        }
+    }
+    for (unsigned c = 0; c < 65536; c++) {
+        memset(a, (int)(c & 255), 8);
+        memset(b, (int)(c >> 8), 8);
+        const bool same = tg_lower(a[0]) == tg_lower(b[0]);
+        assert_int_equal(tg_slice_same_text(a, b, 8), same);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_letters_are_the_same_in_both_cases),
         CASE(names_are_found_in_any_case_and_in_order),
         CASE(set_takes_the_first_place_and_removes_the_rest),
         CASE(add_keeps_what_is_there_and_remove_takes_all),

@@ -70,6 +70,8 @@ enum tg_abi_side {
     TG_SIDE_TRAILERS = 3  /* of the response: those of the upstream are there once its body was read */
 };
 
+struct tg_abi_edits;
+
 /*
  * One request and its response, as Lua sees it: the first member of struct tg_exchange. Lives in a slab that is never
  * unmapped; `serial` changes when the exchange ends, so a kept pointer is found to be stale and never dangles.
@@ -125,6 +127,8 @@ struct tg_abi_exchange {
     uint64_t generation;   /* serial */
     struct tg_abi_watch watch[3]; /* by enum tg_abi_watch_of */
     struct tg_slice id;           /* a token; empty until somebody asks for it */
+    const struct tg_abi_edits
+        *edits; /* done to each response before its phases; NULL: none. Lives as long as Lua does */
 };
 
 /* What a call has used that was measured. */
@@ -251,7 +255,6 @@ TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *
  * applied. `value`: of RENAME the new name, of REMOVE nothing. -TG_EINVAL as of tg_abi_field_set.
  */
 enum tg_abi_edit { TG_EDIT_SET = 1, TG_EDIT_ADD = 2, TG_EDIT_REMOVE = 3, TG_EDIT_RENAME = 4 };
-struct tg_abi_edits;
 TG_ABI struct tg_abi_edits *tg_abi_edits_new(void);
 TG_ABI void tg_abi_edits_free(struct tg_abi_edits *edits);
 TG_ABI int tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t name_len, const char *value,

@@ -103,6 +103,9 @@ function abi.edits(list)
   return edits
 end
 
+--- What stands for no edits.
+abi.no_edits = ffi.cast("const struct tg_abi_edits *", nil)
+
 --- A call that streams: its handle is let go when nobody holds it any more.
 function abi.held_call(call)
   return ffi.gc(call, C.tg_abi_call_let_go)

@@ -50,6 +50,8 @@ route "orders" { path = "/orders/*", to = "orders",
     return names
   end,
 
+  response_edits = function(_, state) return state.response end,
+
   access = function(ctx, _, state)
     state.request:apply(ctx, ctx.req)
   end,

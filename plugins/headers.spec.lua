@@ -35,6 +35,36 @@ describe("headers", function()
     expect(function() test.gateway { use = { { "headers", request = { set = { ["bad name"] = "x" } } } } } end):raises "is no header name"
   end)
 
+  it("changes what other plugins and the gateway itself answer, in the order of the phases", function()
+    local function set(value) return { "headers", response = { set = { ["X-A"] = value } } } end
+    local remove = { "headers", response = { remove = { "X-A" } } }
+    local gw = test.gateway {
+      upstream = { dead = { targets = { "http://127.0.0.1:1" } } },
+      route = {
+        first = { path = "/first", to = echo(), use = { set "1", remove } },
+        last = { path = "/last", to = echo(), use = { remove, set "1" } },
+        between = { path = "/between", to = echo(), use = { set "2", set "${path}", set "3" } },
+        dead = { path = "/dead", to = "dead", use = { set "1" } },
+        refused = { path = "/refused", to = echo(), use = { set "1", "key-auth" } },
+      },
+      global = { { "headers", response = { set = { ["X-Everywhere"] = "yes" } } } },
+    }
+    gw:expect_errors()
+    expect(gw:get("/first").headers["X-A"]):equals "1"
+    expect(gw:get("/last").headers["X-A"]):is_nil()
+    expect(gw:get("/between").headers["X-A"]):equals "2"
+    expect(gw:get("/dead").headers["X-A"]):equals "1"
+    expect(gw:get("/refused").headers["X-A"]):equals "1"
+    expect(gw:get("/none").status):equals(404)
+    expect(gw:get("/none").headers["X-Everywhere"]):equals "yes"
+    expect(gw:get("/last").headers["X-Everywhere"]):equals "yes"
+  end)
+
+  it("refuses what cannot be changed when it is loaded", function()
+    expect(function() test.gateway { use = { { "headers", response = { set = { Connection = "close" } } } } } end):raises "cannot be set"
+    expect(function() test.gateway { use = { { "headers", request = { rename = { ["Content-Length"] = "X-Length" } } } } } end):raises "cannot be renamed"
+  end)
+
   it("never lets a value break a line", function()
     local gw = test.gateway { to = echo(), use = { { "headers", request = { set = { ["X-Q"] = "${query.q}" } } } } }
     gw:expect_errors()

@@ -1,6 +1,7 @@
 #include "proxy/reply.h"
 
 #include "base/log.h"
+#include "http/edits.h"
 #include "http/h1_write.h"
 #include "proxy/count.h"
 #include "proxy/grpc.h"
@@ -265,6 +266,13 @@ tg_reply_phases(struct tg_exchange *x)
 {
     if (x->shadow != NULL && !x->entered && x->outcome == TG_OK) {
         x->proxy->policy->show(x);
+    }
+    if (!x->entered && x->abi.edits != NULL) {
+        const enum tg_rc rc = tg_edits_apply((const struct tg_edits *)x->abi.edits, &x->response);
+        if (rc != TG_OK) {
+            tg_exchange_abort(x, rc);
+            return TG_STEP_NEXT;
+        }
     }
     if (!x->entered && (x->abi.wants & TG_WANT_RESPONSE) != 0 && x->outcome == TG_OK) {
         x->entered = true;

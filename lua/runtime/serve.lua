@@ -31,6 +31,7 @@ local redis = require "runtime.redis"
 local refusals = require "runtime.refusals"
 local rehearsal = require "runtime.rehearsal"
 local response = require "tidegate.response"
+local response_edits = require "runtime.response_edits"
 local router = require "runtime.router"
 local secret = require "tidegate.secret"
 local shadow = require "runtime.shadow"
@@ -79,14 +80,17 @@ end
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
 local function phases(uses, auth)
   local authenticate, challenge = authentication.build(uses, auth)
+  local level = levels(uses)
+  local constant, asked = nil, uses
+  if not level then constant, asked = response_edits.split(uses) end
   local p = {
-    authenticate = authenticate, challenge = challenge,
+    authenticate = authenticate, challenge = challenge, edits = constant or abi.no_edits,
     access = chain.build(uses, "access"),
-    response = chain.build(uses, "response", true),
+    response = chain.build(asked, "response", true),
     balance = chain.build(uses, "balance"),
     log = chain.build(uses, "log"),
     authenticate_shadow = chain.build(uses, "authenticate_shadow"),
-    to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = levels(uses),
+    to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = level,
   }
   p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
   return p
@@ -102,7 +106,7 @@ end
 local function milliseconds(seconds) return math.floor(seconds * 1000) end
 
 -- What every request reads of its route stands in slots, side by side: as fields they would be a cache miss each.
-local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD, COUNTED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD, COUNTED, EDITS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 -- What of abi.path_doubts the route refuses.
 function serve.refused_doubts(conf)
@@ -124,7 +128,7 @@ local function build_route(conf, shared, global)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
-    serve.refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0,
+    serve.refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0, p.edits,
     name = conf.name, upstream = up, phases = p, rewrite = own_rewrite,
     optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     max_message = conf.max_message, message_deflate = conf.message_deflate and 1 or 0,
@@ -150,7 +154,7 @@ end
 -- What answers on the listener for operators: no plugin of the configuration has a say there. Index 0 is no route.
 local function build_admin(conf, index)
   local p = phases({})
-  local route = { index, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED,
+  local route = { index, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED, p.edits,
     name = "admin", phases = p, public = freeze { name = "admin" }, handler = handler.plain(serve.admin.handle, conf) }
   return { only = route, is_admin = true }, route
 end
@@ -220,6 +224,7 @@ end
 local function not_found(x, status, allow)
   local shared = serve.shared
   x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
+  x.edits = shared.edits
   if trace.on then trace.want(x) end
   x.total_timeout = 60000
   apply(x, refusals.no_route(status, allow))
@@ -390,6 +395,7 @@ local function begin_route(x, route)
   vm.mark[1] = route[INDEX]
   x.counted = route[COUNTED]
   x.wants = route[WANTS]
+  x.edits = route[EDITS]
   x.total_timeout = route[TIMEOUT]
   x.idle_timeout = 60000 -- of a body that we make; an upstream has its own
   x.body_limit = route[BODY_LIMIT]

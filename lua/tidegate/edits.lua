@@ -136,7 +136,21 @@ function edits.new(changes)
       error(("tg.edits: header %q needs a text, found a %s"):format(edit[2], type(edit[3])), 3)
     end
   end
-  return setmetatable({ run = link(compile(list)) or nothing, idle = #list == 0 }, Edits)
+  local constant = true
+  for _, edit in ipairs(list) do constant = constant and type(edit[3]) ~= "function" end
+  return setmetatable({ run = link(compile(list)) or nothing, idle = #list == 0, constant = constant and list or nil }, Edits)
+end
+
+--- is(value) -> whether it was made by new
+function edits.is(value) return getmetatable(value) == Edits end
+
+--- join(list of edits that are constant) -> what the core does of all, one after the other
+function edits.join(list)
+  local all = {}
+  for _, one in ipairs(list) do
+    for _, edit in ipairs(one.constant) do all[#all + 1] = edit end
+  end
+  return prepare(all).prepared
 end
 
 --- apply(ctx, message): all changes, in ctx.req or ctx.res.

@@ -155,7 +155,7 @@ local function stages_of(x, side, fresh)
     list = { serial = x.serial }
     stages[x.slot] = list
   end
-  if fresh or not list[side] then list[side] = {} end
+  if fresh or not list[side] then list[side] = { mark = vm.mark[0] } end
   return list[side]
 end
 
@@ -232,6 +232,7 @@ function body.flow(x, side)
   local list = stages[x.slot]
   if not list or list.serial ~= x.serial then error("a body without stages", 0) end
   list = list[side]
+  vm.mark[0] = list.mark -- whose code it is that runs now
   local read, write = reader(x, x.serial, side), writer(x, x.serial, side)
   if list.decode then read = coding.readers(read, list.decode, { request = side == REQUEST }) end
   if not list.encode then return run_stages(list, stream.input(read), write) end

@@ -214,6 +214,17 @@ def test_a_call_that_takes_more_memory_than_it_may_is_ended_long_before_the_work
         assert gw.workers() == worker and gw.log().count("of memory without a pause, and may take 16.0 MiB") >= len(PHASES), gw.log()
 
 
+def test_what_writes_a_body_is_named_and_ended_when_it_takes_more_memory_than_it_may():
+    writes = "function(write) local all = {} for i = 1, 1e6 do all[i] = { i } if i % 1e5 == 0 then write 'x' end end end"
+    once = 'function(write) write "x" local s = ("x"):rep(2 ^ 24) local all = { s, s, s } write(table.concat(all)) end'
+    more = 'defaults { budget = "1s", call_memory = "16MiB" }\n'
+    for body in (writes, once):
+        with gateway(f"return tg.respond(200, {body})", more=more, no_defaults=True) as gw:
+            assert grow(gw, "access") in (200, 500, None)
+            gw.wait_for("and may take 16.0 MiB [plugin bad-access, route access")
+            others_are_served(gw)
+
+
 def test_garbage_and_what_others_keep_is_on_no_call_s_account():
     """What a phase makes and drops is more than it may keep; and a heap that is large already is no reason to end anybody."""
     garbage = "for i = 1, 2e6 do local t = { i } end"

@@ -252,9 +252,15 @@ TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *
 
 /*
  * Changes of fields that are known beforehand: made once, and kept as long as an exchange may last to which they are
- * applied. `value`: of RENAME the new name, of REMOVE nothing. -TG_EINVAL as of tg_abi_field_set.
+ * applied. `value`: of RENAME the new name, of REMOVE and SET_ID nothing. -TG_EINVAL as of tg_abi_field_set.
  */
-enum tg_abi_edit { TG_EDIT_SET = 1, TG_EDIT_ADD = 2, TG_EDIT_REMOVE = 3, TG_EDIT_RENAME = 4 };
+enum tg_abi_edit {
+    TG_EDIT_SET = 1,
+    TG_EDIT_ADD = 2,
+    TG_EDIT_REMOVE = 3,
+    TG_EDIT_RENAME = 4,
+    TG_EDIT_SET_ID = 5 /* to the id of the exchange */
+};
 TG_ABI struct tg_abi_edits *tg_abi_edits_new(void);
 TG_ABI void tg_abi_edits_free(struct tg_abi_edits *edits);
 TG_ABI int tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t name_len, const char *value,

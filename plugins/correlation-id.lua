@@ -23,5 +23,9 @@ use { "correlation-id" }]],
 
   rewrite = function(_, conf) tg.correlation.take(conf.header, conf.keep, conf.generator) end,
 
+  setup = function(conf) return conf.echo and tg.correlation.edits(conf.header) or nil end,
+
+  response_edits = function(_, echo) return echo end,
+
   response = function(_, conf) tg.correlation.echo(conf.header) end,
 }

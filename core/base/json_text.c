@@ -33,12 +33,45 @@ tg_json_put(struct tg_json_text *text, const char *p, size_t n)
     return TG_OK;
 }
 
+/* Whether each of eight bytes stands for itself; a borrow between two of them comes from one that does not. */
+static bool
+is_plain8(const char *p)
+{
+    const uint64_t ones = 0x0101010101010101U;
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    const uint64_t quotes = word ^ (ones * '"');
+    const uint64_t slashes = word ^ (ones * '\\');
+    const uint64_t deletes = word ^ (ones * 0x7f);
+    return ((word | (word - ones * 0x20) | (quotes - ones) | (slashes - ones) | (deletes - ones)) & (ones * 0x80)) == 0;
+}
+
+size_t
+tg_json_plain_length(const char *p, size_t n)
+{
+    size_t i = 0;
+    while (n - i >= 8 && is_plain8(p + i)) {
+        i += 8;
+    }
+    if (n >= 8 && n - i < 8 && is_plain8(p + n - 8)) {
+        return n;
+    }
+    while (i < n && p[i] >= 0x20 && p[i] < 0x7f && p[i] != '"' && p[i] != '\\') {
+        i++;
+    }
+    return i;
+}
+
 /* Bytes that stand for themselves; what is no UTF-8 is none. */
 static size_t
 plain_length(const unsigned char *p, size_t n)
 {
     size_t i = 0;
     while (i < n) {
+        i += tg_json_plain_length((const char *)p + i, n - i);
+        if (i == n) {
+            break;
+        }
         const unsigned char c = p[i];
         const size_t length = c < 0x20 || c == 0x7f || c == '"' || c == '\\' ? 0
                               : c < 0x80                                     ? 1

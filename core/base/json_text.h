@@ -22,6 +22,8 @@ TG_MUST_CHECK enum tg_rc tg_json_put(struct tg_json_text *text, const char *p, s
 TG_MUST_CHECK enum tg_rc tg_json_put_string(struct tg_json_text *text, const char *p, size_t n);
 /* The same, but nothing more of it once the text has `most` bytes, and then its end. */
 TG_MUST_CHECK enum tg_rc tg_json_put_string_cut(struct tg_json_text *text, const char *p, size_t n, size_t most);
+/* How many bytes at `p` stand for themselves, up to the first that is no printable ASCII, a quote or a backslash. */
+size_t tg_json_plain_length(const char *p, size_t n);
 /* The shortest digits that are read as the same number again. TG_EINVAL: JSON has none for NaN and infinity. */
 TG_MUST_CHECK enum tg_rc tg_json_put_number(struct tg_json_text *text, double number);
 /* Empties it, and keeps no more memory than `keep` bytes. */

@@ -15,6 +15,7 @@ struct tg_edits {
     struct edit *list;
     unsigned count;
     unsigned capacity;
+    bool take_id;
 };
 
 enum { FIRST_CAPACITY = 2 };
@@ -103,6 +104,9 @@ prepare_edit(struct edit *edit, struct tg_slice name, struct tg_slice value)
             rc = prepare(value, nothing, &edit->field);
         }
         break;
+    case TG_EDIT_SET_ID:
+        rc = prepare(name, nothing, &edit->field);
+        break;
     case TG_EDIT_SET:
     case TG_EDIT_ADD:
         rc = tg_is_value(value.p, value.n) ? prepare(name, value, &edit->field) : TG_EINVAL;
@@ -126,12 +130,28 @@ tg_edits_add(struct tg_edits *edits, enum tg_abi_edit kind, struct tg_slice name
         forget(&edit);
         return rc;
     }
+    edits->take_id |= kind == TG_EDIT_SET_ID;
     edits->list[edits->count++] = edit;
     return TG_OK;
 }
 
+bool
+tg_edits_take_id(const struct tg_edits *edits)
+{
+    return edits->take_id;
+}
+
+static enum tg_rc
+set_id(struct tg_message *message, const struct tg_field *as, struct tg_slice id)
+{
+    struct tg_field field = *as;
+    field.value = id.p;
+    field.value_len = (uint32_t)id.n;
+    return tg_message_put(message, &field);
+}
+
 enum tg_rc
-tg_edits_apply(const struct tg_edits *edits, struct tg_message *message)
+tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message)
 {
     enum tg_rc rc = TG_OK;
     for (unsigned i = 0; i < edits->count && rc == TG_OK; i++) {
@@ -145,6 +165,9 @@ tg_edits_apply(const struct tg_edits *edits, struct tg_message *message)
             break;
         case TG_EDIT_REMOVE:
             tg_message_drop(message, &edit->field.field);
+            break;
+        case TG_EDIT_SET_ID:
+            rc = set_id(message, &edit->field.field, id);
             break;
         case TG_EDIT_RENAME:
             tg_message_rename(message, &edit->from.field, &edit->field.field);

@@ -16,14 +16,18 @@ struct tg_edits *tg_edits_new(void);
 void tg_edits_free(struct tg_edits *edits);
 
 /*
- * One more, done after those before it. `value`: of RENAME the new name, of REMOVE nothing. A field takes the new name
- * where it stands, and those that had that name before are removed. TG_EINVAL: no name, a framing or hop-by-hop field,
- * or a value with control bytes; TG_ENOMEM. All is as before then.
+ * One more, done after those before it. `value`: of RENAME the new name, of REMOVE and SET_ID nothing. A field takes
+ * the new name where it stands, and those that had that name before are removed. TG_EINVAL: no name, a framing or
+ * hop-by-hop field, or a value with control bytes; TG_ENOMEM. All is as before then.
  */
 TG_MUST_CHECK enum tg_rc tg_edits_add(struct tg_edits *edits, enum tg_abi_edit kind, struct tg_slice name,
                                       struct tg_slice value);
 
-/* TG_ENOMEM, TG_ELIMIT: those up to the one that needed too much are done. */
-TG_MUST_CHECK enum tg_rc tg_edits_apply(const struct tg_edits *edits, struct tg_message *message);
+/* Whether there is a SET_ID among them. */
+bool tg_edits_take_id(const struct tg_edits *edits);
+
+/* `id`: of the exchange, outlives the message. TG_ENOMEM, TG_ELIMIT: those up to the one that needed too much are done.
+ */
+TG_MUST_CHECK enum tg_rc tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message);
 
 #endif

@@ -18,6 +18,8 @@ struct tg_policy {
     /* The head and the client are known now: it may be bound to a generation on trial in its place, or one in shadow
      * looks at it, too. */
     void (*settle)(struct tg_exchange *exchange);
+    /* Gives the exchange an id, if it has none. */
+    void (*identify)(struct tg_exchange *exchange);
     /*
      * TG_OK: the phases are through. TG_AGAIN: they wait; tg_machine_policy_done, or tg_machine_body_done, will be
      * called, not from inside.

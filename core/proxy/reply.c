@@ -261,18 +261,25 @@ is_body_lost(const struct tg_exchange *x)
     return lost && !flow->writes && !x->answer.whole && !tg_stream_is_bodyless(x);
 }
 
+static enum tg_rc
+edit_response(struct tg_exchange *x)
+{
+    const struct tg_edits *edits = (const struct tg_edits *)x->abi.edits;
+    if (tg_edits_take_id(edits) && x->abi.id.n == 0) {
+        x->proxy->policy->identify(x);
+    }
+    return tg_edits_apply(edits, x->abi.id, &x->response);
+}
+
 enum tg_step
 tg_reply_phases(struct tg_exchange *x)
 {
     if (x->shadow != NULL && !x->entered && x->outcome == TG_OK) {
         x->proxy->policy->show(x);
     }
-    if (!x->entered && x->abi.edits != NULL) {
-        const enum tg_rc rc = tg_edits_apply((const struct tg_edits *)x->abi.edits, &x->response);
-        if (rc != TG_OK) {
-            tg_exchange_abort(x, rc);
-            return TG_STEP_NEXT;
-        }
+    if (!x->entered && x->abi.edits != NULL && edit_response(x) != TG_OK) {
+        tg_exchange_abort(x, TG_ENOMEM);
+        return TG_STEP_NEXT;
     }
     if (!x->entered && (x->abi.wants & TG_WANT_RESPONSE) != 0 && x->outcome == TG_OK) {
         x->entered = true;

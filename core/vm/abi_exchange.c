@@ -202,7 +202,11 @@ tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t 
 int
 tg_abi_edits_apply(const struct tg_abi_edits *edits, struct tg_abi_exchange *x, int side)
 {
-    return tg_edits_apply((const struct tg_edits *)edits, edited(x, side));
+    const struct tg_edits *list = (const struct tg_edits *)edits;
+    if (tg_edits_take_id(list) && x->id.n == 0 && tg_abi_id(x, 0) != TG_OK) {
+        return TG_ENOMEM;
+    }
+    return tg_edits_apply(list, x->id, edited(x, side));
 }
 
 int

@@ -19,6 +19,7 @@ enum {
     LITERALS = 8 * 1024, /* bytes of all texts of a line */
     STRING_MAX = 4096,   /* bytes of a value */
     NUMBER_MAX = 40,     /* bytes of whatever is no string */
+    SLACK = 16,          /* bytes behind what is copied in such portions */
     SYSLOG_ERROR = 3,
     SYSLOG_WARNING = 4,
     SYSLOG_INFO = 6
@@ -38,7 +39,7 @@ struct tg_abi_line {
     unsigned count;
     size_t used;
     struct piece pieces[PIECES];
-    char literals[LITERALS];
+    char literals[LITERALS + SLACK];
 };
 
 /* The line that is being made: `reserved` bytes are for texts and numbers that are to come. */
@@ -52,7 +53,7 @@ struct out {
 
 static struct tg_slice values[TG_LINE_VALUES];
 static unsigned values_set;
-static char made[TG_SINK_LINE];
+static char made[TG_SINK_LINE + SLACK];
 
 struct tg_abi_line *
 tg_abi_line_new(void)
@@ -110,6 +111,16 @@ put(struct out *out, const char *p, size_t n)
     out->p += n;
 }
 
+/* Most have a few bytes: more of them are copied than there are, into room that is there. */
+static void
+put_literal(struct out *out, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += SLACK) {
+        memcpy(out->p + i, p + i, SLACK);
+    }
+    out->p += n;
+}
+
 /* How much a string may take, and leave enough for all that follows. */
 static size_t
 room_of(const struct out *out)
@@ -118,22 +129,12 @@ room_of(const struct out *out)
     return left <= out->reserved ? 0 : left - out->reserved < STRING_MAX ? left - out->reserved : STRING_MAX;
 }
 
-static bool
-is_plain(unsigned char c)
-{
-    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-}
-
 static void
 put_json_string(struct out *out, const char *p, size_t n)
 {
     static struct tg_json_text text = {.max = (size_t)2 * STRING_MAX};
     const size_t room = room_of(out);
-    size_t plain = 0;
-    while (plain < n && is_plain((unsigned char)p[plain])) {
-        plain++;
-    }
-    if (plain == n && n + 2 <= room) {
+    if (n + 2 <= room && tg_json_plain_length(p, n) == n) {
         *out->p++ = '"';
         put(out, p, n);
         *out->p++ = '"';
@@ -151,14 +152,14 @@ static void
 put_escaped(struct out *out, const char *p, size_t n)
 {
     size_t room = room_of(out);
-    for (size_t i = 0; i < n && room >= 4; i++) {
-        const unsigned char c = (unsigned char)p[i];
-        if (is_plain(c)) {
-            *out->p++ = (char)c;
-            room--;
-        } else {
+    for (size_t i = 0; i < n && room >= 4;) {
+        const size_t plain = tg_json_plain_length(p + i, n - i < room - 3 ? n - i : room - 3);
+        put(out, p + i, plain);
+        i += plain;
+        room -= plain;
+        if (i < n && room >= 4) {
             put(out, "\\x", 2);
-            out->p = tg_hex_encode(out->p, &c, 1);
+            out->p = tg_hex_encode(out->p, (const unsigned char *)p + i++, 1);
             room -= 4;
         }
     }
@@ -176,15 +177,32 @@ put_string(struct out *out, struct tg_slice s, bool json)
     }
 }
 
+/* The last two digits of a number below 100. */
+static void
+put_pair(char *p, unsigned value)
+{
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    memcpy(p, pairs + (size_t)value * 2, 2);
+}
+
 static void
 put_whole(struct out *out, uint64_t value)
 {
     char digits[20];
     size_t n = sizeof digits;
-    do {
-        digits[--n] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
+    if (value < 10) {
+        *out->p++ = (char)('0' + value);
+        return;
+    }
+    for (; value >= 10; value /= 100) {
+        n -= 2;
+        put_pair(digits + n, (unsigned)(value % 100));
+    }
+    if (value > 0) {
+        digits[--n] = (char)('0' + value);
+    }
     put(out, digits + n, sizeof digits - n);
 }
 
@@ -197,13 +215,13 @@ put_seconds(struct out *out, double seconds, bool json)
         return;
     }
     const uint64_t micro = (uint64_t)(seconds * 1e6 + 0.5);
-    uint64_t rest = micro % 1000000;
+    const unsigned rest = (unsigned)(micro % 1000000);
     put_whole(out, micro / 1000000);
-    char digits[7] = ".000000";
-    for (size_t i = 6; i > 0; i--, rest /= 10) {
-        digits[i] = (char)('0' + rest % 10);
-    }
-    put(out, digits, sizeof digits);
+    *out->p = '.';
+    put_pair(out->p + 1, rest / 10000);
+    put_pair(out->p + 3, rest / 100 % 100);
+    put_pair(out->p + 5, rest % 100);
+    out->p += 7;
 }
 
 /* RFC 3339; the calendar is asked once a second. */
@@ -364,14 +382,14 @@ put_piece(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
 int
 tg_abi_line_make(const struct tg_abi_line *line, struct tg_abi_exchange *x)
 {
-    struct out out = {.p = made, .end = made + sizeof made - 1};
+    struct out out = {.p = made, .end = made + TG_SINK_LINE - 1};
     out.reserved = line->used + (size_t)line->count * NUMBER_MAX;
     for (unsigned i = 0; i < line->count; i++) {
         const struct piece *piece = &line->pieces[i];
         out.reserved -= NUMBER_MAX;
         if (piece->part == TG_LINE_PARTS) {
             out.reserved -= piece->number;
-            put(&out, line->literals + piece->start, piece->number);
+            put_literal(&out, line->literals + piece->start, piece->number);
         } else {
             put_piece(&out, x, piece);
         }

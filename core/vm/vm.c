@@ -602,7 +602,15 @@ end(struct tg_exchange *x)
     }
 }
 
+static void
+identify(struct tg_exchange *x)
+{
+    const int rc = tg_abi_id(&x->abi, 0);
+    (void)rc; /* without memory it has none */
+}
+
 const struct tg_policy tg_vm_policy = {.begin = begin,
+                                       .identify = identify,
                                        .settle = settle,
                                        .enter = enter,
                                        .show = show,

@@ -18,4 +18,7 @@ function correlation.echo(header)
   C.tg_abi_field_set(x, abi.RESPONSE, header, #header, x.id.p, x.id.n)
 end
 
+--- edits(header) -> what echo does, for the core
+function correlation.edits(header) return require("tidegate.edits").id(header) end
+
 return correlation

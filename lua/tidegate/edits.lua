@@ -3,7 +3,7 @@
 local abi = require "abi"
 
 local type, error, tostring = type, error, tostring
-local SET, ADD, REMOVE, RENAME = abi.EDIT.set, abi.EDIT.add, abi.EDIT.remove, abi.EDIT.rename
+local SET, ADD, REMOVE, RENAME, SET_ID = abi.EDIT.set, abi.EDIT.add, abi.EDIT.remove, abi.EDIT.rename, abi.EDIT.set_id
 local edits = { closed = false } -- closed: the generation is built, and its requests borrow from what was made
 
 local Edits = {}
@@ -41,6 +41,8 @@ local function applied_one_by_one(list)
     local headers, kind, name = message.headers, edit[1], edit[2]
     if kind == SET then
       headers[name] = edit[3]
+    elseif kind == SET_ID then
+      headers[name] = abi.string(abi.vm.exchange.id.p, abi.vm.exchange.id.n)
     elseif kind == ADD then
       message:add_header(name, edit[3])
     else
@@ -54,7 +56,7 @@ local function applied_one_by_one(list)
   end
 end
 
-local words = { [SET] = "set", [ADD] = "added", [REMOVE] = "removed", [RENAME] = "renamed" }
+local words = { [SET] = "set", [ADD] = "added", [REMOVE] = "removed", [RENAME] = "renamed", [SET_ID] = "set" }
 
 local function prepare(list)
   local prepared, edit, rc = abi.edits(list)
@@ -151,6 +153,12 @@ function edits.join(list)
     for _, edit in ipairs(one.constant) do all[#all + 1] = edit end
   end
   return prepare(all).prepared
+end
+
+--- id(name) -> edits: this header is set to the id of the exchange
+function edits.id(name)
+  local list = { { SET_ID, name } }
+  return setmetatable({ run = link(compile(list)), idle = false, constant = list }, Edits)
 end
 
 --- apply(ctx, message): all changes, in ctx.req or ctx.res.

@@ -298,6 +298,30 @@ prepare(struct tg_edits *edits, enum tg_abi_edit kind, const char *name, const c
     return tg_edits_add(edits, kind, tg_slice_of(name, strlen(name)), tg_slice_of(value, strlen(value)));
 }
 
+static enum tg_rc
+apply(const struct tg_edits *edits)
+{
+    return tg_edits_apply(edits, TG_SLICE("the-id"), &message);
+}
+
+static void
+the_id_is_that_of_the_exchange(void **state)
+{
+    (void)state;
+    struct tg_edits *edits = tg_edits_new();
+    assert_non_null(edits);
+    assert_false(tg_edits_take_id(edits));
+    assert_int_equal(prepare(edits, TG_EDIT_SET_ID, "Connection", ""), TG_EINVAL);
+    assert_false(tg_edits_take_id(edits));
+    assert_int_equal(prepare(edits, TG_EDIT_SET_ID, "X-Id", ""), TG_OK);
+    assert_true(tg_edits_take_id(edits));
+    receive("x-id", "1");
+    receive("X-ID", "2");
+    assert_int_equal(apply(edits), TG_OK);
+    assert_string_equal(fields(), "X-Id=the-id");
+    tg_edits_free(edits);
+}
+
 static void
 prepared_edits_are_done_in_their_order(void **state)
 {
@@ -316,10 +340,10 @@ prepared_edits_are_done_in_their_order(void **state)
     receive("B", "5");
     receive("secret", "6");
     receive("Old", "7");
-    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_int_equal(apply(edits), TG_OK);
     assert_string_equal(fields(), "B=x New=4 New=7 b=y Server=tidegate");
     assert_true((message.fields[1].flags & TG_FIELD_SET) != 0 && message.fields[4].id == TG_FIELD_SERVER);
-    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_int_equal(apply(edits), TG_OK);
     assert_string_equal(fields(), "B=x New=4 New=7 Server=tidegate b=y");
     tg_edits_free(edits);
     tg_edits_free(NULL);
@@ -334,7 +358,7 @@ a_name_may_change_its_case_alone(void **state)
     assert_int_equal(prepare(edits, TG_EDIT_RENAME, "x-one", "X-One"), TG_OK);
     assert_int_equal(prepare(edits, TG_EDIT_RENAME, "x-none", "X-One"), TG_OK);
     receive("x-one", "1");
-    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_int_equal(apply(edits), TG_OK);
     assert_string_equal(fields(), "X-One=1");
     tg_edits_free(edits);
 }
@@ -362,7 +386,7 @@ edits_that_may_not_be_are_refused_when_they_are_made(void **state)
         assert_int_equal(rc, at <= 2 ? TG_ENOMEM : TG_OK);
     }
     receive("A", "1");
-    assert_int_equal(tg_edits_apply(edits, &message), TG_OK);
+    assert_int_equal(apply(edits), TG_OK);
     assert_string_equal(fields(), "A=1");
     tg_edits_free(edits);
 }
@@ -439,6 +463,7 @@ main(void)
         CASE(many_fields_keep_their_order),
         CASE(the_number_of_fields_has_an_end),
         CASE(when_memory_is_short_nothing_is_changed),
+        CASE(the_id_is_that_of_the_exchange),
         CASE(prepared_edits_are_done_in_their_order),
         CASE(a_name_may_change_its_case_alone),
         CASE(edits_that_may_not_be_are_refused_when_they_are_made),

@@ -206,8 +206,11 @@ member(struct rest *rest, struct tg_h2_priority *priority)
 bool
 tg_h2_priority_merge(struct tg_h2_priority *priority, struct tg_slice value)
 {
-    struct rest rest = {value.p, value.p + value.n};
     struct tg_h2_priority merged = *priority;
+    if (value.n == 0) { /* it may stand nowhere */
+        return true;
+    }
+    struct rest rest = {value.p, value.p + value.n};
     skip(&rest, " ");
     while (rest.p < rest.end) {
         if (!member(&rest, &merged)) {

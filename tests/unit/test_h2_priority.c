@@ -85,6 +85,7 @@ what_is_not_named_stays(void **state)
 {
     struct tg_h2_priority priority = {.urgency = 1, .incremental = true};
     (void)state;
+    assert_true(tg_h2_priority_merge(&priority, (struct tg_slice){0}));
     assert_true(merge(&priority, "u=2", 3));
     assert_int_equal(priority.urgency, 2);
     assert_true(priority.incremental);

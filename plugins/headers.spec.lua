@@ -62,7 +62,9 @@ describe("headers", function()
 
   it("refuses what cannot be changed when it is loaded", function()
     expect(function() test.gateway { use = { { "headers", response = { set = { Connection = "close" } } } } } end):raises "cannot be set"
-    expect(function() test.gateway { use = { { "headers", request = { rename = { ["Content-Length"] = "X-Length" } } } } } end):raises "cannot be renamed"
+    expect(function()
+      test.gateway { use = { { "headers", request = { rename = { ["Content-Length"] = "X-Length" } } } } }
+    end):raises "cannot be renamed"
   end)
 
   it("never lets a value break a line", function()

@@ -201,6 +201,17 @@ tg_h2_respond(struct tg_h2_stream *stream, unsigned status, const struct tg_h2_b
     return rc;
 }
 
+void
+tg_h2_prioritize(struct tg_h2_stream *stream, struct tg_slice value)
+{
+    struct tg_h2 *h2 = stream->h2;
+    if (h2 == NULL || tg_h2_stream_is_dead(h2) || !tg_h2_priority_merge(&stream->priority, value)) {
+        return;
+    }
+    const nghttp2_extpri merged = {.urgency = stream->priority.urgency, .inc = stream->priority.incremental};
+    (void)tg_h2_stream_settle(h2, nghttp2_session_change_extpri_stream_priority(h2->session, stream->id, &merged, 0));
+}
+
 static bool
 takes_requests(const struct tg_h2 *h2)
 {

@@ -55,6 +55,12 @@ void tg_h2_ping(struct tg_h2 *h2);
 TG_MUST_CHECK enum tg_rc tg_h2_respond(struct tg_h2_stream *stream, unsigned status, const struct tg_h2_block *block,
                                        bool end);
 
+/*
+ * Server: what the Priority field of the response says goes before what the client has said (RFC 9218, section 8),
+ * until the client says another thing.
+ */
+void tg_h2_prioritize(struct tg_h2_stream *stream, struct tg_slice value);
+
 struct tg_h2_request {
     struct tg_slice method;
     struct tg_slice scheme;

@@ -57,20 +57,101 @@ name_hash(struct tg_slice name)
     uint64_t word = 0;
     const size_t n = name.n < sizeof word ? name.n : sizeof word;
     memcpy(&word, name.p + name.n - n, n);
-    return (uint32_t)(((word ^ name.n) * 0x9e3779b97f4a7c15ULL) >> 32);
+    return (uint32_t)(((tg_lower8(word) ^ name.n) * 0x9e3779b97f4a7c15ULL) >> 32);
 }
 
 /* Whether it was another one last time, or was not there. */
 static bool
-is_new(struct tg_h2_recast *recast, struct tg_slice name, struct tg_slice value)
+is_new(struct tg_h2_recast *recast, uint32_t name, struct tg_slice value)
 {
-    const struct tg_h2_recast_place now = {.name = name_hash(name), .value = (uint32_t)tg_hash(0, value.p, value.n)};
+    const struct tg_h2_recast_place now = {.name = name, .value = (uint32_t)tg_hash(0, value.p, value.n)};
     struct tg_h2_recast_place *set = recast->last[now.name % TG_H2_RECAST_SETS];
     const unsigned way = set[0].name == now.name ? 0 : 1;
     const bool same = set[way].name == now.name && set[way].value == now.value;
     set[1] = way == 1 ? set[0] : set[1];
     set[0] = now;
     return !same;
+}
+
+/* The name as it is remembered, from now on if there is a place for it; NULL: it is not. */
+static const struct tg_h2_recast_name *
+remember_name(struct tg_h2_recast *recast, uint32_t hash, struct tg_slice name)
+{
+    struct tg_h2_recast_name *place = &recast->names[hash % TG_H2_RECAST_NAMES];
+    if (name.n > TG_H2_RECAST_NAME_MAX || (place->n != 0 && place->n != name.n)) {
+        return NULL;
+    }
+    if (place->n == 0) {
+        for (size_t i = 0; i < name.n; i++) {
+            place->text[i] = tg_lower(name.p[i]);
+        }
+        place->n = (uint8_t)name.n;
+    }
+    return tg_slice_same_text(place->text, name.p, name.n) ? place : NULL;
+}
+
+static void
+remember_line(struct tg_h2_recast_line *place, struct tg_slice line, size_t name, ptrdiff_t name_place)
+{
+    place->n = 0;
+    if (line.n <= TG_H2_RECAST_LINE_MAX) {
+        memcpy(place->text, line.p, line.n);
+        place->n = (uint8_t)line.n;
+        place->name = (uint8_t)name;
+        place->place = (uint8_t)name_place;
+    }
+}
+
+static enum tg_rc
+put_field(struct tg_h2_recast *recast, struct tg_h2_block *block, struct tg_slice line, size_t name_len,
+          struct tg_h2_recast_line *place)
+{
+    const struct tg_slice name = tg_slice_of(line.p, name_len);
+    const struct tg_slice value = tg_slice_of(line.p + name_len + 2, line.n - name_len - 2);
+    const uint32_t hash = name_hash(name);
+    const struct tg_h2_recast_name *known = remember_name(recast, hash, name);
+    const unsigned indexed = is_new(recast, hash, value) ? 0 : TG_H2_FIELD_INDEXED;
+    if (known == NULL) {
+        return tg_h2_block_put(block, name, value, indexed);
+    }
+    if (place != NULL) {
+        remember_line(place, line, name_len, known - recast->names);
+    }
+    return tg_h2_block_put(block, tg_slice_of(known->text, known->n), value, indexed | TG_H2_FIELD_KNOWN);
+}
+
+static enum tg_rc
+put_line(struct tg_h2_recast *recast, struct tg_h2_request *request, struct tg_h2_block *block, struct tg_slice line,
+         struct tg_h2_recast_line *place)
+{
+    const char *colon = memchr(line.p, ':', line.n);
+    if (colon == NULL || colon == line.p || colon + 2 > line.p + line.n) {
+        return TG_EINVAL;
+    }
+    const struct tg_slice name = tg_slice_of(line.p, (size_t)(colon - line.p));
+    if (tg_slice_is_text(name, "host", 4)) {
+        request->authority = tg_slice_of(colon + 2, line.n - name.n - 2);
+        return TG_OK;
+    }
+    return is_left_out(name) ? TG_OK : put_field(recast, block, line, name.n, place);
+}
+
+/* The same line as in the request before. */
+static bool
+is_same(const struct tg_h2_recast_line *place, struct tg_slice text)
+{
+    return place->n > 0 && place->n + 2U <= text.n && text.p[place->n] == '\r' &&
+           memcmp(text.p, place->text, place->n) == 0;
+}
+
+static enum tg_rc
+put_same(const struct tg_h2_recast *recast, struct tg_h2_block *block, const struct tg_h2_recast_line *place,
+         struct tg_slice *text)
+{
+    const struct tg_h2_recast_name *name = &recast->names[place->place];
+    const struct tg_slice value = tg_slice_of(text->p + place->name + 2, place->n - place->name - 2U);
+    *text = tg_slice_of(text->p + place->n + 2, text->n - place->n - 2);
+    return tg_h2_block_put(block, tg_slice_of(name->text, name->n), value, TG_H2_FIELD_INDEXED | TG_H2_FIELD_KNOWN);
 }
 
 enum tg_rc
@@ -80,7 +161,12 @@ tg_h2_recast_request(struct tg_h2_recast *recast, struct tg_slice text, struct t
     struct tg_slice line;
     const char *begin = text.p;
     enum tg_rc rc = next_line(&text, &line) ? read_request_line(line, request) : TG_EINVAL;
-    while (rc == TG_OK) {
+    for (unsigned i = 0; rc == TG_OK; i++) {
+        struct tg_h2_recast_line *place = i < TG_H2_RECAST_LINES ? &recast->lines[i] : NULL;
+        if (place != NULL && is_same(place, text)) {
+            rc = put_same(recast, block, place, &text);
+            continue;
+        }
         if (!next_line(&text, &line)) {
             return TG_EINVAL;
         }
@@ -90,17 +176,7 @@ tg_h2_recast_request(struct tg_h2_recast *recast, struct tg_slice text, struct t
             return tg_h2_block_put(block, TG_SLICE("te"), TG_SLICE("trailers"),
                                    TG_H2_FIELD_INDEXED | TG_H2_FIELD_KNOWN);
         }
-        const char *colon = memchr(line.p, ':', line.n);
-        if (colon == NULL || colon == line.p || colon + 2 > line.p + line.n) {
-            return TG_EINVAL;
-        }
-        const struct tg_slice name = tg_slice_of(line.p, (size_t)(colon - line.p));
-        const struct tg_slice value = tg_slice_of(colon + 2, line.n - name.n - 2);
-        if (tg_slice_is_text(name, "host", 4)) {
-            request->authority = value;
-        } else if (!is_left_out(name)) {
-            rc = tg_h2_block_put(block, name, value, is_new(recast, name, value) ? 0 : TG_H2_FIELD_INDEXED);
-        }
+        rc = put_line(recast, request, block, line, place);
     }
     return rc;
 }

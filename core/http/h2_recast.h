@@ -7,20 +7,38 @@
  *
  * A field whose value is not that of the request before is sent without a place in the table of HPACK: else the
  * addresses and ids of many clients would drive out of it what never changes, and each request would be sent whole.
+ * Most lines are the same in the same place each time: those are not looked into again.
  */
 #ifndef TG_HTTP_H2_RECAST_H
 #define TG_HTTP_H2_RECAST_H
 
 #include "http/h2.h"
 
-enum { TG_H2_RECAST_SETS = 64, TG_H2_RECAST_WAYS = 2 };
+enum {
+    TG_H2_RECAST_SETS = 64,
+    TG_H2_RECAST_WAYS = 2,
+    TG_H2_RECAST_NAMES = 64,
+    TG_H2_RECAST_NAME_MAX = 31, /* bytes of one that is remembered */
+    TG_H2_RECAST_LINES = 24,
+    TG_H2_RECAST_LINE_MAX = 125
+};
 
-/* Zero it to begin. */
+/* Zero it to begin. It must last as long as the connection, which sends the names that stand in it. */
 struct tg_h2_recast {
     struct tg_h2_recast_place {
         uint32_t name; /* hashes */
         uint32_t value;
     } last[TG_H2_RECAST_SETS][TG_H2_RECAST_WAYS]; /* of each, the one in use first */
+    struct tg_h2_recast_name {
+        uint8_t n; /* 0: none */
+        char text[TG_H2_RECAST_NAME_MAX];
+    } names[TG_H2_RECAST_NAMES]; /* in lower case, by hash; never another one in a place */
+    struct tg_h2_recast_line {
+        uint8_t n; /* 0: none */
+        uint8_t name;
+        uint8_t place; /* of the name among `names` */
+        char text[TG_H2_RECAST_LINE_MAX];
+    } lines[TG_H2_RECAST_LINES]; /* of the request before, those that go on and whose names are remembered */
 };
 
 /*

@@ -142,17 +142,64 @@ refuse(struct tg_h2 *h2, struct tg_h2_stream *stream, bool end)
     return tg_h2_stream_count_reset(h2);
 }
 
+/* What the client has said of a stream before it opened it; NULL: nothing that is remembered. */
+static struct tg_h2_early *
+early_of(struct tg_h2 *h2, int32_t id)
+{
+    for (unsigned i = 0; h2->priorities && i < TG_H2_EARLY_MAX; i++) {
+        if (h2->early[i].id == id) {
+            return &h2->early[i];
+        }
+    }
+    return NULL;
+}
+
 /*
  * Who says nothing of priorities gets all streams in turn: one after the other, as RFC 9218 has it, one that never ends
  * would keep all others waiting.
  */
 static void
-take_turns(struct tg_h2 *h2, int32_t id)
+begin_priority(struct tg_h2 *h2, struct tg_h2_stream *stream)
 {
     const nghttp2_extpri in_turn = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
-    if (h2->role == TG_H2_SERVER && !h2->head.priority && !h2->priorities) {
-        (void)tg_h2_stream_settle(h2, nghttp2_session_change_extpri_stream_priority(h2->session, id, &in_turn, 0));
+    const struct tg_h2_early *early = early_of(h2, stream->id);
+    stream->priority = (struct tg_h2_priority){.urgency = TG_H2_URGENCY_DEFAULT};
+    if (h2->head.priority) {
+        unsigned from = 0;
+        const struct tg_field *field;
+        while ((field = tg_message_find(stream->message, "priority", 8, &from)) != NULL) {
+            (void)tg_h2_priority_merge(&stream->priority, tg_slice_of(field->value, field->value_len));
+        }
+    } else if (early != NULL) {
+        stream->priority = early->priority;
+    } else if (!h2->priorities) {
+        stream->priority.incremental = true;
+        (void)tg_h2_stream_settle(h2,
+                                  nghttp2_session_change_extpri_stream_priority(h2->session, stream->id, &in_turn, 0));
     }
+}
+
+/* nghttp2 keeps to what it says, but for stream 0, of which RFC 9218, section 7.1 wants a connection error. */
+static int
+update_priority(struct tg_h2 *h2, const nghttp2_ext_priority_update *update)
+{
+    struct tg_h2_priority priority = {.urgency = TG_H2_URGENCY_DEFAULT};
+    if (update->stream_id == 0) {
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    h2->priorities = true;
+    if (!tg_h2_priority_merge(&priority, tg_slice_of((const char *)update->field_value, update->field_value_len))) {
+        return 0;
+    }
+    struct tg_h2_stream *stream = tg_h2_stream_find(h2, update->stream_id);
+    if (stream != NULL) {
+        stream->priority = priority;
+    } else if (update->stream_id > nghttp2_session_get_last_proc_stream_id(h2->session)) {
+        struct tg_h2_early *early = early_of(h2, update->stream_id);
+        early = early != NULL ? early : &h2->early[h2->early_next++ % TG_H2_EARLY_MAX];
+        *early = (struct tg_h2_early){update->stream_id, priority};
+    }
+    return 0;
 }
 
 static int
@@ -175,7 +222,9 @@ section_end(struct tg_h2 *h2, int32_t id, bool end)
         stream->scheme = h2->head.scheme;
         stream->protocol = h2->head.protocol;
         stream->got_head = h2->role == TG_H2_SERVER || stream->message->status >= 200;
-        take_turns(h2, id);
+        if (h2->role == TG_H2_SERVER) {
+            begin_priority(h2, stream);
+        }
         h2->hooks->head(stream);
     }
     if (end) {
@@ -216,8 +265,7 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
         h2->greeted = true; /* an acknowledgement comes after them */
         return 0;
     case NGHTTP2_PRIORITY_UPDATE:
-        h2->priorities = true;
-        return 0;
+        return update_priority(h2, frame->ext.payload);
     default:
         return 0;
     }

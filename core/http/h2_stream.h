@@ -10,6 +10,7 @@
 #include "http/h2_flood.h"
 #include "http/h2_head.h"
 #include "http/h2_memory.h"
+#include "http/h2_priority.h"
 #include "http/h2_queue.h"
 
 struct tg_h2;
@@ -36,6 +37,7 @@ enum tg_h2_code {
 
 enum {
     TG_H2_ANSWERS_MAX = 1000, /* frames that may wait because the peer does not read (h2_answers): GOAWAY */
+    TG_H2_EARLY_MAX = 16,     /* priorities that are remembered for streams that are still to be opened */
     TG_H2_RESERVED = 2        /* times `streams`: those whose owners still work count, too */
 };
 
@@ -72,12 +74,13 @@ struct tg_h2_stream {
     struct tg_h2_stream *next, **link;
     struct tg_h2_stream *wake_next, **wake_link;
     struct tg_h2_queue queue;
-    struct tg_h2_block ending; /* trailers that are to be sent */
-    uint32_t unconsumed;       /* bytes of data that the owner has not used yet */
-    uint64_t sent;             /* bytes of data */
-    uint64_t stall_sent;       /* what they were ... */
-    uint64_t stall_time;       /* ... when it began to wait for a window, milliseconds; 0: it does not */
-    bool got_head;             /* also of a response: the final one */
+    struct tg_h2_block ending;      /* trailers that are to be sent */
+    struct tg_h2_priority priority; /* server: what is asked for */
+    uint32_t unconsumed;            /* bytes of data that the owner has not used yet */
+    uint64_t sent;                  /* bytes of data */
+    uint64_t stall_sent;            /* what they were ... */
+    uint64_t stall_time;            /* ... when it began to wait for a window, milliseconds; 0: it does not */
+    bool got_head;                  /* also of a response: the final one */
     bool got_end;
     bool refused;   /* nothing more of it is told */
     bool responded; /* or requested */
@@ -142,6 +145,11 @@ struct tg_h2 {
     size_t room;
     const uint8_t *pending; /* the rest of a frame; the session's until it is asked for another */
     size_t pending_n;
+    struct tg_h2_early {
+        int32_t id; /* of the stream; 0: none */
+        struct tg_h2_priority priority;
+    } early[TG_H2_EARLY_MAX];
+    unsigned early_next;
     bool greeted;    /* the peer's SETTINGS have come */
     bool paused;     /* output has ended early, for a stream whose owner was woken */
     bool priorities; /* the peer has sent PRIORITY_UPDATE */

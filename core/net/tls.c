@@ -20,7 +20,8 @@ tg_tls_of(const struct tg_transport *transport)
 
 /*
  * A BIO of our own, since OpenSSL's asks the kernel again after each short read, and raises SIGPIPE. It costs kernel
- * TLS, which the kernels of Debian 12 have as a module only.
+ * TLS, and must: there OpenSSL holds no encrypted bytes of a write that has to wait, but a pointer into the writer's
+ * memory, while who is told TG_AGAIN here may give that memory back and say something else (see send_held).
  */
 static int
 bio_result(BIO *bio, enum tg_rc rc, size_t n, int retry)

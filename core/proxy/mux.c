@@ -120,7 +120,8 @@ send_head(struct stream *stream, bool end)
     give_back(stream);
     stream->request.end = end;
     stream->h2.to_head = tg_slice_is(stream->request.method, "HEAD", 4);
-    const enum tg_rc rc = tg_h2_request(mux->h2, &stream->h2, &stream->request, &stream->block);
+    const enum tg_rc rc =
+        stream->has_request ? tg_h2_request(mux->h2, &stream->h2, &stream->request, &stream->block) : TG_EINVAL;
     stream->asked = tg_loop_now(loop_of(mux));
     stream->requested = rc == TG_OK;
     stream->broken = stream->refused = rc != TG_OK;
@@ -138,6 +139,7 @@ take_head(struct stream *stream, struct iovec *v, size_t *taken)
     const enum tg_rc rc = tg_h2_recast_request(&mux->recast, tg_slice_of(v->iov_base, v->iov_len), &stream->request,
                                                &stream->block, taken);
     stream->has_request = rc == TG_OK;
+    stream->broken = stream->refused = rc != TG_OK; /* nothing of it was sent */
     return rc == TG_OK ? TG_OK : TG_ERESET;
 }
 

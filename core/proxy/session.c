@@ -484,6 +484,16 @@ add_length(struct tg_h2_block *block, uint64_t length, struct tg_arena *arena)
                         : tg_h2_block_add(block, TG_SLICE("content-length"), tg_slice_of(text, sizeof digits - n));
 }
 
+static void
+prioritize(struct stream *stream, const struct tg_message *response)
+{
+    unsigned from = 0;
+    const struct tg_field *field;
+    while ((field = tg_message_find(response, "priority", 8, &from)) != NULL) {
+        tg_h2_prioritize(&stream->h2, tg_slice_of(field->value, field->value_len));
+    }
+}
+
 enum tg_rc
 tg_session_respond(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_slice date, bool end)
 {
@@ -505,6 +515,7 @@ tg_session_respond(struct tg_exchange *x, const struct tg_h1_frame *frame, struc
         const unsigned status = x->response.status == 101 ? 200 : x->response.status;
         rc = tg_h2_respond(&stream->h2, status, &block, end);
         stream->finished = end && rc == TG_OK;
+        prioritize(stream, &x->response);
         flush_later(stream->session);
     }
     return rc;

@@ -21,6 +21,9 @@ listen { name = "plain", port = @PORT2@, address = "127.0.0.1" }
 upstream "origin" { targets = { "http://127.0.0.1:@ORIGIN@" } }
 route "fill" { path = "/fill", handler = function() return tg.respond(200, ("x"):rep(65535)) end }
 route "own" { path = "/own", handler = function() return tg.respond(200, ("x"):rep(60000)) end }
+route "first" { path = "/first", handler = function() return tg.respond(200, ("x"):rep(60000), { Priority = "u=0" }) end }
+route "turns" { path = "/turns", handler = function() return tg.respond(200, ("x"):rep(60000), { Priority = "i" }) end }
+route "odd" { path = "/odd", handler = function() return tg.respond(200, ("x"):rep(60000), { Priority = "u=0, i=" }) end }
 route "large" { path = "/large", handler = function() return tg.respond(200, ("x"):rep(400000)) end }
 route "origin" { path = "/origin", to = "origin" }
 """
@@ -34,6 +37,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.heard.append(self.headers.get("priority"))
         self.send_response(200)
         self.send_header("Content-Length", str(SIZE))
+        if "?" in self.path:
+            self.send_header("Priority", self.path.partition("?")[2])
         self.end_headers()
         self.wfile.write(b"x" * SIZE)
 
@@ -192,10 +197,51 @@ def test_what_is_no_priority_is_the_usual_one(gw, priority):
         client.read(SIZE)
 
 
-@pytest.mark.parametrize("on,payload", [(1, b"\0\0\0\5u=0"), (0, b"\0\0"), (0, b"\0\0\0\2u=0")],
-                         ids=["on a stream", "short", "of the server's"])
-def test_an_update_that_breaks_the_rules_ends_the_connection(gw, on, payload):
+@pytest.mark.parametrize("path", ["/first", "/origin?u=0"])
+def test_the_response_knows_better_than_the_client(gw, path):
+    with Reader(gw) as client:
+        (normal,), (first,) = client.ask("u=3"), client.ask("u=5", path=path)
+        assert client.order(2 * SIZE) == [first, normal]
+
+
+def test_of_the_clients_word_stays_what_the_response_does_not_name(gw):
+    with Reader(gw) as client:
+        (normal,), (one,), (two,) = client.ask("u=2"), client.ask("u=1", path="/turns"), client.ask("u=1", path="/turns")
+        frames = client.read(3 * SIZE)
+        assert frames[-4:] == [normal] * 4
+        share = client.first(SIZE)
+        assert share.get(normal, 0) == 0 and abs(share[one] - share[two]) <= 2 * FRAME, client.sizes
+
+
+def test_what_the_client_has_said_before_its_request_stays_as_well(gw):
+    with Reader(gw) as client:
+        early = client.h2.get_next_available_stream_id() + 2
+        client.update(early, "u=6")
+        client.update(early, "u=1")
+        (normal,), (turns,) = client.ask("u=2"), client.ask(None, path="/turns")
+        assert turns == early and client.order(2 * SIZE) == [turns, normal]
+
+
+def test_the_client_has_the_last_word(gw):
+    with Reader(gw) as client:
+        (normal,), (first,) = client.ask("u=3"), client.ask("u=3", path="/first")
+        client.update(first, "u=6")
+        assert client.order(2 * SIZE) == [normal, first]
+
+
+def test_a_priority_of_the_response_that_is_none_says_nothing(gw):
+    with Reader(gw) as client:
+        (normal,), (odd,) = client.ask("u=3"), client.ask("u=4", path="/odd")
+        assert client.order(2 * SIZE) == [normal, odd]
+
+
+@pytest.mark.parametrize("on,payload,code", [
+    (1, b"\0\0\0\5u=0", h2.errors.ErrorCodes.PROTOCOL_ERROR), (0, b"\0\0", h2.errors.ErrorCodes.FRAME_SIZE_ERROR),
+    (0, b"\0\0\0\2u=0", h2.errors.ErrorCodes.PROTOCOL_ERROR), (0, b"\0\0\0\0u=0", h2.errors.ErrorCodes.PROTOCOL_ERROR),
+    (0, b"\x80\0\0\0u=0", h2.errors.ErrorCodes.PROTOCOL_ERROR), (0, b"\0\0\0\0", h2.errors.ErrorCodes.PROTOCOL_ERROR)],
+    ids=["on a stream", "short", "of the server's", "of stream 0", "of stream 0 with a reserved bit", "of stream 0, empty"])
+def test_an_update_that_breaks_the_rules_ends_the_connection(gw, on, payload, code):
     with Client(gw) as client:
         client.take()
         client.raw(0x10, 0, on, payload)
-        assert client.goaway() in (h2.errors.ErrorCodes.PROTOCOL_ERROR, h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+        assert client.goaway() == code

@@ -160,6 +160,76 @@ only_what_stays_has_a_place_in_the_table(void **state)
     assert_false(is_indexed("x-forwarded-host"));
 }
 
+static size_t
+make_head(char *text, size_t room, unsigned *seed)
+{
+    static const char *const names[] = {"A",
+                                        "a",
+                                        "Accept",
+                                        "Host",
+                                        "TE",
+                                        "X-Forwarded-For",
+                                        "X-Forwarded-Host",
+                                        "x-forwarded-host",
+                                        "X-A-Name-That-Is-Longer-Than-What-Is-Remembered-Of-One"};
+    static const char *const values[] = {"", "1", "2", "a: b", "0123456789abcdef"};
+    size_t n = (size_t)snprintf(text, room, "GET /%u HTTP/1.1\r\nHost: a\r\n", *seed % 3);
+    *seed = *seed * 1103515245U + 12345U;
+    for (unsigned i = *seed >> 16 & 7; i < 10; i++) {
+        *seed = *seed * 1103515245U + 12345U;
+        const int pad = (*seed >> 28) == 0 ? 200 : 0;
+        n += (size_t)snprintf(
+            text + n, room - n, "%s: %s%.*s\r\n", names[(*seed >> 8) % 9], values[(*seed >> 16) % 5], pad,
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    }
+    return n + (size_t)snprintf(text + n, room - n, "\r\n");
+}
+
+/* What is remembered of earlier requests may change how a field is sent, never what it says. */
+static void
+what_is_remembered_gets_into_no_other_request(void **state)
+{
+    static struct tg_h2_recast old;
+    char text[8192];
+    unsigned seed = 7;
+    (void)state;
+    old = (struct tg_h2_recast){0};
+    for (unsigned round = 0; round < 20000; round++) {
+        nghttp2_nv fresh[16];
+        const size_t n = make_head(text, sizeof text, &seed);
+        recast = (struct tg_h2_recast){0};
+        assert_int_equal(read_text(text, n), TG_OK);
+        const struct tg_h2_request expected = request;
+        const unsigned count = fields.count;
+        assert_true(count <= 16);
+        for (unsigned i = 0; i < count; i++) {
+            const nghttp2_nv *one = &fields.fields[i];
+            fresh[i] = *one;
+            fresh[i].name = memcpy(malloc(one->namelen), one->name, one->namelen);
+        }
+        recast = old;
+        /* The names stand in what is remembered: it must stay where it is. */
+        assert_int_equal(read_text(text, n), TG_OK);
+        old = recast;
+        assert_int_equal(used, n);
+        assert_true(tg_slice_is(request.path, expected.path.p, expected.path.n));
+        assert_true(tg_slice_is(request.authority, expected.authority.p, expected.authority.n));
+        assert_int_equal(fields.count, count);
+        for (unsigned i = 0; i < count; i++) {
+            const nghttp2_nv *one = &fields.fields[i];
+            const struct tg_slice name = tg_slice_of((const char *)one->name, one->namelen);
+            assert_true(tg_slice_is_text(name, (const char *)fresh[i].name, fresh[i].namelen));
+            assert_ptr_equal(one->value, fresh[i].value);
+            assert_int_equal(one->valuelen, fresh[i].valuelen);
+            for (size_t at = 0; (one->flags & NGHTTP2_NV_FLAG_NO_COPY_NAME) != 0 && at < name.n; at++) {
+                assert_int_equal(name.p[at], tg_lower(name.p[at]));
+            }
+            free(fresh[i].name);
+        }
+    }
+}
+
 static void
 push(struct tg_message *message, const char *name, const char *value)
 {
@@ -238,6 +308,7 @@ main(void)
         cmocka_unit_test_setup_teardown(a_cut_head_is_refused, begin, end),
         cmocka_unit_test_setup_teardown(what_is_no_head_is_refused, begin, end),
         cmocka_unit_test_setup_teardown(only_what_stays_has_a_place_in_the_table, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_remembered_gets_into_no_other_request, begin, end),
         cmocka_unit_test_setup_teardown(a_response_moves_to_the_memory_of_its_reader, begin, end),
         cmocka_unit_test_setup_teardown(a_response_is_framed_as_in_http1, begin, end),
     };

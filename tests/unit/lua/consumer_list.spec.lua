@@ -19,7 +19,7 @@ describe("consumer_list", function()
     end
     for _ = 1, 2 do
       for i = 5000, 1, -1 do
-        local found = list:at(places[i])
+        local found = list.at(places[i])
         expect(list:place("c" .. i)):equals(places[i])
         expect(found.id):equals("c" .. i)
         expect(found.groups):equals { "g" .. i % 3, "all" }
@@ -39,12 +39,12 @@ describe("consumer_list", function()
   it("keeps the same groups once, and of few consumers each object", function()
     local list = consumer_list.new()
     local a, b = list:add("a", like { groups = { "x", "y" } }), list:add("b", like { groups = { "x", "y" }, plan = "small" })
-    expect(list:at(a).groups == list:at(b).groups):is_true()
-    expect(list:at(a) == list:at(a)):is_true()
-    expect(list:at(b) == list:at(b)):is_true()
-    expect(list:at(b).plan):equals "small"
-    expect(list:at(a).plan):is_nil()
-    expect(function() list:at(a).meta.x = 1 end):raises "read-only"
+    expect(list.at(a).groups == list.at(b).groups):is_true()
+    expect(list.at(a) == list.at(a)):is_true()
+    expect(list.at(b) == list.at(b)):is_true()
+    expect(list.at(b).plan):equals "small"
+    expect(list.at(a).plan):is_nil()
+    expect(function() list.at(a).meta.x = 1 end):raises "read-only"
   end)
 
   it("has each id once, and knows the file that it is in", function()
@@ -53,7 +53,7 @@ describe("consumer_list", function()
     expect(list:add("b", like(), "two.json") ~= nil):is_true()
     expect(list:add("c", like()) ~= nil):is_true()
     expect(list:add("a", like { plan = "large" }, "two.json")):is_nil()
-    expect(list:at(list:place "a").plan):is_nil()
+    expect(list.at(list:place "a").plan):is_nil()
     expect(list:file_of "a"):equals "one.json"
     expect(list:file_of "b"):equals "two.json"
     expect(list:file_of "c"):is_nil()

@@ -37,8 +37,7 @@ behind_bearer(struct tg_slice value)
         p++;
     }
     const size_t n = (size_t)(end - p);
-    const bool one = n > 0 && memchr(p, ' ', n) == NULL && memchr(p, '\t', n) == NULL;
-    return tg_slice_of(p, one ? n : 0);
+    return tg_slice_of(p, n > 0 && memchr(p, ' ', n) == NULL ? n : 0);
 }
 
 int

@@ -9,7 +9,6 @@ local trace = require "tidegate.trace"
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local slice = abi.slice
 local setmetatable, type, error, tostring = setmetatable, type, error, tostring
-local new_table = require "table.new"
 
 local exchange = {}
 
@@ -316,7 +315,7 @@ local ctx_get = {
   vars = function(self)
     local vars = self[VARS]
     if not vars then
-      vars = new_table(0, 2) -- with room for what most uses keep: to grow from nothing costs more than the rest of it
+      vars = {}
       self[VARS] = vars
     end
     return vars

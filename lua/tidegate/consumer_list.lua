@@ -14,14 +14,29 @@ local RECENT = 1024 -- objects that are kept as they are, so that of few consume
 local NONE = setmetatable({}, { __metatable = false, __newindex = function() error("the configuration is read-only", 2) end })
 local MORE = { "username", "custom_id", "plan", "disabled" } -- what most have nothing of
 
+-- list.at(place) -> the consumer there: { id, groups, labels, meta, username?, custom_id?, plan?, disabled? }. A function of its own for each list:
+-- what it looks into is constant for the JIT compiler, which could not hold it all in the path of a request.
+local function reader(ids, kinds, whole)
+  local recent, places = new_table(RECENT, 0), new_table(RECENT, 0)
+  local function make(place, slot)
+    if whole[place] then return whole[place] end
+    local kind = kinds[C.tg_abi_map_at(ids, place)]
+    local object = { id = to_string(vm.out.p, vm.out.n), groups = kind.groups, labels = NONE, meta = NONE }
+    recent[slot], places[slot] = object, place
+    return object
+  end
+  return function(place)
+    local slot = band(place, RECENT - 1)
+    if places[slot] == place then return recent[slot] end
+    return (make(place, slot))
+  end
+end
+
 --- new() -> list
 function consumer_list.new()
-  return setmetatable({
-    ids = abi.map(), -- id -> number of its kind
-    kinds = {}, numbers = {}, -- what consumers that differ in their ids alone have; by what it is, its number
-    whole = {}, -- place -> object, of those that have more than that
-    recent = new_table(RECENT, 0), places = new_table(RECENT, 0),
-  }, List)
+  -- id -> number of its kind: what consumers that differ in their ids alone have; place -> object, of those that have more than that
+  local ids, kinds, whole = abi.map(), {}, {}
+  return setmetatable({ ids = ids, kinds = kinds, numbers = {}, whole = whole, at = reader(ids, kinds, whole) }, List)
 end
 
 local function has_more(consumer)
@@ -58,18 +73,6 @@ function List:place(id)
   return place ~= 0 and place or nil
 end
 
---- list:at(place) -> the consumer there: { id, groups, labels, meta, username?, custom_id?, plan?, disabled? }
-function List:at(place)
-  local whole = self.whole[place]
-  if whole then return whole end
-  local slot = band(place, RECENT - 1) + 1
-  if self.places[slot] == place then return self.recent[slot] end
-  local kind = self.kinds[C.tg_abi_map_at(self.ids, place)]
-  local object = { id = to_string(vm.out.p, vm.out.n), groups = kind.groups, labels = NONE, meta = NONE }
-  self.recent[slot], self.places[slot] = object, place
-  return object
-end
-
 --- list:file_of(id) -> the file of many that it is in | nil
 function List:file_of(id)
   local number = C.tg_abi_map_find(self.ids, id, #id)
@@ -81,7 +84,7 @@ function List:each()
   local place = 0
   return function()
     place = C.tg_abi_map_next(self.ids, place)
-    return place ~= 0 and self:at(place) or nil
+    return place ~= 0 and self.at(place) or nil
   end
 end
 

@@ -40,7 +40,7 @@ end
 function consumers.find(id)
   local place = list:place(id)
   if not place then return store and vm.exchange ~= nil and store:consumer(id) or nil end
-  local consumer = list:at(place)
+  local consumer = list.at(place)
   return not consumer.disabled and consumer or nil
 end
 
@@ -67,7 +67,7 @@ function consumers.each(kind)
       i = i + 1
       local place, value = set.owners[i], set.values and set.values[i]
       if not place then return nil end
-      local owner = list:at(place)
+      local owner = list.at(place)
       local entry = type(value) == "table" and value.fields and value or { value = value }
       if not owner.disabled and not entry.disabled then return owner, entry, place end
     end
@@ -105,7 +105,7 @@ end
 -- a table { [kind] = text or secret, or sha256 = hex; id =, expires =, disabled = }.
 function consumers.credentials(kind)
   local map = abi.map()
-  local self = setmetatable({ map = map, kind = kind, details = {}, places = {}, hashed = false }, Credentials)
+  local self = setmetatable({ map = map, at = list.at, kind = kind, details = {}, places = {}, hashed = false }, Credentials)
   for consumer, entry, place in consumers.each(kind) do
     local value, problem, hashed = key_of(kind, entry)
     if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
@@ -118,7 +118,7 @@ function consumers.credentials(kind)
       error(("consumer %s: its %s cannot be kept: %s"):format(consumer.id, kind, abi.code(rc)), 2)
     else
       local other = place_of(self, C.tg_abi_map_find(map, value, #value))
-      if other ~= place then error(("consumers %s and %s have the same %s"):format(list:at(other).id, consumer.id, kind), 2) end
+      if other ~= place then error(("consumers %s and %s have the same %s"):format(list.at(other).id, consumer.id, kind), 2) end
     end
   end
   return self
@@ -128,10 +128,10 @@ end
 local PLAIN = setmetatable({}, { __newindex = function() error("a credential cannot be changed", 2) end })
 
 local function valid(self, i)
-  if i < DETAILED then return list:at(i), PLAIN end
+  if i < DETAILED then return self.at(i), PLAIN end
   local found = self.details[i - DETAILED]
   if vm.now >= found.expires then return nil end
-  return list:at(self.places[i - DETAILED]), found
+  return self.at(self.places[i - DETAILED]), found
 end
 
 --- credentials:find(value) -> consumer, credential { id, expires } | nil: unknown, or expired

@@ -177,7 +177,7 @@ local function verify_open(rc, options, allowed, token, fields, name)
     if open_token(token, fields, name, options.max or MAX) ~= 0 then return failed("malformed", "the token has changed") end
   end
   if #keys == 0 then return failed("key", "there is no key for this token") end
-  if open.signature.p == nil then return failed("malformed", "the token's signature is not base64url") end
+  if open.signature.p == nil then return failed("malformed", "the token's signature is not base64url, or too long") end
   local ok
   ok, err = is_signed(keys, header, open)
   if not ok then return failed("signature", err and err.message or "the token's signature is wrong") end

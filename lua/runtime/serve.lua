@@ -216,6 +216,7 @@ local function apply(x, r)
   body.drop(x)
   local rc = C.tg_abi_respond(x, r.status, text, #text)
   if rc ~= 0 then error("the response cannot be sent: " .. abi.code(rc), 0) end
+  if r.source then x.source = r.source end
   if writes then body.produce(x, abi.RESPONSE, r.body) end
   if r.content_type then set_header(x, "Content-Type", r.content_type) end
   local headers = r.headers
@@ -239,9 +240,9 @@ local function not_found(x, status, allow)
   if trace.on then trace.want(x) end
   x.total_timeout = 60000
   if status == 405 then
-    apply(x, response.problem(405, "the method is not allowed here", nil, { Allow = allow }))
+    apply(x, response.refusal(405, "the method is not allowed here", nil, { Allow = allow }))
   else
-    apply(x, response.problem(404, "no route matches"))
+    apply(x, response.refusal(404, "no route matches"))
   end
 end
 
@@ -250,7 +251,7 @@ local refusals = { open = "the upstream is left alone for a while", busy = "too 
 
 local function refused(err)
   local seconds = math.max(1, math.ceil(err.retry_after or 1))
-  return response.problem(503, refusals[err.code] or err.message, nil, { ["Retry-After"] = tostring(seconds) })
+  return response.refusal(503, refusals[err.code] or err.message, nil, { ["Retry-After"] = tostring(seconds) })
 end
 
 -- The peer that a balance phase wants for the next attempt, if any.
@@ -419,7 +420,7 @@ end
 
 -- The path can be read in two ways, and nobody has said that the upstream reads it as we do.
 local function refuse_path(x)
-  return apply(x, response.problem(400, x.path_doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"))
+  return apply(x, response.refusal(400, x.path_doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"))
 end
 
 local function begin_route(x, route)

@@ -119,7 +119,7 @@ def test_requests_without_a_route_have_the_gateway_s_own_uses_beside_it():
         log = gw.folder / "access.log"
         until(lambda: log.read_text().count("\n") == 2)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        assert [(line["status"], line["route"]) for line in lines] == [(404, None), (400, None)]
+        assert [(line["status"], line["route"], line["source"]) for line in lines] == [(404, None, "gateway"), (400, None, "gateway")]
 
 
 def test_peers_and_breakers_are_changed_and_that_is_written_down(gw):

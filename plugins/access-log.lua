@@ -55,6 +55,7 @@ line is a text: `${client.ip} "${method} ${path}" ${status} ${duration}`; an abs
 `status source duration upstream_time bytes_in bytes_out aborted attempts date time query raw_path scheme version upstream peer.name generation
 trace.id span.id tls.version tls.cipher tls.server_name` and `response.NAME`. Control bytes, quotes and what is no UTF-8 are escaped: one
 exchange is one line. What is a secret by its name (`Authorization`, cookies, `token` of a query ...) is shown as `***`.
+Which exchanges are logged: all, a `sample`, or those for which the use has `when = function(ctx) return ctx.status >= 400 end`.
 Lines go to `path`, or to `http` or `redis`. They wait in memory of bounded size; what does not fit is dropped and counted
 (`tidegate_log_dropped_total`, `tidegate_batch_dropped_total`). A file is opened anew on SIGUSR1.]],
 

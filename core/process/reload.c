@@ -25,7 +25,7 @@ count(struct tg_reload *reload, const char *outcome)
     const int n = snprintf(key, sizeof key, "tidegate_reloads_total\1{outcome=\"%s\"}", outcome);
     const uint32_t series = tg_metrics_series(reload->fleet->metrics, tg_slice_of(key, (size_t)n));
     struct tg_metric_row *row = tg_metrics_row(reload->fleet->metrics, TG_METRIC_MASTER);
-    row->used = 1;
+    tg_metrics_use(reload->fleet->metrics, row);
     if (series < TG_METRIC_SERIES) {
         row->series[series] += 1;
     }

@@ -336,7 +336,7 @@ put_failures(const struct tg_stats *stats, struct answer *answer)
     put(answer, "{\"trails\":[");
     for (unsigned i = 0; i < TG_METRIC_ROWS; i++) {
         const struct tg_metric_row *row = tg_metrics_row(stats->metrics, i);
-        if (row->used != 0) {
+        if (tg_metrics_uses(stats->metrics, i)) {
             const uint64_t next = __atomic_load_n(&row->failed_next, __ATOMIC_ACQUIRE);
             (void)put_trails(stats->metrics, &list, i, row->failed, 0, next);
         }
@@ -377,7 +377,7 @@ put_tail(const struct tg_stats *stats, struct tg_control_client *client, struct 
     for (unsigned i = 0; i < TG_METRIC_ROWS; i++) {
         const struct tg_metric_row *row = tg_metrics_row(stats->metrics, i);
         next[i] = __atomic_load_n(&row->any_next, __ATOMIC_ACQUIRE);
-        if (row->used != 0 && cursor != NULL) {
+        if (tg_metrics_uses(stats->metrics, i) && cursor != NULL) {
             missed += put_trails(stats->metrics, &list, i, row->any, number_in(cursor, i), next[i]);
         }
     }

@@ -27,7 +27,7 @@ tg_vitals_open(struct tg_vitals *vitals, struct tg_score *score, struct tg_metri
     proxy->peers.reused = numbers[TG_COUNT_REUSED];
     memcpy(counters->limits, numbers + TG_COUNT_LIMITS, sizeof counters->limits);
     memset(row->generations, 0, sizeof row->generations);
-    row->used = 1;
+    tg_metrics_use(metrics, row);
     proxy->metrics = metrics;
     proxy->counted = row;
     proxy->slow = SLOW;

@@ -239,7 +239,6 @@ tg_forward_balance(struct tg_exchange *x)
         tg_forward_drop_answer(x);
         tg_exchange_go(x, TG_STATE_CONNECT);
     } else if (x->abi.verdict == TG_VERDICT_RESPOND) {
-        x->abi.source = TG_SOURCE_LUA;
         tg_exchange_go(x, TG_STATE_RESPONSE);
     } else if (x->abi.answered) {
         tg_exchange_go(x, TG_STATE_RESPONSE);

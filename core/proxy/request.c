@@ -498,7 +498,6 @@ act_on_verdict(struct tg_exchange *x)
     }
     switch (x->abi.verdict) {
     case TG_VERDICT_RESPOND:
-        x->abi.source = TG_SOURCE_LUA;
         tg_exchange_go(x, TG_STATE_RESPONSE);
         break;
     case TG_VERDICT_PROXY:

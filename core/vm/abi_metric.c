@@ -70,8 +70,7 @@ double
 tg_abi_metric_worker(uint32_t row, uint32_t number)
 {
     TG_ASSERT(row < TG_METRIC_ROWS && number < TG_METRIC_NUMBERS);
-    const struct tg_metric_row *of = tg_metrics_row(metrics(), row);
-    return of->used == 0 ? -1 : (double)of->numbers[number];
+    return tg_metrics_uses(metrics(), row) ? (double)tg_metrics_row(metrics(), row)->numbers[number] : -1;
 }
 
 int
@@ -183,7 +182,7 @@ tg_abi_trail_next(uint32_t row, int failed)
     TG_ASSERT(row < TG_METRIC_ROWS);
     const struct tg_metric_row *of = tg_metrics_row(metrics(), row);
     const uint64_t *next = failed != 0 ? &of->failed_next : &of->any_next;
-    return of->used == 0 ? 0 : (double)__atomic_load_n(next, __ATOMIC_ACQUIRE);
+    return tg_metrics_uses(metrics(), row) ? (double)__atomic_load_n(next, __ATOMIC_ACQUIRE) : 0;
 }
 
 void

@@ -11,8 +11,9 @@
 #include "base/mem.h"
 
 enum {
-    MAGIC = 0x7463e202, /* changes with any struct below, and with those of abi_metric.h */
+    MAGIC = 0x7463e203, /* changes with any struct below, and with those of abi_metric.h */
     ROUTE_NAME = 128,
+    USED_WORDS = (TG_METRIC_ROWS + 63) / 64,
     STUCK = 10,     /* seconds: who has written for so long is dead */
     FIRST_ROUTE = 2 /* those before are none, and all that are too many */
 };
@@ -32,6 +33,7 @@ struct memory {
     uint32_t route_count;
     uint32_t series_count;
     double watched;
+    uint64_t used[USED_WORDS]; /* a bit for each row that was ever written: rows lie far apart, and most are not */
     pthread_mutex_t naming;
     uint64_t route_hashes[TG_METRIC_ROUTES];
     uint64_t series_hashes[TG_METRIC_SERIES];
@@ -121,6 +123,35 @@ tg_metrics_row(struct tg_metrics *metrics, unsigned row)
 {
     TG_ASSERT(row < TG_METRIC_ROWS);
     return &metrics->memory->rows[row];
+}
+
+void
+tg_metrics_use(struct tg_metrics *metrics, const struct tg_metric_row *row)
+{
+    const unsigned i = (unsigned)(row - metrics->memory->rows);
+    TG_ASSERT(i < TG_METRIC_ROWS);
+    (void)__atomic_fetch_or(&metrics->memory->used[i / 64], UINT64_C(1) << i % 64, __ATOMIC_RELAXED);
+}
+
+bool
+tg_metrics_uses(const struct tg_metrics *metrics, unsigned row)
+{
+    TG_ASSERT(row < TG_METRIC_ROWS);
+    return (__atomic_load_n(&metrics->memory->used[row / 64], __ATOMIC_RELAXED) >> row % 64 & 1) != 0;
+}
+
+/* The next row from `row` on that is used; TG_METRIC_ROWS: there is none. */
+static unsigned
+next_used(const struct memory *memory, unsigned row)
+{
+    for (unsigned word = row / 64; word < USED_WORDS; word++) {
+        uint64_t bits = __atomic_load_n(&memory->used[word], __ATOMIC_RELAXED);
+        bits &= word == row / 64 ? UINT64_MAX << row % 64 : UINT64_MAX;
+        if (bits != 0) {
+            return word * 64 + (unsigned)__builtin_ctzll(bits);
+        }
+    }
+    return TG_METRIC_ROWS;
 }
 
 void
@@ -252,23 +283,24 @@ add(uint64_t *sum, const uint64_t *counts, size_t n)
 void
 tg_metrics_route_sum(const struct tg_metrics *metrics, uint32_t route, struct tg_abi_route_count *sum)
 {
+    const struct memory *memory = metrics->memory;
     memset(sum, 0, sizeof *sum);
-    for (unsigned i = 0; i < TG_METRIC_ROWS && route < TG_METRIC_ROUTES; i++) {
-        const struct tg_metric_row *row = &metrics->memory->rows[i];
-        if (row->used != 0) {
-            add((uint64_t *)sum, (const uint64_t *)&row->routes[route], sizeof *sum / sizeof(uint64_t));
-        }
+    if (route >= TG_METRIC_ROUTES) {
+        return;
+    }
+    for (unsigned i = next_used(memory, 0); i < TG_METRIC_ROWS; i = next_used(memory, i + 1)) {
+        add((uint64_t *)sum, (const uint64_t *)&memory->rows[i].routes[route], sizeof *sum / sizeof(uint64_t));
     }
 }
 
 void
 tg_metrics_generation_sum(const struct tg_metrics *metrics, uint64_t serial, struct tg_abi_generation_count *sum)
 {
+    const struct memory *memory = metrics->memory;
     memset(sum, 0, sizeof *sum);
-    for (unsigned i = 0; i < TG_METRIC_ROWS; i++) {
-        const struct tg_metric_row *row = &metrics->memory->rows[i];
-        const struct tg_abi_generation_count *count = &row->generations[serial % TG_METRIC_GENERATIONS];
-        if (row->used != 0 && count->serial == serial) {
+    for (unsigned i = next_used(memory, 0); i < TG_METRIC_ROWS; i = next_used(memory, i + 1)) {
+        const struct tg_abi_generation_count *count = &memory->rows[i].generations[serial % TG_METRIC_GENERATIONS];
+        if (count->serial == serial) {
             add((uint64_t *)sum, (const uint64_t *)count, sizeof *sum / sizeof(uint64_t));
         }
     }
@@ -278,10 +310,13 @@ tg_metrics_generation_sum(const struct tg_metrics *metrics, uint64_t serial, str
 double
 tg_metrics_series_sum(const struct tg_metrics *metrics, uint32_t series)
 {
+    const struct memory *memory = metrics->memory;
     double sum = 0;
-    for (unsigned i = 0; i < TG_METRIC_ROWS && series < TG_METRIC_SERIES; i++) {
-        const struct tg_metric_row *row = &metrics->memory->rows[i];
-        sum += row->used != 0 ? row->series[series] : 0;
+    if (series >= TG_METRIC_SERIES) {
+        return sum;
+    }
+    for (unsigned i = next_used(memory, 0); i < TG_METRIC_ROWS; i = next_used(memory, i + 1)) {
+        sum += memory->rows[i].series[series];
     }
     return sum;
 }

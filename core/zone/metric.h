@@ -21,7 +21,6 @@ enum {
 
 struct tg_metric_row {
     _Alignas(128) uint64_t numbers[TG_METRIC_NUMBERS]; /* by enum tg_abi_worker_count */
-    uint64_t used;                                     /* a worker has had it */
     struct tg_abi_generation_count generations[TG_METRIC_GENERATIONS];
     uint64_t failed_next; /* number of the next trail */
     uint64_t any_next;
@@ -42,6 +41,9 @@ void tg_metrics_close(struct tg_metrics *metrics);
 unsigned tg_metrics_next_side(struct tg_metrics *metrics);
 
 struct tg_metric_row *tg_metrics_row(struct tg_metrics *metrics, unsigned row);
+/* Somebody counts in the row from now on: what is there is added up. */
+void tg_metrics_use(struct tg_metrics *metrics, const struct tg_metric_row *row);
+bool tg_metrics_uses(const struct tg_metrics *metrics, unsigned row);
 /* The worker of this row has ended: what it had open is open no more. */
 void tg_metrics_forget(struct tg_metrics *metrics, unsigned row);
 

@@ -204,6 +204,7 @@ local function apply(x, r)
   body.drop(x)
   local rc = C.tg_abi_respond(x, r.status, text, #text)
   if rc ~= 0 then error("the response cannot be sent: " .. abi.code(rc), 0) end
+  if r.source then x.source = r.source end
   if writes then body.produce(x, abi.RESPONSE, r.body) end
   if r.content_type then set_header(x, "Content-Type", r.content_type) end
   local headers = r.headers

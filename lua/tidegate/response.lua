@@ -2,6 +2,8 @@
 local json = require "tidegate.json"
 local unread = require "tidegate.unread"
 
+local GATEWAY = 3 -- TG_SOURCE_GATEWAY
+
 local Response = { __name = "response" }
 Response.__index = Response
 
@@ -53,6 +55,13 @@ function response.problem(status, detail, fields, headers)
   return setmetatable({
     status = status, body = json.encode(body) .. "\n", headers = headers, content_type = "application/problem+json",
   }, Response)
+end
+
+--- refusal(...) -> as problem(...), of the gateway itself and of no plugin: logs say so
+function response.refusal(...)
+  local r = response.problem(...)
+  r.source = GATEWAY
+  return r
 end
 
 -- Where a browser would end up: a path of this site, or a URL whose host is among those that were allowed.

@@ -112,6 +112,17 @@ route "slow" { path = "/slow", handler = function() tg.sleep(0.15) return tg.res
         assert [json.loads(line)["path"] for line in log.read_text().splitlines()] == ["/bad", "/slow"]
 
 
+def test_a_condition_chooses_by_anything_that_is_known_at_the_end():
+    text = log_to('path = "@DIR@/access.log", when = function(ctx) return (ctx.status or 0) >= 400 and ctx.req.method ~= "HEAD" end')
+    text += 'route "bad" { path = "/bad", handler = function() return tg.respond(404) end }\n'
+    with Gateway(text) as gw:
+        for path, method in (("/", "GET"), ("/bad", "HEAD"), ("/bad", "GET"), ("/", "GET"), ("/bad", "POST")):
+            gw.request(path, method)
+        log = gw.folder / "access.log"
+        wait_until(lambda: log.read_text().count("\n") == 2, "two lines")
+        assert [json.loads(line)["method"] for line in log.read_text().splitlines()] == ["GET", "POST"]
+
+
 def test_a_file_is_rotated_by_its_size_by_all_workers_and_none_of_its_lines_is_lost():
     with Gateway(log_to('path = "@DIR@/access.log", rotate = "64KiB", keep = 50'), workers=2) as gw:
         done = subprocess.run(["wrk", "-t1", "-c4", "-d1", f"http://127.0.0.1:{gw.port}/"], capture_output=True, text=True, timeout=30, check=True).stdout

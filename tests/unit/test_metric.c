@@ -70,7 +70,7 @@ rows_are_added_up(void **state)
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
         struct tg_metric_row *row = tg_metrics_row(metrics, i * 100);
-        row->used = 1;
+        tg_metrics_use(metrics, row);
         tg_metric_add(&row->routes[5].requests[7], i + 1);
         tg_metric_time(&row->routes[5].duration, 400);
         tg_metric_time(&row->routes[5].duration, 99U * 1000 * 1000);
@@ -79,6 +79,7 @@ rows_are_added_up(void **state)
         assert_int_equal(tg_metric_generation(row, 12 - TG_METRIC_GENERATIONS)->serial,
                          12); /* an old one makes no room */
     }
+    assert_true(tg_metrics_uses(metrics, 200) && !tg_metrics_uses(metrics, 7) && !tg_metrics_uses(metrics, 256));
     tg_metrics_row(metrics, 7)->series[9] = 100; /* of a row that nobody has used */
     tg_metrics_route_sum(metrics, 5, &sum);
     assert_int_equal(sum.requests[7], 6);

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from backends import Backend
-from gateway import Gateway, free_port, free_ports
+from gateway import RELEASE, Gateway, free_port, free_ports
 from redis_servers import Redis, redis_word
 
 ROUTE = 'route "all" { path = "/*", handler = function() return tg.respond(200, "x") end }\n'
@@ -257,6 +257,35 @@ def test_all_receivers_away_under_load_cost_lines_and_nothing_else():
             return len([1 for _, n in of_sinks + of_batches if int(n) > 100]) >= 6  # nobody tells who sends by UDP
         wait_until(counted, "all that can know count what they drop")
         assert gw.workers() == [pid]
+
+
+def loop_time(gw, requests):
+    """Microseconds of the worker's own thread for each of so many requests."""
+    pid = gw.workers()[0]
+
+    def spent():
+        return int(pathlib.Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1000
+    before = spent()
+    done = subprocess.run(["h2load", "--h1", "-n", str(requests), "-c", "8", "-t1", f"http://127.0.0.1:{gw.port}/"], capture_output=True, text=True, timeout=60)
+    assert f"{requests} succeeded" in done.stdout, done.stdout
+    return (spent() - before) / requests
+
+
+def test_receivers_that_are_away_cost_requests_no_more_than_those_that_are_there():
+    ports = free_ports(3)
+    with Receiver(socket.SOCK_STREAM) as stream, Receiver(socket.SOCK_DGRAM) as datagrams, Backend() as sink:
+        def text(tcp, udp, http):
+            uses = ", ".join(f'{{ "access-log", {one} }}' for one in (f'path = "tcp://127.0.0.1:{tcp}"', f'path = "udp://127.0.0.1:{udp}"',
+                                                                      f'http = {{ url = "http://127.0.0.1:{http}/" }}'))
+            tracing = f'{{ "tracing", url = "http://127.0.0.1:{http}/v1/traces", ratio = 1 }}'
+            return HEAD.replace("@PORT@", "@PORT@, keepalive_requests = 1000000") + f'http {{ allow = {{ "127.0.0.1" }} }}\nuse {{ {uses}, {tracing} }}\n' + ROUTE
+        there = Gateway(text(stream.address[1], datagrams.address[1], sink.port), binary=RELEASE)
+        away = Gateway(text(*ports), binary=RELEASE, warns="batch ")
+        with there, away:
+            for gw in (there, away):
+                loop_time(gw, 10000)
+            times = [(loop_time(there, 10000), loop_time(away, 10000)) for _ in range(3)]
+            assert min(one for _, one in times) <= 1.01 * min(one for one, _ in times), times
 
 
 def test_a_line_of_code_that_logs_with_each_request_is_cut_short_and_counted():

@@ -58,7 +58,7 @@ tg_abi_map_find_field(const struct tg_map *map, struct tg_abi_exchange *x, int s
     return rc != TG_OK ? rc : (int)tg_map_find(map, tg_abi_vm.out.p, tg_abi_vm.out.n);
 }
 
-enum { SHORT = 2 /* numbers of a record that are 0 when it has fewer */ };
+enum { SHORT = 3 /* numbers of a record that are 0 when it has fewer */ };
 
 static struct tg_dict *
 dict_of(uint32_t index)

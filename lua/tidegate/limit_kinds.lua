@@ -1,7 +1,7 @@
 --- limit_kinds: the algorithms of limits, on lists of a few numbers: what was, what comes of it, and what is told of it.
 -- A record has `count` numbers in `was`, from 0 on; take and add put what is to be in their place into `next`, `next_count` and `ttl`. `now`
 -- is a monotonic clock, `wall` that of the days, both in seconds. The scripts of limit_script.lua do the same in Redis.
-local floor, ceil, max, min, huge = math.floor, math.ceil, math.max, math.min, math.huge
+local floor, ceil, max, min, abs, huge = math.floor, math.ceil, math.max, math.min, math.abs, math.huge
 
 local kinds = {}
 local NEARLY = 1e-9 -- what sums of fractions may be wrong by
@@ -68,23 +68,27 @@ end
 
 -- ---------------------------------------------------------------- windows
 
--- Number of the window, and how much of it is over. `was[0]` is the number of the last one: the clock of another worker may be a little
--- ahead, but one that is far ahead was set back.
+-- Number of the window, how much of it is over, and its distance from that of the record. `was[0]` is the number of the last one: the clock
+-- of another worker may be a little ahead, but one that is far ahead was set back. Where there is no record, all numbers are 0.
 local function window_of(r, limit, wall)
   local at = wall / limit.per
-  local window = floor(at)
-  local last = r.count > 0 and r.was[0] or window
+  local window, last = floor(at), r.was[0]
   if last == window + 1 then return last, 0, 0 end
   return window, at - window, window - last
 end
+
+-- 1 where two whole numbers are the same, otherwise 0: a factor in place of a branch, of which all ways would be hot as keys come and go.
+local function same(a, b) return max(0, 1 - abs(a - b)) end
 
 -- Counted from 0 in each window: up to twice the limit may pass around its border. { window, count }
 local fixed = {}
 kinds.fixed = fixed
 
+local function count_of(r, age) return same(r.count, 2) * same(age, 0) * r.was[1] end
+
 function fixed.take(r, limit, cost, _, wall)
   local window, part, age = window_of(r, limit, wall)
-  local count = r.count == 2 and age == 0 and r.was[1] or 0
+  local count = count_of(r, age)
   local left = (1 - part) * limit.per
   local after = count + cost
   put(r, left, window, after)
@@ -94,13 +98,13 @@ end
 
 function fixed.add(r, limit, amount, _, wall)
   local window, part, age = window_of(r, limit, wall)
-  local count = r.count == 2 and age == 0 and r.was[1] or 0
+  local count = count_of(r, age)
   put(r, (1 - part) * limit.per, window, max(0, count + amount))
 end
 
 function fixed.used(r, limit, _, wall)
   local _, _, age = window_of(r, limit, wall)
-  return r.count == 2 and age == 0 and r.was[1] or 0
+  return count_of(r, age)
 end
 
 -- The count of this window, and of the one before as much as is not yet over, as if it had come evenly: whole units of it, or a limit of 1
@@ -109,9 +113,9 @@ local sliding = {}
 kinds.sliding = sliding
 
 local function counts_of(r, age)
-  if r.count ~= 3 or age < 0 or age > 1 then return 0, 0 end
-  if age == 1 then return 0, r.was[1] end
-  return r.was[1], r.was[2]
+  local known, was = same(r.count, 3), r.was
+  local this, last = known * same(age, 0), known * same(age, 1)
+  return this * was[1], this * was[2] + last * was[1]
 end
 
 -- Seconds until there is room for `cost`: still in this window, or in the next one.

@@ -1,7 +1,7 @@
 local kinds = require "tidegate.limit_kinds"
 
 -- A record as the core has it, but of tables.
-local function record() return { count = 0, was = { [0] = 0, 0 }, next = {}, next_count = 0, ttl = 0 } end
+local function record() return { count = 0, was = { [0] = 0, 0, 0 }, next = {}, next_count = 0, ttl = 0 } end
 
 local function swap(r)
   r.count, r.was, r.next = r.next_count, r.next, {}

@@ -51,9 +51,11 @@ local function step(i, use, phase, lines, measured)
   lines[#lines + 1] = ("  %s mark[0] = m%d %s %s local r = %s %s %s %s end"):format(open, i, before, pass, call, weigh, after, judge)
 end
 
+-- What a phase gets is named one by one, also where one of them is nothing: a list of arguments is not always compiled.
+
 -- An error in a log phase, or of a use with on_error = "skip", ends that use alone.
-local function guarded(use, f, ...)
-  local ok, result = pcall(f, ...)
+local function guarded(use, f, a, b, c, d)
+  local ok, result = pcall(f, a, b, c, d)
   if vm.grown ~= 0 and ok then ok, result = pcall(budget.weigh) end
   if ok then return result end
   if response.is(result) then return result end
@@ -62,12 +64,12 @@ local function guarded(use, f, ...)
   return nil
 end
 
-local function direct(_, f, ...) return f(...) end
+local function direct(_, f, a, b, c, d) return f(a, b, c, d) end
 
 -- One that is measured, of many that are not: it stands for `weight` of them.
-local function measured(use, phase, weight, run, f, ...)
+local function measured(use, phase, weight, run, f, a, b, c, d)
   plugin_times.begin(use, phase, weight)
-  local result = run(use, f, ...)
+  local result = run(use, f, a, b, c, d)
   plugin_times.finish()
   return result
 end

@@ -77,6 +77,16 @@ local function levels(uses)
   return nil
 end
 
+local AT_ONCE = 3 -- calls of plugins that LuaJIT has registers and spill slots for in one trace
+
+local function calls(uses, phase)
+  local count = 0
+  for _, use in ipairs(uses) do
+    if use.plugin[phase] then count = count + 1 end
+  end
+  return count
+end
+
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
 local function phases(uses, auth)
   local authenticate, challenge = authentication.build(uses, auth)
@@ -92,6 +102,7 @@ local function phases(uses, auth)
     authenticate_shadow = chain.build(uses, "authenticate_shadow"),
     to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = level,
   }
+  p.is_long = calls(uses, "rewrite") + calls(uses, "authenticate") + calls(uses, "access") > AT_ONCE
   p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
   return p
 end
@@ -293,6 +304,7 @@ local function run_phases(ctx, route)
     if r then return r end
   end
   if p.access then
+    if p.is_long then barrier.pass() end
     local r = p.access(ctx)
     if r then return r end
   end

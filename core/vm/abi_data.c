@@ -362,6 +362,9 @@ tg_abi_heap_is_full(void)
 void
 tg_abi_heap_growth(double bytes)
 {
+    if (tg_host == NULL) {
+        return; /* a configuration is validated: its process has a limit */
+    }
     tg_host->building->heap.growth = bytes < (double)TG_HEAP_ANY ? (size_t)bytes : TG_HEAP_ANY;
 }
 

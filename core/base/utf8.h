@@ -1,7 +1,7 @@
 /*
  * utf8.h - characters of UTF-8 (RFC 3629).
  *
- * Owns: nothing. Used by: who writes text that came from elsewhere.
+ * Owns: nothing. Used by: who reads or writes text that came from elsewhere.
  */
 #ifndef TG_BASE_UTF8_H
 #define TG_BASE_UTF8_H

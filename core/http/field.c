@@ -106,6 +106,22 @@ tg_field_flags_of(enum tg_field_id id)
     return known[id].flags;
 }
 
+struct tg_slice
+tg_next_member(const char **p, const char *end)
+{
+    const char *first = *p;
+    const char *comma = memchr(first, ',', (size_t)(end - first));
+    const char *last = comma == NULL ? end : comma;
+    *p = comma == NULL ? end : comma + 1;
+    while (first < last && (*first == ' ' || *first == '\t')) {
+        first++;
+    }
+    while (last > first && (last[-1] == ' ' || last[-1] == '\t')) {
+        last--;
+    }
+    return tg_slice_of(first, (size_t)(last - first));
+}
+
 bool
 tg_is_token(const char *p, size_t n)
 {

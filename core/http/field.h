@@ -72,6 +72,10 @@ size_t tg_value_length(const char *p, size_t n);
 /* Without NUL, CR, LF and other control bytes but HTAB; blanks at the ends are refused as well. */
 bool tg_is_value(const char *p, size_t n);
 
+/* One member of a list (RFC 9110, section 5.6.1), without the blanks around it; *p moves behind its comma. An empty one
+ * ends nothing. */
+struct tg_slice tg_next_member(const char **p, const char *end);
+
 /* Case-free hash of a name; the same in one process alone. */
 uint32_t tg_field_hash(const char *name, size_t n);
 

@@ -169,23 +169,6 @@ field_has(const struct tg_field *field, const char *text)
     return tg_slice_is_text(tg_slice_of(field->value, field->value_len), text, strlen(text));
 }
 
-/* One member of a list, without the blanks around it; *p moves behind its comma. An empty one ends nothing. */
-static struct tg_slice
-next_member(const char **p, const char *end)
-{
-    const char *first = *p;
-    const char *comma = memchr(first, ',', (size_t)(end - first));
-    const char *last = comma == NULL ? end : comma;
-    *p = comma == NULL ? end : comma + 1;
-    while (first < last && (*first == ' ' || *first == '\t')) {
-        first++;
-    }
-    while (last > first && (last[-1] == ' ' || last[-1] == '\t')) {
-        last--;
-    }
-    return tg_slice_of(first, (size_t)(last - first));
-}
-
 /* A list of registered codings (RFC 9112, section 7), of which only the last may be chunked. */
 static bool
 is_known_coding(const struct tg_field *field)
@@ -195,7 +178,7 @@ is_known_coding(const struct tg_field *field)
     const char *end = p + field->value_len;
     bool known = p < end && end[-1] != ',';
     while (known && p < end) {
-        const struct tg_slice member = next_member(&p, end);
+        const struct tg_slice member = tg_next_member(&p, end);
         known = p == end && tg_slice_is_text(member, "chunked", 7);
         for (size_t i = 0; i < sizeof others / sizeof others[0] && !known; i++) {
             known = tg_slice_is_text(member, others[i], strlen(others[i]));
@@ -247,7 +230,7 @@ note_connection(struct tg_message *message, const struct tg_field *field)
     const char *p = field->value;
     const char *end = p + field->value_len;
     while (p < end) {
-        const struct tg_slice option = next_member(&p, end);
+        const struct tg_slice option = tg_next_member(&p, end);
         if (tg_slice_is_text(option, "close", 5)) {
             message->keep_alive = false;
             message->close = true;

@@ -226,19 +226,10 @@ tg_message_apply_connection(struct tg_message *message)
         const char *p = field->value;
         const char *end = p + field->value_len;
         while (p < end) {
-            const char *comma = memchr(p, ',', (size_t)(end - p));
-            const char *stop = comma == NULL ? end : comma;
-            const char *last = stop;
-            while (p < last && (*p == ' ' || *p == '\t')) {
-                p++;
-            }
-            while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
-                last--;
-            }
-            if (last > p && drop_named(message, p, (size_t)(last - p)) != TG_OK) {
+            const struct tg_slice option = tg_next_member(&p, end);
+            if (option.n > 0 && drop_named(message, option.p, option.n) != TG_OK) {
                 return TG_EINVAL;
             }
-            p = stop + 1;
         }
     }
     return TG_OK;

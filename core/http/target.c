@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 
+#include "base/utf8.h"
+
 #define FAULT(name, code, words) static const struct tg_h1_fault name = {(code), (words), TG_LIMIT_NONE}
 
 FAULT(bad_form, 400, "malformed request target");
@@ -147,28 +149,6 @@ remove_dots(char *p, size_t *length, bool keep_slashes, const struct tg_h1_fault
     return TG_OK;
 }
 
-/* Length of the UTF-8 sequence at `p` (RFC 3629, section 4); 0: it is none. */
-static size_t
-utf8_length(const unsigned char *p, size_t n)
-{
-    const size_t length = p[0] < 0x80                   ? 1
-                          : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-                          : (p[0] & 0xf0) == 0xe0       ? 3
-                          : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
-                                                        : 0;
-    if (length == 0 || length > n) {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    const bool narrow = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90); /* overlong */
-    const bool wide = (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f);   /* surrogates, past the end */
-    return narrow || wide ? 0 : length;
-}
-
 /* An overlong form would be a second spelling of another character: it is never let through. */
 static bool
 is_overlong(const unsigned char *p, size_t n)
@@ -184,7 +164,7 @@ check_utf8(struct tg_target *out, const struct tg_h1_fault **fault)
 {
     const unsigned char *p = (const unsigned char *)out->path.p;
     for (size_t i = 0; i < out->path.n;) {
-        const size_t length = p[i] < 0x80 ? 1 : utf8_length(p + i, out->path.n - i);
+        const size_t length = p[i] < 0x80 ? 1 : tg_utf8_length(p + i, out->path.n - i);
         if (length == 0) {
             if (is_overlong(p + i, out->path.n - i)) {
                 return refuse(fault, &bad_utf8);

@@ -322,19 +322,10 @@ find_protocol(const struct tg_field *field, const char *name, size_t n)
     const char *p = field->value;
     const char *end = p + field->value_len;
     while (p < end) {
-        const char *comma = memchr(p, ',', (size_t)(end - p));
-        const char *stop = comma == NULL ? end : comma;
-        const char *last = stop;
-        while (p < last && (*p == ' ' || *p == '\t')) {
-            p++;
+        const struct tg_slice member = tg_next_member(&p, end);
+        if (tg_slice_is_text(member, name, n)) {
+            return member;
         }
-        while (last > p && (last[-1] == ' ' || last[-1] == '\t')) {
-            last--;
-        }
-        if (tg_slice_is_text(tg_slice_of(p, (size_t)(last - p)), name, n)) {
-            return tg_slice_of(p, n);
-        }
-        p = stop + 1;
     }
     return tg_slice_of(NULL, 0);
 }

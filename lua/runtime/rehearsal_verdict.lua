@@ -136,20 +136,28 @@ local function compare_answers(x, record)
   end
   local wanted = record.response_raised and 500 or record.view.res.status
   if wanted ~= status then
-    if x.source == GATEWAY and status ~= 500 then return "same" end
+    if x.source == GATEWAY and x.passed ~= 0 and status ~= 500 then return "same" end
     return "response", ("status %d now, %d in shadow"):format(status, wanted)
   end
-  if x.source == GATEWAY then return "same" end
+  if x.source == GATEWAY and (x.passed ~= 0 or status == 500) then return "same" end
   local field = different_answer(x, record)
   if field then return "response", ("header %s differs"):format(phases.text(field)) end
   return "same"
 end
 
+-- Statuses with which the core ends a request while policies still look at it: its body is malformed, late or too large, or their time is over.
+-- All others are what the runtime itself has decided: no route, an unknown client, no peer.
+local UNDECIDED = { [400] = true, [408] = true, [413] = true, [504] = true }
+
+local function is_undecided(x, status) return UNDECIDED[status] ~= nil and (status ~= 400 or x.path_doubts == 0) end
+
 local function compare_decisions(x, record)
   if not record.decided then return "unjudged", "it has waited for longer than the exchange took" end
   if record.unknown then return "unjudged", record.unknown end
   local passed, status = x.passed ~= 0, tonumber(x.status)
-  if not passed and (status == 0 or x.source == GATEWAY and status ~= 500) then return "unjudged", "the request has come to no decision" end
+  if not passed and (status == 0 or x.source == GATEWAY and is_undecided(x, status)) then
+    return "unjudged", "the request has come to no decision"
+  end
   if record.raised and (passed or status ~= 500) then return "raised", record.raised end
   if tonumber(x.counted) ~= record.counted then
     local too = record.status ~= (not passed and status or nil) and ", which " .. answer(record.status) or ""

@@ -488,7 +488,8 @@ dashed_hash(const struct tg_field *field)
         return field->hash;
     }
     for (unsigned i = 0; i < field->name_len; i++) {
-        name[i] = field->name[i] == '_' ? '-' : field->name[i];
+        const char byte = field->name[i];
+        name[i] = (char)(byte == '_' ? '-' : byte);
     }
     return tg_field_hash(name, field->name_len);
 }

@@ -605,10 +605,12 @@ TG_ABI int tg_abi_jws_open(const char *p, size_t n, size_t max, struct tg_abi_jw
 TG_ABI int tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, size_t max,
                                  struct tg_abi_jws *jws);
 /* The payload of one whose signature is right: its JSON in vm.out, and its members for the function below, until the
- * next one is read. -TG_EINVAL: it is no object of JSON in base64url with each member once; -TG_ENOMEM. */
+ * next one is read, by whatever generation; its number among all that were in vm.number. -TG_EINVAL: it is no object of
+ * JSON in base64url with each member once; -TG_ENOMEM. */
 TG_ABI int tg_abi_jws_read(const struct tg_abi_jws *jws);
-/* A member, as tg_abi_json_read tells a token; 0: there is none. Of an object or a list: that it is one. */
-TG_ABI int tg_abi_jws_claim(const char *name, size_t name_len);
+/* A member of the payload of this number, as tg_abi_json_read tells a token; 0: there is none. Of an object or a list:
+ * that it is one. -TG_ESTALE: another one was read since. */
+TG_ABI int tg_abi_jws_claim(double number, const char *name, size_t name_len);
 
 /*
  * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies

@@ -10,7 +10,9 @@
 
 enum { ROOM = 16 * 1024 };
 
-/* Of the payload that was read last. What is larger than most gets memory of its own, until the next one. */
+/* Of the payload that was read last, by one of the generations, which ask by its number: what another one has read is
+ * none of theirs. What is larger than most gets memory of its own, until the next one. */
+static double number;
 static char small_room[ROOM];
 static char *large_room;
 static struct tg_jws_claims claims;
@@ -65,7 +67,7 @@ tg_abi_jws_read(const struct tg_abi_jws *jws)
     tg_mem_free(large_room);
     large_room = n <= sizeof small_room ? NULL : tg_mem_alloc(n);
     char *room = n <= sizeof small_room ? small_room : large_room;
-    claims.text = tg_slice_of(NULL, 0);
+    tg_abi_vm.number = ++number;
     const enum tg_rc rc = room == NULL ? TG_ENOMEM : tg_jws_read(jws->payload, room, &claims);
     if (rc != TG_OK) {
         claims = (struct tg_jws_claims){.count = 0};
@@ -75,9 +77,12 @@ tg_abi_jws_read(const struct tg_abi_jws *jws)
 }
 
 int
-tg_abi_jws_claim(const char *name, size_t name_len)
+tg_abi_jws_claim(double of, const char *name, size_t name_len)
 {
     struct tg_slice value;
+    if (of != number) {
+        return TG_ESTALE;
+    }
     if (claims.text.n == 0 || tg_jws_claim(&claims, tg_slice_of(name, name_len), &value) != TG_OK) {
         return TG_JSON_END;
     }

@@ -84,12 +84,12 @@ end
 
 local STRING, NUMBER, TRUE, FALSE, NULL = 6, 7, 9, 10, 11 -- enum tg_json_token
 local open = abi.jws -- the token that is looked at
-local current -- its claims, while the core has read them and nobody else has looked into them; one at a time
+local current, number -- the claims that were read last, and what the core knows them by, while it has not read others for another generation
 
 -- A member of the claims. Most of them are never asked for, so they are not made a table before somebody wants more than this.
 local function peek(claims, name)
   if claims ~= current or not unread.is(claims) then return claims[name] end
-  local token = C.tg_abi_jws_claim(name, #name)
+  local token = C.tg_abi_jws_claim(number, name, #name)
   if token == 0 then return nil end
   if token == STRING then return to_string(vm.out.p, vm.out.n) end
   if token == NUMBER then return vm.number end
@@ -182,7 +182,7 @@ local function verify_open(rc, options, allowed, token, fields, name)
   ok, err = is_signed(keys, header, open)
   if not ok then return failed("signature", err and err.message or "the token's signature is wrong") end
   if C.tg_abi_jws_read(open) ~= 0 then return failed("malformed", "the token's payload is no JSON object in base64url") end
-  current = unread.new(to_string(vm.out.p, vm.out.n))
+  current, number = unread.new(to_string(vm.out.p, vm.out.n)), vm.number
   local claims
   claims, err = check_claims(current, options, vm.now)
   if not claims then return nil, err end

@@ -60,6 +60,16 @@ describe("headers", function()
     expect(gw:get("/last").headers["X-Everywhere"]):equals "yes"
   end)
 
+  it("answers 500 where a response cannot hold so many", function()
+    local set = {}
+    for i = 1, 1000 do set["X-" .. i] = "v" end
+    local gw = test.gateway { to = echo(), use = { { "headers", response = { set = set } } } }
+    gw:expect_errors()
+    local answer = gw:get "/"
+    expect(answer.status):equals(500)
+    expect(answer.headers["X-1"]):is_nil()
+  end)
+
   it("refuses what cannot be changed when it is loaded", function()
     expect(function() test.gateway { use = { { "headers", response = { set = { Connection = "close" } } } } } end):raises "cannot be set"
     expect(function()

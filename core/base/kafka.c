@@ -37,7 +37,7 @@ static const char *const defaults[][2] = {
 
 /* These say where lines go, which the target says, or run what is no part of this program. */
 static const char *const denied[] = {"bootstrap.servers", "metadata.broker.list", "plugin.library.paths",
-                                     "sasl.kerberos.kinit.cmd"};
+                                     "ssl.engine.location", "sasl.kerberos.kinit.cmd"};
 
 /* ------------------------------------------------------------------ settings */
 

@@ -46,34 +46,22 @@ tg_edits_free(struct tg_edits *edits)
     tg_mem_free(edits);
 }
 
-/* A field that may be removed; `value` is that of one that is set. */
+/* A field that may be removed; `value` is that of one that is set. What is no TG_OK has taken no memory. */
 static enum tg_rc
 prepare(struct tg_slice name, struct tg_slice value, struct owned *out)
 {
     if (name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_token(name.p, name.n)) {
         return TG_EINVAL;
     }
-    const uint32_t hash = tg_field_hash(name.p, name.n);
-    const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
-    if ((tg_field_flags_of(id) & TG_FIELD_FRAMING) != 0) {
+    out->field = tg_field_of(name, value);
+    if ((out->field.flags & TG_FIELD_FRAMING) != 0) {
         return TG_EINVAL;
     }
-    char *copy = tg_mem_alloc(name.n + value.n);
-    if (copy == NULL) {
+    out->text = tg_mem_alloc(name.n + value.n);
+    if (out->text == NULL) {
         return TG_ENOMEM;
     }
-    memcpy(copy, name.p, name.n);
-    if (value.n > 0) {
-        memcpy(copy + name.n, value.p, value.n);
-    }
-    out->text = copy;
-    out->field = (struct tg_field){.name = copy,
-                                   .value = copy + name.n,
-                                   .value_len = (uint32_t)value.n,
-                                   .name_len = (uint16_t)name.n,
-                                   .id = (uint8_t)id,
-                                   .flags = TG_FIELD_SET,
-                                   .hash = hash};
+    tg_field_keep(&out->field, out->text);
     return TG_OK;
 }
 
@@ -167,7 +155,7 @@ tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_messa
             tg_message_drop(message, &edit->field.field);
             break;
         case TG_EDIT_SET_ID:
-            rc = set_id(message, &edit->field.field, id);
+            rc = id.n > 0 ? set_id(message, &edit->field.field, id) : TG_OK;
             break;
         case TG_EDIT_RENAME:
             tg_message_rename(message, &edit->from.field, &edit->field.field);

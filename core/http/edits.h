@@ -26,8 +26,8 @@ TG_MUST_CHECK enum tg_rc tg_edits_add(struct tg_edits *edits, enum tg_abi_edit k
 /* Whether there is a SET_ID among them. */
 bool tg_edits_take_id(const struct tg_edits *edits);
 
-/* `id`: of the exchange, outlives the message. TG_ENOMEM, TG_ELIMIT: those up to the one that needed too much are done.
- */
+/* `id`: of the exchange, outlives the message; an empty one is set nowhere. TG_ENOMEM, TG_ELIMIT: those up to the one
+ * that needed too much are done. */
 TG_MUST_CHECK enum tg_rc tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message);
 
 #endif

@@ -106,6 +106,32 @@ tg_field_flags_of(enum tg_field_id id)
     return known[id].flags;
 }
 
+struct tg_field
+tg_field_of(struct tg_slice name, struct tg_slice value)
+{
+    const uint32_t hash = tg_field_hash(name.p, name.n);
+    const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
+    return (struct tg_field){.name = name.p,
+                             .value = value.p,
+                             .value_len = (uint32_t)value.n,
+                             .name_len = (uint16_t)name.n,
+                             .id = (uint8_t)id,
+                             .flags = known[id].flags,
+                             .hash = hash};
+}
+
+void
+tg_field_keep(struct tg_field *field, char *copy)
+{
+    memcpy(copy, field->name, field->name_len);
+    if (field->value_len > 0) {
+        memcpy(copy + field->name_len, field->value, field->value_len);
+    }
+    field->name = copy;
+    field->value = copy + field->name_len;
+    field->flags = TG_FIELD_SET;
+}
+
 struct tg_slice
 tg_next_member(const char **p, const char *end)
 {

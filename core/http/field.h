@@ -84,6 +84,11 @@ unsigned tg_method_id(struct tg_slice method);
 /* NULL behind the last. */
 const char *tg_method_name(unsigned id);
 
+/* The field of these bytes, with what its name says of it. At most UINT16_MAX and UINT32_MAX of them. */
+struct tg_field tg_field_of(struct tg_slice name, struct tg_slice value);
+/* A plugin sets it: from now on its name, and its value behind that, are at `copy`, which has room for both. */
+void tg_field_keep(struct tg_field *field, char *copy);
+
 /* The id of a name whose hash is known. */
 enum tg_field_id tg_field_id_of(const char *name, size_t n, uint32_t hash);
 /* Flags that the id brings by itself. */

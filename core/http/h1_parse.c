@@ -125,15 +125,7 @@ parse_field(const char *p, const char *end, struct tg_field *field, const struct
     while (last > value && (last[-1] == ' ' || last[-1] == '\t')) {
         last--;
     }
-    const uint32_t hash = tg_field_hash(name, name_len);
-    const enum tg_field_id id = tg_field_id_of(name, name_len, hash);
-    *field = (struct tg_field){.name = name,
-                               .value = value,
-                               .value_len = (uint32_t)(last - value),
-                               .name_len = (uint16_t)name_len,
-                               .id = (uint8_t)id,
-                               .flags = tg_field_flags_of(id),
-                               .hash = hash};
+    *field = tg_field_of(tg_slice_of(name, name_len), tg_slice_of(value, (size_t)(last - value)));
     return p + 2;
 }
 

@@ -189,15 +189,7 @@ read_field(struct tg_slice name, struct tg_slice value, struct tg_field *field)
             return false;
         }
     }
-    const uint32_t hash = tg_field_hash(name.p, name.n);
-    const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
-    *field = (struct tg_field){.name = name.p,
-                               .value = value.p,
-                               .value_len = (uint32_t)value.n,
-                               .name_len = (uint16_t)name.n,
-                               .id = (uint8_t)id,
-                               .flags = tg_field_flags_of(id),
-                               .hash = hash};
+    *field = tg_field_of(name, value);
     return true;
 }
 

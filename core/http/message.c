@@ -76,27 +76,15 @@ make_field(struct tg_message *message, struct tg_slice name, struct tg_slice val
     if (name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_token(name.p, name.n) || !tg_is_value(value.p, value.n)) {
         return TG_EINVAL;
     }
-    const uint32_t hash = tg_field_hash(name.p, name.n);
-    const enum tg_field_id id = tg_field_id_of(name.p, name.n, hash);
-    const uint8_t flags = tg_field_flags_of(id);
-    if ((flags & (TG_FIELD_FRAMING | TG_FIELD_HOP)) != 0) {
+    *out = tg_field_of(name, value);
+    if ((out->flags & (TG_FIELD_FRAMING | TG_FIELD_HOP)) != 0) {
         return TG_EINVAL;
     }
     char *copy = tg_arena_alloc(message->arena, name.n + value.n);
     if (copy == NULL) {
         return TG_ENOMEM;
     }
-    memcpy(copy, name.p, name.n);
-    if (value.n > 0) {
-        memcpy(copy + name.n, value.p, value.n);
-    }
-    *out = (struct tg_field){.name = copy,
-                             .value = copy + name.n,
-                             .value_len = (uint32_t)value.n,
-                             .name_len = (uint16_t)name.n,
-                             .id = (uint8_t)id,
-                             .flags = TG_FIELD_SET,
-                             .hash = hash};
+    tg_field_keep(out, copy);
     return TG_OK;
 }
 

@@ -268,7 +268,11 @@ edit_response(struct tg_exchange *x)
     if (tg_edits_take_id(edits) && x->abi.id.n == 0) {
         x->proxy->policy->identify(x);
     }
-    return tg_edits_apply(edits, x->abi.id, &x->response);
+    const enum tg_rc rc = tg_edits_apply(edits, x->abi.id, &x->response);
+    if (rc != TG_OK) {
+        tg_log(TG_LOG_ERROR, "the headers of a response: %s", rc == TG_ELIMIT ? "too many" : "memory is short");
+    }
+    return rc;
 }
 
 enum tg_step
@@ -278,7 +282,10 @@ tg_reply_phases(struct tg_exchange *x)
         x->proxy->policy->show(x);
     }
     if (!x->entered && x->abi.edits != NULL && edit_response(x) != TG_OK) {
-        tg_exchange_abort(x, TG_ENOMEM);
+        drop_upstream(x);
+        x->abi.edits = NULL; /* or the next response would have the same fault */
+        x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE;
+        tg_exchange_fail(x, 500, "a policy failed");
         return TG_STEP_NEXT;
     }
     if (!x->entered && (x->abi.wants & TG_WANT_RESPONSE) != 0 && x->outcome == TG_OK) {

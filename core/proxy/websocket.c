@@ -10,13 +10,7 @@ enum { NONCE = 16, KEY = 24, ACCEPT = 28, DIGEST = 20 };
 static enum tg_rc
 push(struct tg_message *message, struct tg_slice name, struct tg_slice value)
 {
-    struct tg_field field = {.name = name.p,
-                             .value = value.p,
-                             .name_len = (uint16_t)name.n,
-                             .value_len = (uint32_t)value.n,
-                             .hash = tg_field_hash(name.p, name.n)};
-    field.id = (uint8_t)tg_field_id_of(name.p, name.n, field.hash);
-    field.flags = tg_field_flags_of((enum tg_field_id)field.id);
+    const struct tg_field field = tg_field_of(name, value);
     return tg_message_push(message, &field);
 }
 

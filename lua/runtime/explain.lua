@@ -9,6 +9,7 @@ local limit = require "tidegate.limit"
 local near = require "runtime.near"
 local records = require "tidegate.records"
 local response = require "tidegate.response"
+local response_edits = require "runtime.response_edits"
 local trace = require "tidegate.trace"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
@@ -191,7 +192,7 @@ end
 
 --- use(conf) -> a use that comes before all others, and so sees the response last. Before any chain is built.
 function explain.use(conf)
-  secret, trace.on = conf.secret, true
+  secret, trace.on, response_edits.whole = conf.secret, true, true
   watch_plugins()
   watch_attempts()
   watch_limits()

@@ -2,7 +2,7 @@
 local abi = require "abi"
 local edits = require "tidegate.edits"
 
-local response_edits = {}
+local response_edits = { whole = false } -- whole: somebody looks at each phase, so all of it stays in them
 
 -- The edits that are all that a use does in its phase | nil: it must be asked each time.
 local function constant(use)
@@ -17,7 +17,7 @@ end
 --- split(uses) -> what the core does to a response | nil, the uses whose phases do the rest. Responses meet the last use first: only what comes
 -- before all phases can be taken out of them. A generation that changes nothing has all of it in its phases.
 function response_edits.split(uses)
-  if abi.in_shadow or abi.offline then return nil, uses end
+  if response_edits.whole or abi.in_shadow or abi.offline then return nil, uses end
   local taken, found, rest = {}, {}, {}
   for i = #uses, 1, -1 do
     if uses[i].plugin.response then

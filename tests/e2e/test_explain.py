@@ -238,7 +238,8 @@ route "plain" { listen = { "public" }, path = "/plain/{x}", to = "origin" }
 route "whole" { listen = { "public" }, path = "/whole", methods = { "GET" }, to = "origin", use = { "key-auth",
   { "acl", allow = { "gold" }, shadow = true }, { "rate-limit", limit = 2, per = "1h", key = "all" }, { "raiser", on_error = "skip" } } }
 route "other" { listen = { "public" }, path = "/whole", methods = { "PUT" }, to = "origin" }
-route "thrown" { listen = { "public" }, path = "/thrown", use = { "thrower" }, handler = function() return tg.respond(200) end }
+route "thrown" { listen = { "public" }, path = "/thrown", handler = function() return tg.respond(200) end,
+  use = { "thrower", { "headers", response = { set = { ["X-By"] = "tidegate" } } } } }
 '''
 SECRET = "a secret of some length"
 
@@ -273,6 +274,7 @@ def test_a_signed_request_is_told_what_became_of_it():
         assert limited["status"] == 429 and ["rate-limit", "access", 429] in [step[:3] for step in limited["steps"]]
         thrown = json.loads(gw.request("/thrown", headers=sign()).headers["X-Tidegate-Explain"])
         assert thrown["status"] == 418 and ["thrower", "access", 418] in [step[:3] for step in thrown["steps"]]
+        assert ["headers", "response", "passed"] in [step[:3] for step in thrown["steps"]]
         lost = json.loads(gw.request("/wholes", headers=sign()).headers["X-Tidegate-Explain"])
         assert lost["status"] == 404 and lost["route"] is None and [entry["route"] for entry in lost["near"]] == ["whole"]
 

@@ -71,50 +71,47 @@ end
 
 local made = {} -- text of a program -> its function: those that are alike are one to the JIT compiler
 
+-- The steps as text, with the places of its values left open, and these.
 local function compile(list)
-  local lines, values, constant = {}, {}, nil
+  local steps, constant = {}, nil
   local function close()
     if not constant then return end
-    values[#values + 1] = prepare(constant)
-    lines[#lines + 1] = ("  message:edit(v%d)\n"):format(#values)
+    steps[#steps + 1] = { text = "  message:edit(v%d)\n", values = { prepare(constant) } }
     constant = nil
   end
   for _, edit in ipairs(list) do
     if type(edit[3]) == "function" then
       close()
       prepare { { edit[1], edit[2], "" } } -- its name is judged now
-      values[#values + 1], values[#values + 2] = edit[3], edit[2]
       local put = edit[1] == SET and "message.headers[v%d] = value" or "message:add_header(v%d, value)"
-      lines[#lines + 1] = ("  value = v%d(ctx)\n  if value then " .. put .. " end\n"):format(#values - 1, #values)
+      steps[#steps + 1] = { text = "  value = v%d(ctx)\n  if value then " .. put .. " end\n", values = { edit[3], edit[2] } }
     else
       constant = constant or {}
       constant[#constant + 1] = edit
     end
   end
   close()
-  return lines, values
+  return steps
 end
 
-local UPVALUES_MAX = 50 -- of a function: LuaJIT allows sixty
+local PART = 25 -- steps in one function: each takes up to two upvalues of the sixty that LuaJIT allows
 
--- Parts of at most so many values, each of which goes on with the next one.
-local function link(lines, values)
+-- All steps as one function, of parts each of which goes on with the next one.
+local function link(steps)
   local run
-  local last_line, last_value = #lines, #values
-  while last_line > 0 do
-    local first_line, first_value = last_line + 1, last_value + 1
-    while first_line > 1 do
-      local takes = lines[first_line - 1]:find "value" and 2 or 1
-      if last_value - (first_value - takes) + 1 > UPVALUES_MAX then break end
-      first_line, first_value = first_line - 1, first_value - takes
+  for first = math.floor((#steps - 1) / PART) * PART + 1, 1, -PART do
+    local lines, names, values = {}, {}, {}
+    for i = first, math.min(first + PART - 1, #steps) do
+      lines[#lines + 1] = steps[i].text:format(#values + 1, #values + 2)
+      for _, value in ipairs(steps[i].values) do
+        values[#values + 1] = value
+        names[#names + 1] = "v" .. #values
+      end
     end
-    local body, names = table.concat(lines, "", first_line, last_line), {}
-    for i = first_value, last_value do names[#names + 1] = "v" .. i end
-    local text = ("local rest, %s = ...\nreturn function(ctx, message)\n  local value\n%s%send\n"):format(table.concat(names, ", "), body,
-      run and "  return rest(ctx, message)\n" or "")
+    local text = ("local rest, %s = ...\nreturn function(ctx, message)\n  local value\n%s%send\n"):format(table.concat(names, ", "),
+      table.concat(lines), run and "  return rest(ctx, message)\n" or "")
     made[text] = made[text] or assert(loadstring(text, "=edits"))
-    run = made[text](run, unpack(values, first_value, last_value))
-    last_line, last_value = first_line - 1, first_value - 1
+    run = made[text](run, unpack(values))
   end
   return run
 end

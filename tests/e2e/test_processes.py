@@ -163,8 +163,10 @@ def test_access_log_is_reopened_on_usr1():
         wait(1)
 
 
-# A helper that was tried as the beginning of a trace of its own; the path that calls it compiles all the same.
+# A helper that was tried as the beginning of a trace of its own; the path that calls it compiles all the same. But where the path itself
+# runs into a loop, all that leads there is left to the interpreter.
 HARMLESS = ("leaving loop in root trace", "inner loop in root trace", "NYI: return to lower frame")
+PATH = ("TRACE --- serve.lua", "TRACE --- chain of")
 
 
 def test_the_request_path_compiles(tmp_path):
@@ -188,6 +190,7 @@ route "all" { listen = "front", path = "/*", to = "back", use = {
     first = next(n for n, line in enumerate(lines) if "serve.lua" in line and "stitch coroutine.yield" in line)
     served = lines[first:]
     given_up = [line for line in served if "TRACE ---" in line and not any(reason in line for reason in HARMLESS)]
+    given_up += [line for line in served if "inner loop" in line and any(start in line for start in PATH)]
     assert not given_up, given_up
     assert sum("stitch coroutine.yield" in line for line in served) >= 3, "request, response and log compile"
 

@@ -646,7 +646,7 @@ function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
-  edits.closed = true
+  edits.close()
   plugin_times.route_name = function(index) return names[index] end
   log.rate = cfg.log.rate
   consumers.exchange_of = exchange.live

@@ -4,7 +4,7 @@ local abi = require "abi"
 
 local type, error, tostring = type, error, tostring
 local SET, ADD, REMOVE, RENAME, SET_ID = abi.EDIT.set, abi.EDIT.add, abi.EDIT.remove, abi.EDIT.rename, abi.EDIT.set_id
-local edits = { closed = false } -- closed: the generation is built, and its requests borrow from what was made
+local edits = {}
 
 local Edits = {}
 Edits.__index = Edits
@@ -69,6 +69,7 @@ local function prepare(list)
   return { prepared = prepared, apply = applied_one_by_one(list) }
 end
 
+local closed = false -- the generation is built, and its requests borrow from what was made
 local made = {} -- text of a program -> its function: those that are alike are one to the JIT compiler
 
 -- The steps as text, with the places of its values left open, and these.
@@ -122,7 +123,7 @@ local known = { remove = true, rename = true, set = true, add = true }
 
 --- new { remove?, rename?, set?, add? } -> edits
 function edits.new(changes)
-  if edits.closed then error("tg.edits is made in set-up, once, and not for a request", 3) end
+  if closed then error("tg.edits is made in set-up, once, and not for a request", 3) end
   if type(changes) ~= "table" then error("tg.edits needs a table, found a " .. type(changes), 3) end
   for key, map in pairs(changes) do
     if not known[key] then error(("tg.edits: unknown %q; known are remove, rename, set and add"):format(tostring(key)), 3) end
@@ -139,6 +140,9 @@ function edits.new(changes)
   for _, edit in ipairs(list) do constant = constant and type(edit[3]) ~= "function" end
   return setmetatable({ run = link(compile(list)) or nothing, idle = #list == 0, constant = constant and list or nil }, Edits)
 end
+
+--- close(): the generation is built. What was made later would not live as long as the requests that borrow from it.
+function edits.close() closed, made = true, {} end
 
 --- is(value) -> whether it was made by new
 function edits.is(value) return getmetatable(value) == Edits end

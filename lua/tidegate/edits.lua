@@ -42,7 +42,8 @@ local function applied_one_by_one(list)
     if kind == SET then
       headers[name] = edit[3]
     elseif kind == SET_ID then
-      headers[name] = abi.string(abi.vm.exchange.id.p, abi.vm.exchange.id.n)
+      local x = abi.vm.exchange
+      if x ~= nil and x.id.n > 0 then headers[name] = abi.string(x.id.p, x.id.n) end
     elseif kind == ADD then
       message:add_header(name, edit[3])
     else

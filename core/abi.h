@@ -5,8 +5,8 @@
  * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
  * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other
  * parts alone: abi_cell.h, what all workers know of peers, upstreams and routes, abi_metric.h, what is counted,
- * abi_line.h, lines of access logs, abi_crypto.h, keys and passwords, and abi_tls.h, the TLS of clients and of
- * listeners.
+ * abi_line.h, lines of access logs, abi_route.h, the way to a route, abi_crypto.h, keys and passwords, and abi_tls.h,
+ * the TLS of clients and of listeners.
  */
 #ifndef TG_ABI_H
 #define TG_ABI_H
@@ -15,6 +15,7 @@
 #include "abi_crypto.h"
 #include "abi_line.h"
 #include "abi_metric.h"
+#include "abi_route.h"
 #include "abi_tls.h"
 
 /* Borrowed bytes. Valid as long as the object they were read from; never NUL-terminated. */
@@ -261,7 +262,8 @@ enum tg_abi_edit {
     TG_EDIT_RENAME = 4,
     TG_EDIT_SET_ID = 5 /* to the id of the exchange */
 };
-TG_ABI struct tg_abi_edits *tg_abi_edits_new(void);
+/* Room for so many fields, two of each RENAME, and bytes of names and values. */
+TG_ABI struct tg_abi_edits *tg_abi_edits_new(uint32_t fields, size_t text);
 TG_ABI void tg_abi_edits_free(struct tg_abi_edits *edits);
 TG_ABI int tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t name_len, const char *value,
                             size_t value_len);

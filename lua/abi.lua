@@ -93,7 +93,11 @@ end
 
 --- edits({ kind, name, value } ...) -> changes of fields, made once | nil, the one that cannot be made, its enum tg_rc
 function abi.edits(list)
-  local edits = C.tg_abi_edits_new()
+  local fields, text = 0, 0
+  for _, edit in ipairs(list) do
+    fields, text = fields + (edit[1] == abi.EDIT.rename and 2 or 1), text + #edit[2] + #(edit[3] or "")
+  end
+  local edits = C.tg_abi_edits_new(fields, text)
   if edits == nil then error("memory is short", 0) end
   ffi.gc(edits, C.tg_abi_edits_free)
   for _, edit in ipairs(list) do
@@ -103,6 +107,16 @@ function abi.edits(list)
   end
   return edits
 end
+
+--- routes() -> a table of routes, without any
+function abi.routes()
+  local table_of_routes = C.tg_abi_routes_new()
+  if table_of_routes == nil then error("memory is short", 0) end
+  return ffi.gc(table_of_routes, C.tg_abi_routes_free)
+end
+
+--- routes_of(n) -> n of struct tg_abi_route, from 1 on
+function abi.routes_of(n) return ffi.new("struct tg_abi_route[?]", n + 1) end
 
 --- What stands for no edits.
 abi.no_edits = ffi.cast("const struct tg_abi_edits *", nil)

@@ -50,6 +50,7 @@ route "orders" { path = "/orders/*", to = "orders",
     return names
   end,
 
+  request_edits = function(_, state) return state.request end,
   response_edits = function(_, state) return state.response end,
 
   access = function(ctx, _, state)

@@ -1,125 +1,88 @@
 #include "http/edits.h"
 
-struct owned {
-    struct tg_field field;
-    char *text; /* the bytes of its name, and of its value behind them */
-};
+enum { OLD_NAME = UINT8_MAX /* behind a RENAME: what it renames */ };
 
 struct edit {
-    uint8_t kind;       /* enum tg_abi_edit */
-    struct owned field; /* what is set, added or removed; of a renamed one the new name */
-    struct owned from;  /* of a renamed one: the old name */
+    struct tg_field field;
+    uint8_t kind; /* enum tg_abi_edit, or OLD_NAME */
 };
 
+/* One block with the bytes of all names and values behind the list: each that a request is the first to touch in a
+ * while is a cache miss. */
 struct tg_edits {
-    struct edit *list;
-    unsigned count;
-    unsigned capacity;
-    bool take_id;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t text_used;
+    uint32_t text_room : 31;
+    uint32_t take_id : 1;
+    struct edit list[];
 };
-
-enum { FIRST_CAPACITY = 2 };
 
 struct tg_edits *
-tg_edits_new(void)
+tg_edits_new(unsigned fields, size_t text)
 {
-    return tg_mem_new(struct tg_edits);
-}
-
-static void
-forget(struct edit *edit)
-{
-    tg_mem_free(edit->field.text);
-    tg_mem_free(edit->from.text);
+    if (fields > UINT16_MAX || text > INT32_MAX) {
+        return NULL;
+    }
+    struct tg_edits *edits = tg_mem_zero(sizeof *edits + fields * sizeof edits->list[0] + text);
+    if (edits != NULL) {
+        edits->capacity = fields;
+        edits->text_room = (uint32_t)text & INT32_MAX;
+    }
+    return edits;
 }
 
 void
 tg_edits_free(struct tg_edits *edits)
 {
-    if (edits == NULL) {
-        return;
-    }
-    for (unsigned i = 0; i < edits->count; i++) {
-        forget(&edits->list[i]);
-    }
-    tg_mem_free(edits->list);
     tg_mem_free(edits);
 }
 
-/* A field that may be removed; `value` is that of one that is set. What is no TG_OK has taken no memory. */
+/* A field that may be removed; `value` is that of one that is set. */
 static enum tg_rc
-prepare(struct tg_slice name, struct tg_slice value, struct owned *out)
+prepare(struct tg_edits *edits, uint8_t kind, struct tg_slice name, struct tg_slice value)
 {
     if (name.n > UINT16_MAX || value.n > UINT32_MAX || !tg_is_token(name.p, name.n)) {
         return TG_EINVAL;
     }
-    out->field = tg_field_of(name, value);
-    if ((out->field.flags & TG_FIELD_FRAMING) != 0) {
+    struct edit edit = {.kind = kind, .field = tg_field_of(name, value)};
+    if ((edit.field.flags & TG_FIELD_FRAMING) != 0) {
         return TG_EINVAL;
     }
-    out->text = tg_mem_alloc(name.n + value.n);
-    if (out->text == NULL) {
-        return TG_ENOMEM;
+    if (edits->count == edits->capacity || name.n + value.n > edits->text_room - edits->text_used) {
+        return TG_ELIMIT;
     }
-    tg_field_keep(&out->field, out->text);
+    tg_field_keep(&edit.field, (char *)(edits->list + edits->capacity) + edits->text_used);
+    edits->text_used += (uint32_t)(name.n + value.n);
+    edits->list[edits->count++] = edit;
     return TG_OK;
-}
-
-static enum tg_rc
-grow(struct tg_edits *edits)
-{
-    const unsigned capacity = edits->capacity == 0 ? FIRST_CAPACITY : edits->capacity * 2;
-    struct edit *list = tg_mem_resize(edits->list, capacity * sizeof *list);
-    if (list == NULL) {
-        return TG_ENOMEM;
-    }
-    edits->list = list;
-    edits->capacity = capacity;
-    return TG_OK;
-}
-
-static enum tg_rc
-prepare_edit(struct edit *edit, struct tg_slice name, struct tg_slice value)
-{
-    const struct tg_slice nothing = {0};
-    enum tg_rc rc;
-    switch ((enum tg_abi_edit)edit->kind) {
-    case TG_EDIT_REMOVE:
-        return prepare(name, nothing, &edit->field);
-    case TG_EDIT_RENAME:
-        rc = prepare(name, nothing, &edit->from);
-        if (rc == TG_OK) {
-            rc = prepare(value, nothing, &edit->field);
-        }
-        break;
-    case TG_EDIT_SET_ID:
-        rc = prepare(name, nothing, &edit->field);
-        break;
-    case TG_EDIT_SET:
-    case TG_EDIT_ADD:
-        rc = tg_is_value(value.p, value.n) ? prepare(name, value, &edit->field) : TG_EINVAL;
-        break;
-    default:
-        return TG_EINVAL;
-    }
-    const bool hop = (tg_field_flags_of((enum tg_field_id)edit->field.field.id) & TG_FIELD_HOP) != 0;
-    return rc == TG_OK && hop ? TG_EINVAL : rc;
 }
 
 enum tg_rc
 tg_edits_add(struct tg_edits *edits, enum tg_abi_edit kind, struct tg_slice name, struct tg_slice value)
 {
-    struct edit edit = {.kind = (uint8_t)kind};
-    enum tg_rc rc = prepare_edit(&edit, name, value);
-    if (rc == TG_OK && edits->count == edits->capacity) {
-        rc = grow(edits);
+    const uint32_t count = edits->count;
+    const uint32_t text_used = edits->text_used;
+    const bool has_value = kind == TG_EDIT_SET || kind == TG_EDIT_ADD;
+    if (kind < TG_EDIT_SET || kind > TG_EDIT_SET_ID || (has_value && !tg_is_value(value.p, value.n))) {
+        return TG_EINVAL;
+    }
+    const bool renames = kind == TG_EDIT_RENAME;
+    const struct tg_slice nothing = {0};
+    enum tg_rc rc = prepare(edits, (uint8_t)kind, renames ? value : name, has_value ? value : nothing);
+    if (rc == TG_OK && kind != TG_EDIT_REMOVE &&
+        (tg_field_flags_of((enum tg_field_id)edits->list[count].field.id) & TG_FIELD_HOP) != 0) {
+        rc = TG_EINVAL;
+    }
+    if (rc == TG_OK && renames) {
+        rc = prepare(edits, OLD_NAME, name, nothing);
     }
     if (rc != TG_OK) {
-        forget(&edit);
+        edits->count = count;
+        edits->text_used = text_used;
         return rc;
     }
     edits->take_id |= kind == TG_EDIT_SET_ID;
-    edits->list[edits->count++] = edit;
     return TG_OK;
 }
 
@@ -142,24 +105,26 @@ enum tg_rc
 tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message)
 {
     enum tg_rc rc = TG_OK;
-    for (unsigned i = 0; i < edits->count && rc == TG_OK; i++) {
-        const struct edit *edit = &edits->list[i];
-        switch ((enum tg_abi_edit)edit->kind) {
+    for (uint32_t i = 0; i < edits->count && rc == TG_OK; i++) {
+        const struct tg_field *field = &edits->list[i].field;
+        switch (edits->list[i].kind) {
         case TG_EDIT_SET:
-            rc = tg_message_put(message, &edit->field.field);
+            rc = tg_message_put(message, field);
             break;
         case TG_EDIT_ADD:
-            rc = tg_message_push(message, &edit->field.field);
+            rc = tg_message_push(message, field);
             break;
         case TG_EDIT_REMOVE:
-            tg_message_drop(message, &edit->field.field);
+            tg_message_drop(message, field);
             break;
         case TG_EDIT_SET_ID:
-            rc = id.n > 0 ? set_id(message, &edit->field.field, id) : TG_OK;
+            rc = id.n > 0 ? set_id(message, field, id) : TG_OK;
             break;
         case TG_EDIT_RENAME:
-            tg_message_rename(message, &edit->from.field, &edit->field.field);
+            tg_message_rename(message, &edits->list[++i].field, field);
             break;
+        default:
+            TG_ASSERT(false);
         }
     }
     return rc;

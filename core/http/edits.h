@@ -11,14 +11,15 @@
 
 struct tg_edits;
 
-/* NULL: memory is short. */
-struct tg_edits *tg_edits_new(void);
+/* Room for this many fields, two of each RENAME and one of each other edit, and this many bytes of names and values in
+ * all. NULL: memory is short, or it is too much. */
+struct tg_edits *tg_edits_new(unsigned fields, size_t text);
 void tg_edits_free(struct tg_edits *edits);
 
 /*
  * One more, done after those before it. `value`: of RENAME the new name, of REMOVE and SET_ID nothing. A field takes
  * the new name where it stands, and those that had that name before are removed. TG_EINVAL: no name, a framing or
- * hop-by-hop field, or a value with control bytes; TG_ENOMEM. All is as before then.
+ * hop-by-hop field, or a value with control bytes; TG_ELIMIT: there is no room. All is as before then.
  */
 TG_MUST_CHECK enum tg_rc tg_edits_add(struct tg_edits *edits, enum tg_abi_edit kind, struct tg_slice name,
                                       struct tg_slice value);

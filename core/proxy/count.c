@@ -94,6 +94,21 @@ remember(struct tg_metric_row *row, const struct tg_exchange *x, bool failed, bo
 }
 
 void
+tg_count_expect(const struct tg_exchange *x)
+{
+    const struct tg_metric_row *row = x->proxy->counted;
+    if (row != NULL && x->abi.counted < TG_METRIC_ROUTES) {
+        const struct tg_abi_route_count *count = &row->routes[x->abi.counted];
+        __builtin_prefetch(&count->requests[(size_t)x->abi.method_id * TG_METRIC_CLASSES], 1);
+        __builtin_prefetch(&count->bytes_in, 1);
+        __builtin_prefetch(&count->duration.micros, 1);
+        __builtin_prefetch(count->policy.counts, 1);
+        __builtin_prefetch(&count->policy.micros, 1);
+        __builtin_prefetch(&count->upstream.micros, 1);
+    }
+}
+
+void
 tg_count_exchange(struct tg_exchange *x)
 {
     struct tg_proxy *proxy = x->proxy;

@@ -180,9 +180,9 @@ tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *name, size_
 }
 
 struct tg_abi_edits *
-tg_abi_edits_new(void)
+tg_abi_edits_new(uint32_t fields, size_t text)
 {
-    return (struct tg_abi_edits *)tg_edits_new();
+    return (struct tg_abi_edits *)tg_edits_new(fields, text);
 }
 
 void

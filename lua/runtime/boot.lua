@@ -20,6 +20,7 @@ local route_summary = require "runtime.route_summary"
 local sandbox = require "runtime.sandbox"
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
+local routes = require "runtime.routes"
 local serve = require "runtime.serve"
 local shadow = require "runtime.shadow"
 local sources = require "runtime.sources"
@@ -108,8 +109,6 @@ local function prepare_uses(cfg, source, report)
   return report:count() == 0 and uses or nil
 end
 
-serve.admin = admin
-
 local function build(source, entry, report)
   config.library = { tg = library, t = schema.t }
   local cfg = config.load(entry, source, report)
@@ -121,7 +120,7 @@ local function build(source, entry, report)
   consumers.define(cfg.consumers, cfg.credentials, cfg.consumer_store)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end
-  local server = serve.build(cfg, uses, report)
+  local server = routes.build(cfg, uses, report, admin.handle)
   if report:count() > 0 then return nil end
   return cfg, uses, server
 end
@@ -506,7 +505,11 @@ function boot.start(core)
   core.files = nil
   collectgarbage("setstepmul", USUAL_STEPS)
   if cfg.admin and not abi.in_shadow then admin.start(cfg, uses) end
-  if cfg.explain and not abi.in_shadow then require("runtime.explain").start(server.routers) end
+  if cfg.explain and not abi.in_shadow then
+    local confs = {}
+    for i, listen in ipairs(cfg.listen) do confs[i] = routes.of_listener(cfg, listen) end
+    require("runtime.explain").start(server.routers, confs)
+  end
   if cfg.source and not abi.in_shadow then sources.prepare(cfg.source, pushed, core.id, ask.text) end
   serve.ask = ask.text
   return serve.start(server, cfg, uses, core.id)

@@ -9,7 +9,7 @@ local limit = require "tidegate.limit"
 local near = require "runtime.near"
 local records = require "tidegate.records"
 local response = require "tidegate.response"
-local response_edits = require "runtime.response_edits"
+local constant_edits = require "runtime.constant_edits"
 local trace = require "tidegate.trace"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
@@ -131,13 +131,14 @@ end
 local function shorten(value) return value and tostring(value):sub(1, VALUE_MAX) end
 
 -- The routes that were nearly it, by what the router was asked.
-local function watch_router(r)
-  local match = r.match
-  function r.match(self, method, host, path, request)
+local function watch_router(r, confs)
+  local find = r.find
+  function r.find(self, x, request)
     local record = current()
     if record then
       record.near = {}
-      for _, entry in ipairs(near.routes(self, method, host, path, request)) do
+      local host, path = to_string(x.host.p, x.host.n), to_string(x.path.p, x.path.n)
+      for _, entry in ipairs(near.routes(confs, exchange.method(x), host, path, request)) do
         local miss = entry.misses[1]
         if #record.near < LIST_MAX then
           record.near[#record.near + 1] = { route = entry.conf.name, lacks = miss and miss.what, found = miss and shorten(miss.found),
@@ -145,7 +146,7 @@ local function watch_router(r)
         end
       end
     end
-    return match(self, method, host, path, request)
+    return find(self, x, request)
   end
 end
 
@@ -192,17 +193,17 @@ end
 
 --- use(conf) -> a use that comes before all others, and so sees the response last. Before any chain is built.
 function explain.use(conf)
-  secret, trace.on, response_edits.whole = conf.secret, true, true
+  secret, trace.on, constant_edits.whole = conf.secret, true, true
   watch_plugins()
   watch_attempts()
   watch_limits()
   return { at = conf.at, path = { "explain" }, conf = {}, on_error = "deny", name = "explain", built_in = { rewrite = begin, response = tell } }
 end
 
---- start(routers)
-function explain.start(routers)
-  for _, r in pairs(routers) do
-    if not r.is_admin then watch_router(r) end
+--- start(routers, confs): by listener; the routes that each has
+function explain.start(routers, confs)
+  for i, r in pairs(routers) do
+    if not r.is_admin then watch_router(r, confs[i]) end
   end
 end
 

@@ -1,44 +1,37 @@
---- near: why routes match a request, or nearly do: a look at all entries of a router. Which of them answers, Router:match says alone.
+--- near: why routes match a request, or nearly do: a look at all of them. Which of them answers, the router says alone.
 local report_of = require "runtime.report"
 local router = require "runtime.router"
 
-local slots = router.slots
-local METHODS, MATCHERS, CONF, PARAM, EXACT, PREFIX = slots.METHODS, slots.MATCHERS, slots.CONF, slots.PARAM, slots.EXACT, slots.PREFIX
 local find, sub = string.find, string.sub
 
 local near = {}
 
--- The lists of entries whose path is that of the request, as the router's own walk comes by them.
-local function reach(node, path, at, reached)
-  if at > #path + 1 then
-    if node[EXACT] then reached[node[EXACT]] = true end
-  else
-    local slash = find(path, "/", at, true) or #path + 1
-    local segment = sub(path, at, slash - 1)
-    if node[segment] then reach(node[segment], path, slash + 1, reached) end
-    if node[PARAM] and segment ~= "" then reach(node[PARAM], path, slash + 1, reached) end
-  end
-  if node[PREFIX] then reached[node[PREFIX]] = true end
-end
-
--- each(list of entries, segments on the way, whether it is a prefix) for all lists below a node
-local function walk(node, way, each)
-  if node[EXACT] then each(node[EXACT], way, false) end
-  if node[PREFIX] then each(node[PREFIX], way, true) end
-  for key, child in pairs(node) do
-    local name = type(key) == "string" and key or key == PARAM and child and "{}"
-    if name then
-      way[#way + 1] = name
-      walk(child, way, each)
-      way[#way] = nil
-    end
-  end
-end
-
-local function segments_of(path)
+-- The segments of a pattern without its end, parameters as "{}", and whether that end stands for more of them.
+local function way_of(pattern)
+  local rest = pattern:match "^(.*)/%*$"
   local list = {}
-  for segment in path:gmatch "[^/]+" do list[#list + 1] = segment end
+  for segment in (rest or pattern):gmatch "[^/]+" do list[#list + 1] = segment:match "^{.*}$" and "{}" or segment end
+  if pattern:sub(-1) == "/" and pattern ~= "/" then list[#list + 1] = "" end
+  return list, rest ~= nil
+end
+
+-- As the router sees the path of a request: behind its first slash, empty ones too.
+local function segments_of(path)
+  local list, at = {}, #path <= 1 and #path + 2 or 2
+  while at <= #path + 1 do
+    local slash = find(path, "/", at, true) or #path + 1
+    list[#list + 1] = sub(path, at, slash - 1)
+    at = slash + 1
+  end
   return list
+end
+
+local function is_reached(way, is_prefix, segments)
+  if #segments < #way or #segments > #way and not is_prefix then return false end
+  for i, name in ipairs(way) do
+    if name ~= segments[i] and (name ~= "{}" or segments[i] == "") then return false end
+  end
+  return true
 end
 
 -- Whether a path that does not match is one segment away: another one where others are the same or it is spelled alike, too many, or missing.
@@ -57,29 +50,21 @@ local function is_close(way, is_prefix, segments)
   return last - same == 1 and alike
 end
 
--- The pattern of a route that leads this way.
-local function pattern_of(conf, way, is_prefix)
-  for _, pattern in ipairs(conf.path) do
-    local list = segments_of((pattern:gsub("/%*$", "")))
-    local fits = (pattern:match "/%*$" ~= nil) == is_prefix and #list - #way <= 1
-    for i, name in ipairs(way) do
-      local wanted = list[i] or ""
-      fits = fits and (name == wanted or name == "{}" and wanted:sub(1, 1) == "{")
-    end
-    if fits then return pattern end
-  end
-  return conf.path[1]
-end
-
 local function show(value) return value == nil and "nothing" or ("%q"):format(value) end
 
--- All that keeps an entry from being the answer, path and host aside.
-local function misses_of(entry, method, request, misses)
-  local methods, conf = entry[METHODS], entry[CONF]
-  if methods and not methods[method] then
+local function has(list, value)
+  for _, item in ipairs(list or { value }) do
+    if item == value then return true end
+  end
+  return false
+end
+
+-- All that keeps a route from being the answer, path and host aside.
+local function misses_of(conf, method, request, misses)
+  if not has(router.methods_of(conf) or nil, method) then
     misses[#misses + 1] = { what = "method", found = method, wanted = table.concat(conf.methods, ", ") }
   end
-  for _, m in ipairs(entry[MATCHERS] or {}) do
+  for _, m in ipairs(router.matchers_of(conf) or {}) do
     local value = router.value_of(m, request)
     if value ~= m.value then
       misses[#misses + 1] = { what = m.kind == "connection" and m.name or m.kind .. " " .. m.name, found = show(value), wanted = show(m.value) }
@@ -87,16 +72,10 @@ local function misses_of(entry, method, request, misses)
   end
 end
 
-local function is_below(host, suffix)
+local function fits_host(pattern, host)
+  local suffix = pattern:match "^%*(%..+)$"
+  if not suffix then return pattern == "" or pattern == host end
   return #host > #suffix and host:sub(-#suffix) == suffix
-end
-
-local function trees_of(self, host)
-  local trees = {}
-  for name, tree in pairs(self.hosts) do trees[#trees + 1] = { tree = tree, host = name, fits = name == host } end
-  for suffix, tree in pairs(self.wildcards) do trees[#trees + 1] = { tree = tree, host = "*" .. suffix, fits = is_below(host, suffix) } end
-  if self.any then trees[#trees + 1] = { tree = self.any, fits = true } end
-  return trees
 end
 
 local function keep(found, conf, pattern, misses)
@@ -105,25 +84,29 @@ local function keep(found, conf, pattern, misses)
   found[conf] = { conf = conf, pattern = pattern, misses = misses }
 end
 
---- routes(router, method, host, path, request) -> list of { conf, pattern, misses = { what, found, wanted } }: those that match or lack one thing,
+-- Looks at one way that a route is reached by, if any request like this one could be.
+local function look(conf, host_pattern, pattern, path, request, found)
+  local way, is_prefix = way_of(path)
+  local far = not is_reached(way, is_prefix, request.segments)
+  if far and not is_close(way, is_prefix, request.segments) then return end
+  local misses = {}
+  if not fits_host(host_pattern, request.host) then misses[1] = { what = "host", found = show(request.host), wanted = show(host_pattern) } end
+  if far then misses[#misses + 1] = { what = "path", found = request.path, wanted = pattern } end
+  misses_of(conf, request.method, request.probe, misses)
+  if #misses <= 1 then keep(found, conf, pattern, misses) end
+end
+
+--- routes(confs, method, host, path, request) -> list of { conf, pattern, misses = { what, found, wanted } }: those that match or lack one thing,
 -- the fewest misses first, in the order of the configuration. Looks at every route: not for the way of a request.
-function near.routes(self, method, host, path, request)
-  local found, segments = {}, segments_of(path)
-  for _, each in ipairs(trees_of(self, host)) do
-    local reached = {}
-    reach(each.tree.root, path, router.start_of(path), reached)
-    walk(each.tree.root, {}, function(list, way, is_prefix)
-      local far = not reached[list]
-      for _, entry in ipairs((not far or is_close(way, is_prefix, segments)) and list or {}) do
-        local misses, pattern = {}, pattern_of(entry[CONF], way, is_prefix)
-        if not each.fits then misses[1] = { what = "host", found = show(host), wanted = show(each.host) } end
-        if far then misses[#misses + 1] = { what = "path", found = path, wanted = pattern } end
-        misses_of(entry, method, request, misses)
-        if #misses <= 1 then keep(found, entry[CONF], pattern, misses) end
+function near.routes(confs, method, host, path, request)
+  local found, list, of = {}, {}, { method = method, host = host, path = path, segments = segments_of(path), probe = request }
+  for _, conf in ipairs(confs) do
+    for _, host_pattern in ipairs(conf.host or { "" }) do
+      for _, pattern in ipairs(conf.path) do
+        for _, way in ipairs(router.paths_of(pattern)) do look(conf, host_pattern:lower(), pattern, way, of, found) end
       end
-    end)
+    end
   end
-  local list = {}
   for _, entry in pairs(found) do list[#list + 1] = entry end
   table.sort(list, function(a, b)
     if #a.misses ~= #b.misses then return #a.misses < #b.misses end

@@ -12,6 +12,7 @@ local fields = {
   api = "number", doc = "string", schema = "table", check = "function", setup = "function", start = "function", stop = "function",
   around = "function", admin = "function",
   idle = "function", -- (conf, state) -> names of the phases in which a use that is configured so has nothing to do
+  request_edits = "function", -- (conf, state) -> edits that are all that `access` does, to each request alike | nil
   response_edits = "function", -- (conf, state) -> edits that are all that `response` does, with each response alike | nil
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back

@@ -9,6 +9,7 @@ local identity = require "runtime.identity"
 local probe = require "runtime.probe"
 local refusals = require "runtime.refusals"
 local response = require "tidegate.response"
+local slots = require("runtime.routes").slots
 local secret = require "tidegate.secret"
 local shadow = require "runtime.shadow"
 local task = require "tidegate.task"
@@ -17,7 +18,7 @@ local vm, to_string = abi.vm, abi.string
 local band = bit.band
 
 local phases = {}
-local COUNTED, STRIP, DOUBTS = 11, 5, 8 -- slots of a route, as in serve.lua
+local PHASES, REWRITE, STRIP = slots.PHASES, slots.REWRITE, slots.STRIP
 local UPSTREAM, GATEWAY = 1, 3 -- enum tg_abi_source
 
 -- ---------------------------------------------------------------- responses
@@ -135,9 +136,9 @@ end
 
 -- The phases of its route up to what answers; a response ends it.
 local function run_route(record, view, route)
-  local p = route.phases
+  local p = route[PHASES]
   if route[STRIP] then strip_path(view.req, route[STRIP]) end
-  local r = route.rewrite and route.rewrite(view) or p.authenticate and authenticate(view, route, p)
+  local r = route[REWRITE] and route[REWRITE](view) or p.authenticate and authenticate(view, route, p)
   if r then return r end
   if p.level then return run_level(record, view, p.level) end
   return p.access and p.access(view)
@@ -151,17 +152,19 @@ local function decide(record, x, server)
   if r then return r end
   local req = view.req
   probe.x = x
-  local route, params, allow = table_of_routes:match(req.method, req.host, req.path, record.probe or probe)
-  if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return refusals.doubtful_path(x.path_doubts) end
-  if not route then return refusals.no_route(params, allow) end
-  record.route, record.counted = route, route[COUNTED]
+  local index, params, allow = table_of_routes:match(req.method, req.host, req.path, record.probe or probe)
+  local head = index and server.heads[index]
+  if x.path_doubts ~= 0 and (not head or band(x.path_doubts, head.doubts) ~= 0) then return refusals.doubtful_path(x.path_doubts) end
+  if not head then return refusals.no_route(params, allow) end
+  local route = server.routes[index]
+  record.route, record.counted = route, head.counted
   shadow.enter_route(view, route, params)
   return run_route(record, view, route)
 end
 
 -- Where a use wraps others, all of them have been through it.
 local function run_response(record, server)
-  local p = record.route and record.route.phases or server.shared
+  local p = record.route and record.route[PHASES] or server.shared
   if record.wrapped or not p.response then return end
   local r = caught(pcall(p.response, record.view))
   if r then answer(record, r) end

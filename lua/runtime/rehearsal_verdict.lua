@@ -2,12 +2,13 @@
 local abi = require "abi"
 local exchange = require "runtime.exchange"
 local phases = require "runtime.rehearsal_phases"
+local slots = require("runtime.routes").slots
 local shadow = require "runtime.shadow"
 local upstreams = require "runtime.upstreams"
 
 local C, to_string = abi.C, abi.string
 local verdict = {}
-local TO = 7 -- slot of a route, as in serve.lua
+local TO = slots.TO
 local UPSTREAM, GATEWAY = 1, 3 -- enum tg_abi_source
 local PATH_MAX = 100
 

@@ -2,7 +2,6 @@
 local abi = require "abi"
 local barrier = require "runtime.barrier"
 local allowed_hosts = require "runtime.allowed_hosts"
-local authentication = require "runtime.authentication"
 local batch = require "tidegate.batch"
 local body = require "runtime.body"
 local branch = require "tidegate.branch"
@@ -17,7 +16,6 @@ local http = require "tidegate.http"
 local gateway_metrics = require "runtime.gateway_metrics"
 local guard = require "runtime.guard"
 local handler = require "runtime.handler"
-local identity = require "runtime.identity"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
@@ -31,10 +29,8 @@ local redis = require "runtime.redis"
 local refusals = require "runtime.refusals"
 local rehearsal = require "runtime.rehearsal"
 local response = require "tidegate.response"
-local response_edits = require "runtime.response_edits"
-local router = require "runtime.router"
+local slots = require("runtime.routes").slots
 local secret = require "tidegate.secret"
-local shadow = require "runtime.shadow"
 local sources = require "runtime.sources"
 local task = require "tidegate.task"
 local trace = require "tidegate.trace"
@@ -45,149 +41,13 @@ local C, vm, to_string = abi.C, abi.vm, abi.string
 local yield, band, bor = coroutine.yield, bit.band, bit.bor
 local CONSUMER, CREDENTIAL, UPSTREAM, PEERS, LEVEL = exchange.CONSUMER, exchange.CREDENTIAL, exchange.UPSTREAM, exchange.PEERS, exchange.LEVEL
 
-local serve = { admin = nil, ask = nil } -- given by boot: what answers on the listener for operators; asks the master
-local ADMIN_TIME = 30 -- seconds until a response of it begins
+local serve = { ask = nil } -- given by boot: asks the master
 local live = {} -- slot -> ctx of an exchange between its phases
 local deferred = {} -- slot -> { serial, entries of tg.defer }
-local generation_id, all_uses, routes, routers
-local names = {} -- route index -> name
-
--- ---------------------------------------------------------------- once a generation
-
-local function concat(a, b)
-  local list = {}
-  for _, value in ipairs(a) do list[#list + 1] = value end
-  for _, value in ipairs(b) do list[#list + 1] = value end
-  return list
-end
-
-local function level_of(uses)
-  return { access = chain.build(uses, "access"), response = chain.build(uses, "response", true) }
-end
-
--- nil when no use has `around`; else the uses up to the first that has, that one, and in `inner` all that it wraps.
-local function levels(uses)
-  for i, use in ipairs(uses) do
-    if use.plugin.around then
-      local level, rest = level_of { unpack(uses, 1, i) }, { unpack(uses, i + 1) }
-      level.around, level.when, level.label, level.inner = chain.build({ use }, "around"), use.when, use.label, levels(rest) or level_of(rest)
-      return level
-    end
-  end
-  return nil
-end
-
-local AT_ONCE = 3 -- calls of plugins that LuaJIT has registers and spill slots for in one trace
-
-local function calls(uses, phase)
-  local count = 0
-  for _, use in ipairs(uses) do
-    if use.plugin[phase] then count = count + 1 end
-  end
-  return count
-end
-
--- The phases of a list of uses; shared by all routes that have no uses of their own.
-local function phases(uses, auth)
-  local authenticate, challenge = authentication.build(uses, auth)
-  local level = levels(uses)
-  local constant, asked = nil, uses
-  if not level then constant, asked = response_edits.split(uses) end
-  local p = {
-    authenticate = authenticate, challenge = challenge, edits = constant or abi.no_edits,
-    access = chain.build(uses, "access"),
-    response = chain.build(asked, "response", true),
-    balance = chain.build(uses, "balance"),
-    log = chain.build(uses, "log"),
-    authenticate_shadow = chain.build(uses, "authenticate_shadow"),
-    to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = level,
-  }
-  p.is_long = calls(uses, "rewrite") + calls(uses, "authenticate") + calls(uses, "access") > AT_ONCE
-  p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
-  return p
-end
-
-local function freeze(values)
-  return setmetatable({}, {
-    __index = values, __metatable = false,
-    __newindex = function(_, key) error("ctx.route." .. tostring(key) .. " cannot be assigned", 2) end,
-  })
-end
-
-local function milliseconds(seconds) return math.floor(seconds * 1000) end
-
--- What every request reads of its route stands in slots, side by side: as fields they would be a cache miss each.
-local INDEX, WANTS, TIMEOUT, BODY_LIMIT, STRIP, HAS_CTX, TO, DOUBTS, UPGRADE, GUARD, COUNTED, EDITS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
-
--- What of abi.path_doubts the route refuses.
-function serve.refused_doubts(conf)
-  return (conf.encoded_slashes == "keep" and 0 or 1) + (conf.invalid_utf8 == "keep" and 0 or 2)
-end
-
-local function build_route(conf, shared, global)
-  local p = shared
-  if #conf.use > 0 or type(conf.auth) == "table" or conf.auth == "required" then
-    local ok, made = pcall(phases, concat(global, conf.use), conf.auth)
-    if not ok then error(("%s: route %q: %s"):format(conf.at, conf.name, tostring(made)), 0) end
-    p = made
-  end
-  local up = conf.to and upstreams.by_name[conf.to] or nil
-  -- Of a route's own uses: when it is known, before anybody is asked who he is.
-  local own_rewrite = shadow.before(p, chain.build(conf.use, "rewrite"), conf.auth == "optional", concat(global, conf.use))
-  local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
-  local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
-  local route = {
-    conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
-    conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
-    serve.refused_doubts(conf), #conf.upgrade > 0 and conf.upgrade, guard.new(conf) or false, 0, p.edits,
-    name = conf.name, upstream = up, phases = p, rewrite = own_rewrite,
-    optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
-    max_message = conf.max_message, message_deflate = conf.message_deflate and 1 or 0,
-    public = freeze { name = conf.name, path = conf.path, to = conf.to },
-  }
-  if conf.handler then
-    route.handler = handler.new(conf.handler)
-  end
-  names[conf.index] = conf.name
-  return route
-end
-
-local function routes_of(cfg, listen)
-  local list = {}
-  for _, conf in ipairs(cfg.route) do
-    local on = not conf.listen
-    for _, name in ipairs(conf.listen or {}) do on = on or name == listen.name end
-    if on then list[#list + 1] = conf end
-  end
-  return list
-end
-
--- What answers on the listener for operators: no plugin of the configuration has a say there. Index 0 is no route.
-local function build_admin(conf, index)
-  local p = phases({})
-  local route = { index, 0, milliseconds(ADMIN_TIME), 8 * 2 ^ 20, false, true, false, 0, false, false, C.TG_METRIC_UNCOUNTED, p.edits,
-    name = "admin", phases = p, public = freeze { name = "admin" }, handler = handler.plain(serve.admin.handle, conf) }
-  return { only = route, is_admin = true }, route
-end
-
---- build(cfg, uses, report) -> server
-function serve.build(cfg, uses, report)
-  local shared = phases(cfg.use)
-  local server = { routes = {}, routers = {}, shared = shared, rewrite = chain.build(cfg.use, "rewrite") }
-  for _, conf in ipairs(cfg.route) do
-    server.routes[conf.index] = build_route(conf, shared, cfg.use)
-    pace.breathe()
-  end
-  for i, listen in ipairs(cfg.listen) do
-    local behind = #cfg.route + 1
-    if listen.admin then server.routers[i], server.routes[behind] = build_admin(listen.admin, behind) end
-    server.routers[i] = server.routers[i] or router.build(routes_of(cfg, listen), report, function(conf) return server.routes[conf.index] end)
-  end
-  identity.strip(uses)
-  chain.forget()
-  barrier.forget()
-  return server
-end
+local generation_id, all_uses, routes, routers, heads, ups -- heads: of a route what every request gets; ups: upstreams by number
+local names -- route index -> name
+local PHASES, REWRITE, STRIP, TO = slots.PHASES, slots.REWRITE, slots.STRIP, slots.TO
+local UPGRADE, GUARD, HAS_CTX = slots.UPGRADE, slots.GUARD, slots.HAS_CTX
 
 -- ---------------------------------------------------------------- once a request
 
@@ -236,7 +96,7 @@ end
 local function not_found(x, status, allow)
   local shared = serve.shared
   x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
-  x.edits = shared.edits
+  x.edits = shared.response_edits
   if trace.on then trace.want(x) end
   x.total_timeout = 60000
   apply(x, refusals.no_route(status, allow))
@@ -244,14 +104,24 @@ end
 
 -- The peer that a balance phase wants for the next attempt, if any.
 local function wanted_peer(x, route, ctx, up)
-  local balance = ctx and route.phases.balance
+  local balance = ctx and route[PHASES].balance
   if not balance then return nil end
   ctx[PEERS] = up:peers(x)
   local choice = balance(ctx)
   return choice and up:find(choice)
 end
 
--- Makes the next attempt ready. The refusal is returned: there is none.
+-- Makes an attempt ready. The refusal is returned: there is none.
+local function attempt(x, up, ctx, peer)
+  x.passed = 1
+  local ok, err = up:prepare(x, ctx, peer)
+  if not ok then return refusals.unavailable(err) end
+  if up.sticky then x.wants = bor(x.wants, abi.WANT_RESPONSE) end
+  if trace.on then trace.attempt(x, up, up.by_index[tonumber(x.peer)]) end
+  x.verdict = abi.VERDICT_PROXY
+end
+
+-- The same with all that the route asks before it.
 local function choose_peer(x, route, ctx)
   x.passed = 1
   local up = ctx and ctx[UPSTREAM] or route[TO]
@@ -260,11 +130,7 @@ local function choose_peer(x, route, ctx)
     local ok, err = route[GUARD]:enter(x)
     if not ok then return refusals.unavailable(err) end
   end
-  local ok, err = up:prepare(x, ctx, wanted_peer(x, route, ctx, up))
-  if not ok then return refusals.unavailable(err) end
-  if up.sticky then x.wants = bor(x.wants, abi.WANT_RESPONSE) end
-  if trace.on then trace.attempt(x, up, up.by_index[tonumber(x.peer)]) end
-  x.verdict = abi.VERDICT_PROXY
+  return attempt(x, up, ctx, wanted_peer(x, route, ctx, up))
 end
 
 local function proxy(x, route, ctx)
@@ -294,9 +160,9 @@ end
 
 -- authenticate, access and handler; a response ends it.
 local function run_phases(ctx, route)
-  local p = route.phases
-  if route.rewrite then
-    local r = route.rewrite(ctx)
+  local p = route[PHASES]
+  if route[REWRITE] then
+    local r = route[REWRITE](ctx)
     if r then return r end
   end
   if p.authenticate then
@@ -375,9 +241,9 @@ local function next_level(ctx)
 end
 
 local function on_wrapped_request(x, ctx, route, level)
-  local p = route.phases
-  if route.rewrite then
-    local r = route.rewrite(ctx)
+  local p = route[PHASES]
+  if route[REWRITE] then
+    local r = route[REWRITE](ctx)
     if r then return apply(x, r) end
   end
   if p.authenticate then
@@ -397,25 +263,12 @@ end
 local function allow_upgrade(x, route)
   for _, name in ipairs(route[UPGRADE]) do
     if C.tg_abi_allow_upgrade(x, name, #name, route.tunnel_timeout) == 0 then
-      if route.phases.to_client and name:lower() == "websocket" then C.tg_abi_message_watch(x, route.max_message, route.message_deflate) end
+      if route[PHASES].to_client and name:lower() == "websocket" then C.tg_abi_message_watch(x, route.max_message, route.message_deflate) end
       return
     end
   end
 end
 
-local function begin_route(x, route)
-  x.route = route[INDEX]
-  vm.mark[1] = route[INDEX]
-  x.counted = route[COUNTED]
-  x.wants = route[WANTS]
-  x.edits = route[EDITS]
-  x.total_timeout = route[TIMEOUT]
-  x.idle_timeout = 60000 -- of a body that we make; an upstream has its own
-  x.body_limit = route[BODY_LIMIT]
-  if route[STRIP] then strip_path(x, route[STRIP]) end
-  if route[UPGRADE] then allow_upgrade(x, route) end
-  if trace.on then trace.want(x) end
-end
 
 -- rewrite phases run before there is a route; an exchange that ends in one has none.
 local function rewrite(x)
@@ -436,20 +289,33 @@ local function on_request(x)
     if r then return end
   end
   if not table_of_routes then return not_found(x, 404) end
-  probe.x = x
-  local route, params, allow = table_of_routes.only, nil, nil
-  if not route then
-    local host = table_of_routes.uses_host and to_string(x.host.p, x.host.n) or ""
-    route, params, allow = table_of_routes:match(exchange.method(x), host, to_string(x.path.p, x.path.n), probe)
+  local index, pattern, allow = table_of_routes.only, nil, nil
+  if not index then
+    probe.x = x
+    index, pattern, allow = table_of_routes:find(x, probe)
   end
-  if x.path_doubts ~= 0 and (not route or band(x.path_doubts, route[DOUBTS]) ~= 0) then return apply(x, refusals.doubtful_path(x.path_doubts)) end
-  if not route then return not_found(x, params, allow) end
-  begin_route(x, route)
+  if x.path_doubts ~= 0 and (not index or band(x.path_doubts, heads[index].doubts) ~= 0) then
+    return apply(x, refusals.doubtful_path(x.path_doubts))
+  end
+  if not index then return not_found(x, pattern, allow) end
+  local head = heads[index]
+  local rc = C.tg_abi_route_enter(x, head)
+  if rc ~= 0 then error("headers: " .. abi.code(rc), 0) end
+  if trace.on then trace.want(x) end
+  if head.more == 0 then
+    local r = attempt(x, ups[head.upstream])
+    return r and apply(x, r)
+  end
+  local route = routes[index]
+  local params = route[HAS_CTX] and pattern and table_of_routes:params(pattern, x) or nil
+  if route[STRIP] then strip_path(x, route[STRIP]) end
+  if route[UPGRADE] then allow_upgrade(x, route) end
   if not route[HAS_CTX] then return proxy(x, route) end
   local ctx = early or exchange.new(x, route, params)
   if early then exchange.enter_route(ctx, route, params) end
   live[x.slot] = ctx
-  if route.phases.level then return on_wrapped_request(x, ctx, route, route.phases.level) end
+  local level = route[PHASES].level
+  if level then return on_wrapped_request(x, ctx, route, level) end
   local r = run_phases(ctx, route)
   if r then return apply(x, r) end
   proxy(x, route, ctx)
@@ -475,7 +341,7 @@ end
 local function on_response(x)
   if trace.on then trace.answered(x) end
   local route = routes[x.route]
-  local p = route and route.phases or serve.shared
+  local p = route and route[PHASES] or serve.shared
   local ctx = p.response and ctx_of(x) or live[x.slot]
   local up = ctx and exchange.is_of(ctx, x) and ctx[UPSTREAM] or route and route.upstream
   if up and up.sticky then up:bind(x) end
@@ -486,7 +352,7 @@ end
 
 local function on_log(x)
   local route = routes[x.route]
-  local p = route and route.phases or serve.shared
+  local p = route and route[PHASES] or serve.shared
   if p.log then p.log(ctx_of(x)) end
   local list = deferred[x.slot]
   if list then
@@ -576,9 +442,9 @@ local function main()
     elseif entry == ENTRY_REQUEST_BODY then
       body.flow(vm.exchange, abi.REQUEST)
     elseif entry == ENTRY_REQUEST_MESSAGE then
-      on_message(vm.exchange, abi.REQUEST, routes[vm.exchange.route].phases.to_upstream)
+      on_message(vm.exchange, abi.REQUEST, routes[vm.exchange.route][PHASES].to_upstream)
     elseif entry == ENTRY_RESPONSE_MESSAGE then
-      on_message(vm.exchange, abi.RESPONSE, routes[vm.exchange.route].phases.to_client)
+      on_message(vm.exchange, abi.RESPONSE, routes[vm.exchange.route][PHASES].to_client)
     else
       on_balance(vm.exchange)
     end
@@ -644,6 +510,7 @@ function serve.route_name(x) return names[x.route] end
 --- start(server, cfg, uses, id) -> main, judge, whether exchanges without a route are logged, whether there are `stop` hooks
 function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
+  heads, ups, names = server.heads, server.ups, server.names
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
   edits.close()
@@ -651,8 +518,8 @@ function serve.start(server, cfg, uses, id)
   log.rate = cfg.log.rate
   consumers.exchange_of = exchange.live
   exchange.next = next_level
-  for index, route in pairs(routes) do
-    if names[index] then route[COUNTED] = C.tg_abi_metric_route(route.name, #route.name) end
+  for index, name in pairs(names) do
+    heads[index].counted = C.tg_abi_metric_route(name, #name)
     pace.breathe()
   end
   if not abi.in_shadow then gateway_metrics.start(cfg, id) end
@@ -676,7 +543,7 @@ function serve.start(server, cfg, uses, id)
     return main, judge, false, has_stop(uses)
   end
   -- What only loading needs is garbage from now on, and need not be marked again and again.
-  for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
+  for _, name in ipairs { "boot", "config", "plugin", "router", "routes", "schema", "template" } do
     package.loaded["runtime." .. name] = nil
   end
   return main, judge, server.shared.log ~= nil, has_stop(uses) or #batch.all > 0 or #limit.all > 0

@@ -5,7 +5,7 @@ local json = require "tidegate.json"
 local near = require "runtime.near"
 local playback = require "tool.playback"
 local query_string = require "tidegate.query"
-local serve = require "runtime.serve"
+local routes = require "runtime.routes"
 
 local inspection = {}
 local ENTRIES = { "gateway.lua", "gateway.yaml", "gateway.json" }
@@ -150,15 +150,15 @@ local function near_of(list, chosen)
   return found
 end
 
-local function conf_of(cfg, route)
-  for _, conf in ipairs(route and cfg.route or {}) do
-    if conf.name == route.name then return conf end
+local function conf_of(cfg, index)
+  for _, conf in ipairs(cfg.route) do
+    if conf.index == index then return conf end
   end
 end
 
 local function refused_path(conf, request)
   local doubts = request.doubts
-  return doubts ~= 0 and (not conf or bit.band(doubts, serve.refused_doubts(conf)) ~= 0)
+  return doubts ~= 0 and (not conf or bit.band(doubts, routes.refused_doubts(conf)) ~= 0)
 end
 
 local function fill(said, cfg, conf)
@@ -192,9 +192,10 @@ function inspection.explain(core, cfg, server, listen, given, options)
   local scheme = given.scheme or (listen.tls and "https" or "http")
   local probe = setmetatable({ request = request, scheme = scheme, protocol = given.protocol }, Probe)
   local r = server.routers[listen.index]
-  local route, params, allow = r:match(request.method, request.host, request.path, probe)
-  local conf = conf_of(cfg, route)
-  said.near = not options.brief and near_of(near.routes(r, request.method, request.host, request.path, probe), conf) or nil
+  local index, params, allow = r:match(request.method, request.host, request.path, probe)
+  local conf = index and conf_of(cfg, index)
+  local confs = routes.of_listener(cfg, listen)
+  said.near = not options.brief and near_of(near.routes(confs, request.method, request.host, request.path, probe), conf) or nil
   if refused_path(conf, request) then
     said.status, said.why = 400, request.doubts == 2 and "the path is no UTF-8" or "an encoded slash in the path"
   elseif not conf then

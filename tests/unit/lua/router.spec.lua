@@ -15,8 +15,7 @@ end
 local none = { header = function() end, query = function() end }
 
 local function match(r, path, method, host, request)
-  local found, params, allow = r:match(method or "GET", host or "", path, request or none)
-  return found and found.index, params, allow
+  return r:match(method or "GET", host or "", path, request or none)
 end
 
 describe("router", function()

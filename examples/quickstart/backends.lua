@@ -14,7 +14,7 @@ route "orders-demo" {
   listen = "orders-demo", path = { "/orders", "/orders/{id}" },
   handler = function(ctx)
     local id = ctx.req.params.id
-    if id then return tg.respond(200, { order = id, for_consumer = ctx.req.headers["X-Seen-By"] or tg.null }) end
+    if id then return tg.respond(200, { order = id, for_consumer = ctx.req.headers["X-Asked-By"] or tg.null }) end
     return tg.respond(200, tg.json.array { { order = "7", total = 12.5 }, { order = "8", total = 99 } })
   end,
 }

@@ -20,10 +20,13 @@ route "users" {
   use = { { "headers", response = { set = { ["X-Served-By"] = "tidegate" }, remove = { "X-Backend" } } } },
 }
 
--- Key authentication and a rate limit by consumer.
+-- Key authentication, a rate limit by consumer, and a header that tells the backend who asks.
 route "orders" {
   listen = "public", path = "/orders/*", to = "orders",
-  use = { "key-auth", { "rate-limit", key = "${consumer.id}", limit = 10, per = "1m" } },
+  use = {
+    "key-auth", { "rate-limit", key = "${consumer.id}", limit = 10, per = "1m" },
+    { "headers", request = { set = { ["X-Asked-By"] = "${consumer.id}" } } },
+  },
 }
 
 -- One endpoint that aggregates two backends: plugins/home.lua.

@@ -91,13 +91,14 @@ $(eval $(call variant,release))
 $(eval $(call variant,debug))
 $(eval $(call variant,fuzz))
 
-$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_route.h core/abi_tls.h core/build/generate.lua
+ABI := $(wildcard core/abi*.h)
+$(GEN)/abi_text.c: $(ABI) core/build/generate.lua
 	@mkdir -p $(@D)
-	@$(LUAJIT) core/build/generate.lua text $< $@
+	@$(LUAJIT) core/build/generate.lua text core/abi.h $@
 
-$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_route.h core/abi_tls.h core/build/generate.lua
+$(GEN)/abi_check.c: $(ABI) core/build/generate.lua
 	@mkdir -p $(@D)
-	@$(LUAJIT) core/build/generate.lua check $< $@
+	@$(LUAJIT) core/build/generate.lua check core/abi.h $@
 
 $(GEN)/lua_embed.c: $(LUA_FILES) core/build/generate.lua
 	@mkdir -p $(@D)

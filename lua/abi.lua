@@ -247,6 +247,21 @@ function abi.key_make(kind, bits, numbers)
   return owned_key(C.tg_abi_key_make(kind, bits, parts))
 end
 
+--- limits: names of the algorithms of limits, as the core knows them
+abi.limits = {
+  gcra = tonumber(C.TG_LIMIT_GCRA), leaky = tonumber(C.TG_LIMIT_LEAKY), fixed = tonumber(C.TG_LIMIT_FIXED), sliding = tonumber(C.TG_LIMIT_SLIDING),
+  log = tonumber(C.TG_LIMIT_LOG),
+}
+
+--- limit{ algorithm, rate, per, burst?, delay? } -> what the core counts by. Whoever uses it holds it.
+function abi.limit(one)
+  return ffi.new("struct tg_abi_limit", abi.limits[one.algorithm], 0, one.rate, one.per, one.burst or 0, one.delay or 0)
+end
+
+--- taken[1 to 8]: what came of the last decision on limits, by their places plus 1: struct tg_abi_taken of the core.
+abi.taken = {}
+for i = 1, tonumber(C.TG_LIMITS) do abi.taken[i] = C.tg_abi_limit_taken(i - 1) end
+
 --- records[1 to 8]: lists of numbers in a dictionary, by their places plus 1: tg_abi_record of the core.
 abi.records = {}
 for i = 1, tonumber(C.TG_RECORDS) do abi.records[i] = C.tg_abi_record(i - 1) end

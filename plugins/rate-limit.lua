@@ -82,7 +82,9 @@ Refuse more than `limit` requests in `per`, for each value of `key`.
 its border; `log` remembers each request and is exact in every window; `gcra` lets `limit` in `per` through at an even rate and `burst` at once;
 `leaky` lets them through one after the other and makes those wait that come too early, up to `delay`; `concurrency` is how many may be under way.
 Several `limits` are counted all together or, when one of them refuses, not at all. Refused requests get 429 with `Retry-After` and a problem
-that names the limit; a request whose key has no value gets 400. Counters survive reloads. With `shadow = true`, as of any use, it counts, but
+that names the limit; a request whose key has no value gets 400. A key may be `"${client.network}"` (an address, of IPv6 the first 64 bits),
+`"${consumer.id}"`, `"${credential.id}"`, `"${consumer.meta.NAME}"` (a claim of its token), `header`, `cookie`, `query` or `params` (of the path)
+with `.NAME`, `"${route.name}"`, or several of them in one text. Counters survive reloads. With `shadow = true`, as of any use, it counts, but
 refuses and delays nothing.
 
 `store = "redis:NAME"` counts in that Redis, for all gateways, on its clock. `mode = "lease"` takes portions in advance and asks a few times a second

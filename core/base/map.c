@@ -29,20 +29,37 @@ struct tg_map {
     size_t capacity;
 };
 
+/*
+ * The last `rest` of the n bytes before `end`, 1 to 7, as one number, the first of them lowest. A copy of so few would
+ * cost a call: of eight, those before them are shifted out.
+ */
+static uint64_t
+last_bytes(const char *end, size_t n, size_t rest)
+{
+    uint64_t word = 0;
+    if (n >= 8) {
+        memcpy(&word, end - 8, 8);
+        return word >> 8 * (8 - rest);
+    }
+    for (size_t i = 1; i <= rest; i++) {
+        word = word << 8 | (uint8_t)end[-(ptrdiff_t)i];
+    }
+    return word;
+}
+
 uint64_t
 tg_hash(uint64_t seed, const char *p, size_t n)
 {
     uint64_t hash = seed ^ (n * 0x9e3779b97f4a7c15ULL);
-    uint64_t word = 0;
-    for (; n >= 8; n -= 8, p += 8) {
+    const char *end = p + n;
+    for (; end - p >= 8; p += 8) {
+        uint64_t word;
         memcpy(&word, p, 8);
         hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
         hash ^= hash >> 32;
     }
-    if (n > 0) {
-        word = 0;
-        memcpy(&word, p, n);
-        hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
+    if (p < end) {
+        hash = (hash ^ last_bytes(end, n, (size_t)(end - p))) * 0xff51afd7ed558ccdULL;
         hash ^= hash >> 32;
     }
     hash *= 0xc4ceb9fe1a85ec53ULL;

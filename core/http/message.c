@@ -60,6 +60,12 @@ tg_message_find(const struct tg_message *message, const char *name, size_t n, un
 }
 
 struct tg_field *
+tg_message_find_same(const struct tg_message *message, const struct tg_field *field, unsigned *from)
+{
+    return find_hashed(message, field->name, field->name_len, field->hash, from);
+}
+
+struct tg_field *
 tg_message_find_id(const struct tg_message *message, enum tg_field_id id)
 {
     for (unsigned i = 0; i < message->count; i++) {

@@ -81,12 +81,12 @@ put_out(const char *p, size_t n)
 
 /* RFC 9110, section 5.3: several lines of one name are one list. */
 static int
-join_fields(struct tg_message *message, const char *name, size_t n, const struct tg_field *first, unsigned from)
+join_fields(struct tg_message *message, const struct tg_field *first, unsigned from)
 {
     size_t size = first->value_len;
     unsigned next = from;
     const struct tg_field *field;
-    while ((field = tg_message_find(message, name, n, &next)) != NULL) {
+    while ((field = tg_message_find_same(message, first, &next)) != NULL) {
         size += 2 + field->value_len;
     }
     char *joined = tg_arena_alloc(message->arena, size);
@@ -96,7 +96,7 @@ join_fields(struct tg_message *message, const char *name, size_t n, const struct
     memcpy(joined, first->value, first->value_len);
     char *p = joined + first->value_len;
     next = from;
-    while ((field = tg_message_find(message, name, n, &next)) != NULL) {
+    while ((field = tg_message_find_same(message, first, &next)) != NULL) {
         memcpy(p, ", ", 2);
         memcpy(p + 2, field->value, field->value_len);
         p += 2 + field->value_len;
@@ -115,8 +115,8 @@ tg_abi_field_get(struct tg_abi_exchange *x, int side, const char *name, size_t n
         return TG_ENONE;
     }
     unsigned more = next;
-    if (tg_message_find(message, name, name_len, &more) != NULL) {
-        return join_fields(message, name, name_len, field, next);
+    if (tg_message_find_same(message, field, &more) != NULL) {
+        return join_fields(message, field, next);
     }
     put_out(field->value, field->value_len);
     return TG_OK;

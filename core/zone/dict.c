@@ -62,7 +62,8 @@ struct memory {
 
 struct tg_dict {
     struct memory *memory;
-    char *copy; /* of the value that was got last */
+    uint64_t inserted; /* entries by this process, each of which may have cost another its place */
+    char *copy;        /* of the value that was got last */
     size_t copy_size;
 };
 
@@ -273,10 +274,10 @@ drop(const struct tg_dict *dict, struct shard *shard, uint32_t offset)
 
 /*
  * The entry of the key, marked as used (to move it to the front would touch its neighbours, three cache misses); 0:
- * none. One that has expired is dropped.
+ * none. It may have expired.
  */
 static uint32_t
-find(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char *key, size_t n, uint64_t now)
+look_up(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char *key, size_t n)
 {
     uint32_t offset = *bucket_of(dict, shard, hash);
     for (; offset != 0; offset = at(dict, offset)->next) {
@@ -284,16 +285,30 @@ find(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char 
         if (entry->hash != hash || entry->key_len != n || memcmp(entry + 1, key, n) != 0) {
             continue;
         }
-        if (entry->expires != 0 && entry->expires <= now) {
-            drop(dict, shard, offset);
-            return 0;
-        }
         if (!entry->used) {
             entry->used = 1;
         }
         return offset;
     }
     return 0;
+}
+
+static bool
+is_over(const struct entry *entry, uint64_t now)
+{
+    return entry->expires != 0 && entry->expires <= now;
+}
+
+/* The same; one that has expired is dropped. */
+static uint32_t
+find(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char *key, size_t n, uint64_t now)
+{
+    const uint32_t offset = look_up(dict, shard, hash, key, n);
+    if (offset != 0 && is_over(at(dict, offset), now)) {
+        drop(dict, shard, offset);
+        return 0;
+    }
+    return offset;
 }
 
 static uint8_t
@@ -342,7 +357,7 @@ allocate(const struct tg_dict *dict, struct shard *shard, uint8_t class)
 }
 
 static enum tg_rc
-insert(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const char *key, size_t n, uint64_t expires,
+insert(struct tg_dict *dict, struct shard *shard, uint32_t hash, const char *key, size_t n, uint64_t expires,
        const struct tg_dict_value *value)
 {
     const size_t size = sizeof(struct entry) + n + value->n;
@@ -365,11 +380,14 @@ insert(const struct tg_dict *dict, struct shard *shard, uint32_t hash, const cha
                             .type = (uint8_t)value->type,
                             .size_class = class & 0x7f};
     memcpy(entry + 1, key, n);
-    if (value->n > 0) {
+    if (value->n > 0 && value->p != NULL) {
         memcpy((char *)(entry + 1) + n, value->p, value->n);
+    } else if (value->n > 0) {
+        memset((char *)(entry + 1) + n, 0, value->n);
     }
     *bucket = offset;
     link_recent(dict, shard, entry, offset);
+    dict->inserted++;
     return TG_OK;
 }
 
@@ -496,116 +514,141 @@ tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint
 
 /* ---------------------------------------------------------------- lists of numbers */
 
+_Static_assert(SHARDS <= 32, "a bit for each shard");
+
 /* Behind a key of any length they need not stand where a double may. */
-static const char *
-numbers_of(const struct entry *entry)
+static char *
+numbers_of(struct entry *entry)
 {
-    return (const char *)(entry + 1) + entry->key_len;
+    return (char *)(entry + 1) + entry->key_len;
+}
+
+void
+tg_dict_release(struct tg_dict *dict, uint32_t held)
+{
+    for (uint32_t i = 0; held != 0; i++, held >>= 1) {
+        if ((held & 1) != 0) {
+            unlock(&dict->memory->shards[i]);
+        }
+    }
+}
+
+static void
+look(struct tg_dict *dict, uint64_t now, struct tg_dict_list *list)
+{
+    list->offset = look_up(dict, &dict->memory->shards[list->shard], list->hash, list->key, list->n);
+    list->seen = dict->inserted;
+    list->count = 0;
+    list->numbers = NULL;
+    if (list->offset != 0) {
+        struct entry *entry = at(dict, list->offset);
+        if (entry->type == TG_DICT_NUMBERS && !is_over(entry, now)) {
+            list->count = entry->value_len / sizeof(double);
+            list->numbers = numbers_of(entry);
+        }
+    }
+}
+
+/* Each shard once, in the order of the shards: so no two ever wait for each other. */
+enum tg_rc
+tg_dict_hold(struct tg_dict *dict, uint64_t now, struct tg_dict_list *lists, unsigned count, uint32_t *held)
+{
+    uint32_t wanted = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct shard *shard;
+        const enum tg_rc rc = locate(dict, lists[i].key, lists[i].n, &shard, &lists[i].hash);
+        if (rc != TG_OK) {
+            return rc;
+        }
+        lists[i].shard = (uint32_t)(shard - dict->memory->shards);
+        wanted |= 1U << lists[i].shard;
+    }
+    for (uint32_t left = wanted; left != 0; left &= left - 1) {
+        const enum tg_rc rc = lock_shard(dict, &dict->memory->shards[__builtin_ctz(left)]);
+        if (rc != TG_OK) {
+            tg_dict_release(dict, wanted & ~left);
+            return rc;
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        look(dict, now, &lists[i]);
+    }
+    *held = wanted;
+    return TG_OK;
+}
+
+enum tg_rc
+tg_dict_keep(struct tg_dict *dict, uint64_t now, struct tg_dict_list *list, size_t count, uint64_t ttl)
+{
+    struct shard *shard = &dict->memory->shards[list->shard];
+    const size_t size = count * sizeof(double);
+    if (list->seen != dict->inserted) {
+        look(dict, now, list);
+    }
+    struct entry *entry = list->offset == 0 ? NULL : at(dict, list->offset);
+    const uint64_t expires = ttl == 0 ? 0 : now + ttl;
+    if (entry != NULL && size > 0 && entry->value_len == size && entry->type == TG_DICT_NUMBERS) {
+        if (list->count == 0) {
+            memset(numbers_of(entry), 0, size);
+        }
+        entry->expires = expires;
+    } else {
+        if (entry != NULL) {
+            drop(dict, shard, list->offset);
+            list->offset = 0;
+        }
+        const struct tg_dict_value none = {.type = TG_DICT_NUMBERS, .n = size};
+        const enum tg_rc rc = size == 0 ? TG_OK : insert(dict, shard, list->hash, list->key, list->n, expires, &none);
+        look(dict, now, list);
+        return rc;
+    }
+    list->numbers = numbers_of(entry);
+    list->count = count;
+    return TG_OK;
 }
 
 enum tg_rc
 tg_dict_read(struct tg_dict *dict, const char *key, size_t n, uint64_t now, double *numbers, size_t max, size_t *count)
 {
-    struct shard *shard;
-    uint32_t hash;
-    const enum tg_rc rc = lock(dict, key, n, &shard, &hash);
+    struct tg_dict_list list = {.key = key, .n = n};
+    uint32_t held;
+    const enum tg_rc rc = tg_dict_hold(dict, now, &list, 1, &held);
     if (rc != TG_OK) {
         return rc;
     }
-    const uint32_t offset = find(dict, shard, hash, key, n, now);
-    *count = 0;
-    if (offset != 0 && at(dict, offset)->type == TG_DICT_NUMBERS) {
-        const struct entry *entry = at(dict, offset);
-        *count = entry->value_len / sizeof *numbers;
-        memcpy(numbers, numbers_of(entry), (*count < max ? *count : max) * sizeof *numbers);
+    *count = list.count;
+    if (list.count > 0) {
+        memcpy(numbers, list.numbers, (list.count < max ? list.count : max) * sizeof *numbers);
     }
-    unlock(shard);
+    tg_dict_release(dict, held);
     return TG_OK;
-}
-
-struct place {
-    struct shard *shard;
-    uint32_t hash;
-    uint32_t offset;
-};
-
-/* Each shard once, in the order of the shards: so no two ever wait for each other. */
-static enum tg_rc
-lock_places(struct tg_dict *dict, const struct place *places, unsigned count, struct shard *locked[], unsigned *locks)
-{
-    *locks = 0;
-    for (struct shard *last = NULL;;) {
-        struct shard *next = NULL;
-        for (unsigned i = 0; i < count; i++) {
-            struct shard *shard = places[i].shard;
-            next = (last == NULL || shard > last) && (next == NULL || shard < next) ? shard : next;
-        }
-        if (next == NULL) {
-            return TG_OK;
-        }
-        const enum tg_rc rc = lock_shard(dict, next);
-        if (rc != TG_OK) {
-            return rc;
-        }
-        locked[(*locks)++] = last = next;
-    }
-}
-
-static bool
-is_as_read(const struct tg_dict *dict, uint32_t offset, const struct tg_dict_change *change)
-{
-    const struct entry *entry = offset == 0 || at(dict, offset)->type != TG_DICT_NUMBERS ? NULL : at(dict, offset);
-    if (entry == NULL || change->old_count == 0) {
-        return entry == NULL && change->old_count == 0;
-    }
-    const size_t size = change->old_count * sizeof *change->old;
-    return entry->value_len == size && memcmp(numbers_of(entry), change->old, size) == 0;
-}
-
-static enum tg_rc
-make_change(const struct tg_dict *dict, const struct place *place, uint64_t now, const struct tg_dict_change *change)
-{
-    const uint64_t expires = change->ttl == 0 ? 0 : now + change->ttl;
-    const size_t size = change->new_count * sizeof *change->new;
-    struct entry *entry = place->offset == 0 ? NULL : at(dict, place->offset);
-    if (entry != NULL && size > 0 && entry->value_len == size && entry->type == TG_DICT_NUMBERS) {
-        memcpy((char *)(entry + 1) + entry->key_len, change->new, size);
-        entry->expires = expires;
-        return TG_OK;
-    }
-    if (entry != NULL) {
-        drop(dict, place->shard, place->offset);
-    }
-    const struct tg_dict_value value = {.type = TG_DICT_NUMBERS, .p = (const char *)change->new, .n = size};
-    return size == 0 ? TG_OK : insert(dict, place->shard, place->hash, change->key, change->n, expires, &value);
 }
 
 enum tg_rc
 tg_dict_swap(struct tg_dict *dict, uint64_t now, const struct tg_dict_change *changes, unsigned count)
 {
-    struct place places[TG_DICT_SWAP_MAX];
-    struct shard *locked[TG_DICT_SWAP_MAX];
-    unsigned locks = 0;
+    struct tg_dict_list lists[TG_DICT_SWAP_MAX];
+    uint32_t held = 0;
     enum tg_rc rc = count == 0 || count > TG_DICT_SWAP_MAX ? TG_EINVAL : TG_OK;
     for (unsigned i = 0; i < count && rc == TG_OK; i++) {
-        rc = locate(dict, changes[i].key, changes[i].n, &places[i].shard, &places[i].hash);
+        lists[i] = (struct tg_dict_list){.key = changes[i].key, .n = changes[i].n};
     }
     if (rc == TG_OK) {
-        rc = lock_places(dict, places, count, locked, &locks);
+        rc = tg_dict_hold(dict, now, lists, count, &held);
     }
     for (unsigned i = 0; i < count && rc == TG_OK; i++) {
-        places[i].offset = find(dict, places[i].shard, places[i].hash, changes[i].key, changes[i].n, now);
-        rc = is_as_read(dict, places[i].offset, &changes[i]) ? TG_OK : TG_EBUSY;
+        const size_t size = lists[i].count * sizeof(double);
+        const bool same = lists[i].count == changes[i].old_count &&
+                          (size == 0 || memcmp(lists[i].numbers, changes[i].old, size) == 0);
+        rc = same ? TG_OK : TG_EBUSY;
     }
     for (unsigned i = 0; i < count && rc == TG_OK; i++) {
-        /* To make room for one may have cost another its place. */
-        places[i].offset =
-            i == 0 ? places[i].offset : find(dict, places[i].shard, places[i].hash, changes[i].key, changes[i].n, now);
-        rc = make_change(dict, &places[i], now, &changes[i]);
+        rc = tg_dict_keep(dict, now, &lists[i], changes[i].new_count, changes[i].ttl);
+        if (rc == TG_OK && changes[i].new_count > 0) {
+            memcpy(lists[i].numbers, changes[i].new, changes[i].new_count * sizeof(double));
+        }
     }
-    while (locks > 0) {
-        unlock(locked[--locks]);
-    }
+    tg_dict_release(dict, held);
     return rc;
 }
 

@@ -74,6 +74,33 @@ TG_MUST_CHECK enum tg_rc tg_dict_compare_set(struct tg_dict *dict, const char *k
 TG_MUST_CHECK enum tg_rc tg_dict_incr(struct tg_dict *dict, const char *key, size_t n, uint64_t now, uint64_t ttl,
                                       double by, double *result);
 /*
+ * Lists of numbers that are held: nobody else sees or changes them, nor what stands near them, until they are released,
+ * which is to be soon. `key` is borrowed until then. A process that dies meanwhile costs all that stood near them.
+ */
+struct tg_dict_list {
+    const char *key;
+    size_t n;
+    char *numbers; /* doubles, which need not be aligned; NULL: there are none */
+    size_t count;
+    uint32_t shard; /* from here on the dictionary's own */
+    uint32_t hash;
+    uint32_t offset;
+    uint64_t seen;
+};
+
+/* Fills numbers and count. Otherwise nothing is held; at most TG_DICT_SWAP_MAX keys. *held is for the release. */
+TG_MUST_CHECK enum tg_rc tg_dict_hold(struct tg_dict *dict, uint64_t now, struct tg_dict_list *lists, unsigned count,
+                                      uint32_t *held);
+/*
+ * Of a list that is held: from now on it has `count` numbers, which are what they were if there were as many, otherwise
+ * 0, and lives for `ttl`. 0 numbers: it is deleted. To make room for one may cost another that is held its place: what
+ * is kept later is made anew.
+ */
+TG_MUST_CHECK enum tg_rc tg_dict_keep(struct tg_dict *dict, uint64_t now, struct tg_dict_list *list, size_t count,
+                                      uint64_t ttl);
+void tg_dict_release(struct tg_dict *dict, uint32_t held);
+
+/*
  * A list of numbers, of which there are *count; at most `max` are copied, so a longer one is to be read again. None: 0,
  * also for a value of another type.
  */

@@ -8,7 +8,7 @@ local trace = require "tidegate.trace"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 local slice = abi.slice
-local setmetatable, type, error, tostring = setmetatable, type, error, tostring
+local rawget, setmetatable, type, error, tostring = rawget, setmetatable, type, error, tostring
 
 local exchange = {}
 
@@ -36,6 +36,23 @@ local function text(s)
 end
 
 -- ---------------------------------------------------------------- fields
+
+-- Slot of what passes for a ctx: the one behind it.
+exchange.REAL = 14
+
+--- direct(ctx) -> the exchange, where nothing that was made for it yet stands between: no view of its request, and ctx is itself no view. What
+-- is read of it then costs no table. nil: ask ctx.
+function exchange.direct(ctx)
+  local x = ctx[1]
+  if not x or ctx[REQ] or rawget(ctx, exchange.REAL) then return nil end
+  return live(ctx)
+end
+
+--- header(x, name) -> the value of a field of the request | nil
+function exchange.header(x, name)
+  if C.tg_abi_field_get(x, abi.REQUEST, name, #name) ~= 0 then return nil end
+  return to_string(vm.out.p, vm.out.n)
+end
 
 local Fields = { __metatable = false }
 

@@ -27,7 +27,7 @@ local TAKEN = {} -- what is raised where a body would have been taken
 -- what it is a view of, what would have been changed, and of a generation in shadow its record of the exchange.
 local CONSUMER, UPSTREAM, CREDENTIAL = exchange.CONSUMER, exchange.UPSTREAM, exchange.CREDENTIAL
 local REQ, RES, VARS = 6, 7, 8
-local SHADOW, REAL, NOTES, ID, RECORD = 13, 14, 15, 16, 17
+local SHADOW, REAL, NOTES, ID, RECORD = 13, exchange.REAL, 15, 16, 17
 
 local function note(view, text)
   local notes = view[NOTES]

@@ -14,12 +14,13 @@ local MAX_VARIABLES = 64 -- a Lua function has 200 locals, and an expression 200
 local plain = {
   ["client.ip"] = "client_ip(ctx)", ["client.network"] = "client_network(ctx)",
   ["client.port"] = "scalar(ctx.req.client.port)", method = "ctx.req.method",
-  host = "ctx.req.host", path = "ctx.req.path", id = "ctx.id", ["route.name"] = "(ctx.route and ctx.route.name)",
+  host = "ctx.req.host", path = "path(ctx)", id = "ctx.id", ["route.name"] = "(ctx.route and ctx.route.name)",
   ["consumer.id"] = "(ctx.consumer and scalar(ctx.consumer.id))", ["consumer.groups"] = "groups(ctx.consumer)",
   ["consumer.username"] = "(ctx.consumer and scalar(ctx.consumer.username))", ["consumer.plan"] = "(ctx.consumer and scalar(ctx.consumer.plan))",
+  ["credential.id"] = "(ctx.credential and scalar(ctx.credential.id))",
 }
 local keyed = {
-  header = "ctx.req.headers[%q]", query = "ctx.req.query[%q]", cookie = "ctx.req.cookies[%q]",
+  header = "header(ctx, %q)", query = "ctx.req.query[%q]", cookie = "ctx.req.cookies[%q]",
   params = "ctx.req.params[%q]", vars = "scalar(ctx.vars[%q])",
   ["consumer.meta"] = "scalar(meta(ctx.consumer)[%q])",
 }
@@ -56,6 +57,18 @@ local function client_network(ctx)
   if not ctx[1] then return ctx.req.client.network end
   C.tg_abi_client_network(exchange.live(ctx))
   return to_string(vm.out.p, vm.out.n)
+end
+
+local function header(ctx, name)
+  local x = exchange.direct(ctx)
+  if x then return exchange.header(x, name) end
+  return ctx.req.headers[name]
+end
+
+local function path(ctx)
+  local x = exchange.direct(ctx)
+  if x then return to_string(x.path.p, x.path.n) end
+  return ctx.req.path
 end
 
 local nothing = {}
@@ -205,12 +218,12 @@ function template.compile(text, options)
   if not names then return nil, parts end
   if escape == "url" and climbs((text:gsub("%${[^}]*}", "x"))) then return nil, 'a path with a segment "." or ".."' end
   if #names == 0 then return constant(text) end
-  local source = "local scalar, put, groups, meta, walk, paths, nothing, checked, client_ip, client_network = ...\n"
+  local source = "local scalar, put, groups, meta, walk, paths, nothing, checked, client_ip, client_network, header, path = ...\n"
     .. "return function(ctx, given)\n  given = given or nothing\n"
     .. table.concat(names) .. "  return " .. (escape == "url" and "checked" or "") .. "(" .. table.concat(parts, " .. ") .. ")\nend\n"
   local way = ways[escape or "none"]
   return assert(loadstring(source, "=template"))(way.scalar, way.put, way.groups, meta, walk, paths, nothing, checked,
-    client_ip, client_network)
+    client_ip, client_network, header, path)
 end
 
 --- constant(value, options?) -> a template that always gives this text, whatever is in it

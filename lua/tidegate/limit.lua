@@ -3,13 +3,13 @@ local abi = require "abi"
 local decision = require "tidegate.limit_decision"
 local dict = require "tidegate.dict"
 local failure = require "tidegate.failure"
-local kinds = require "tidegate.limit_kinds"
 local places = require "tidegate.limit_places"
 local shared = require "tidegate.limit_redis"
 local status = require "tidegate.limit_status"
 local store = require "tidegate.limit_local"
 local task = require "tidegate.task"
 
+local C, kinds, taken = abi.C, abi.limits, abi.taken
 local max, huge = math.max, math.huge
 local misuse = failure.misuse
 local LIMITS_MAX, LOG_MAX, PER_MAX = 8, 10000, 366 * 86400 -- TG_RECORDS; units; seconds
@@ -46,7 +46,7 @@ local function check_name(name)
   return name
 end
 
--- One of the limits of a limiter: { algorithm, rate, per, speed, burst or delay, room, tag }
+-- One of the limits of a limiter: { algorithm, rate, per, speed, burst or delay, tag, core }
 local function compile(options, algorithm, name)
   check_fields(options)
   algorithm = options.algorithm or algorithm or "sliding"
@@ -65,8 +65,8 @@ local function compile(options, algorithm, name)
   end
   if algorithm == "leaky" then one.delay = number_of(options, "delay", 0, 1) elseif options.delay ~= nil then misuse "`delay` is for leaky" end
   one.capacity = one.burst or one.rate
-  one.room = algorithm == "log" and one.rate + 1 or 3
   one.tag = ("%s%g%s"):format(algorithm, one.per, one.name and "-" .. one.name or "")
+  one.core = abi.limit(one)
   return one
 end
 
@@ -96,16 +96,25 @@ local function known_keys(self, key)
   return list
 end
 
+local function check_cost(cost)
+  if type(cost) ~= "number" or not (cost >= 0 and cost < huge) then misuse "the cost of a request is a number of at least 0" end
+  return cost
+end
+
+local function busy(rc)
+  return failure.new("busy", "the limit cannot be counted: " .. abi.code(rc))
+end
+
 -- key as it is counted by, allowed | nil, err, source
 local function decide(self, place, key, cost)
-  if type(cost) ~= "number" or not (cost >= 0 and cost < huge) then misuse "the cost of a request is a number of at least 0" end
+  check_cost(cost)
   key = known_keys(self, key)
   if self.shared then
     local allowed, source = self.shared:take(place, key, cost)
     return key, allowed, source
   end
-  local allowed, err = store.take(self.dict.id, self.limits, place.scopes, key, cost, self.count_denied)
-  if allowed == nil then return nil, failure.new("busy", "the limit cannot be counted: " .. abi.code(err)) end
+  local allowed, rc = store.take(self.dict.id, self.limits, place.scopes, key, cost, self.count_denied)
+  if allowed == nil then return nil, busy(rc) end
   return key, allowed, "local"
 end
 
@@ -118,9 +127,24 @@ function Limiter:take(key, cost, name)
   return decision.new(self, place, counted, cost or 1, allowed, source)
 end
 
+-- pass, of one limit that is counted here: no more is done than to count.
+local function pass_alone(self, place, key, cost)
+  key = decision.key(key)
+  local scope = place.scope
+  local rc = C.tg_abi_limit_take(self.dict_id, self.core, scope, #scope, key, #key, check_cost(cost), self.charge)
+  if rc == 1 and taken[1].wait == 0 and cost > 0 then
+    place.allowed = place.allowed + 1
+    return true
+  end
+  if rc < 0 then return nil, busy(rc) end
+  store.fill()
+  return decision.new(self, place, key, cost, rc == 1, "local")
+end
+
 --- pass(key, cost = 1, name?) -> true when it is let through at once | decision | nil, err: as take, for who needs not know what is left.
 function Limiter:pass(key, cost, name)
   local place = decision.place(self, name or self.name)
+  if self.core and type(key) ~= "table" then return pass_alone(self, place, key, cost or 1) end
   local counted, allowed, source = decide(self, place, key, cost or 1)
   if counted == nil then return nil, allowed end
   if allowed and store.out.wait == 0 and cost ~= 0 then
@@ -131,15 +155,15 @@ function Limiter:pass(key, cost, name)
 end
 
 --- settle(decision, actual): what it has cost in the end; the rest is charged, or given back.
-function Limiter:settle(taken, actual)
+function Limiter:settle(made, actual)
   if type(actual) ~= "number" or not (actual >= 0 and actual < huge) then misuse "what it has cost is a number of at least 0" end
-  local more = actual - (taken.allowed and taken.cost or 0)
+  local more = actual - (made.allowed and made.cost or 0)
   if more == 0 then return end
-  taken.cost = taken.cost + more
-  if self.shared then return self.shared:settle(taken.place, taken.key, more, taken.source) end
-  local many = type(taken.key) == "table"
+  made.cost = made.cost + more
+  if self.shared then return self.shared:settle(made.place, made.key, more, made.source) end
+  local many = type(made.key) == "table"
   for i, one in ipairs(self.limits) do
-    store.add(self.dict.id, one, taken.place.scopes[i], many and taken.key[i] or taken.key, more)
+    store.add(self.dict.id, one, made.place.scopes[i], many and made.key[i] or made.key, more)
   end
 end
 
@@ -167,7 +191,12 @@ function limit.new(options, algorithm)
   for _, one in ipairs(self.limits) do
     if one.algorithm == "concurrency" then return places.open(self, options, name) end
   end
-  if name then self.shared = shared.new(self, name, options) end
+  self.dict_id, self.charge = self.dict.id, self.count_denied and 1 or 0
+  if name then
+    self.shared = shared.new(self, name, options)
+  elseif #self.limits == 1 then
+    self.core = self.limits[1].core
+  end
   return self
 end
 

@@ -50,7 +50,7 @@ local function new_place(self, name)
     place.titles[i] = ('"%s"'):format(title)
     policies[i] = ('"%s";q=%d%s'):format(title, max(1, one.rate), window)
   end
-  place.policy = table.concat(policies, ", ")
+  place.policy, place.scope = table.concat(policies, ", "), place.scopes[1]
   self.places[name] = place
   return place
 end

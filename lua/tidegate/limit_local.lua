@@ -1,8 +1,8 @@
---- limit_local: limits in memory that all workers of this gateway share.
+--- limit_local: limits in memory that all workers of this gateway share. The core decides and counts (zone/allowance.h).
 local abi = require "abi"
-local kinds = require "tidegate.limit_kinds"
 
-local C, vm, records = abi.C, abi.vm, abi.records
+local C, vm, records, taken = abi.C, abi.vm, abi.records, abi.taken
+local ADD, SET, REMOVE = tonumber(C.TG_LIMIT_ADD), tonumber(C.TG_LIMIT_SET), tonumber(C.TG_LIMIT_REMOVE)
 local TRIES = 1000 -- to swap what others change at the same time
 
 local store = {}
@@ -18,53 +18,62 @@ function store.keep_left(n, cost)
   end
 end
 
--- One try for one limit, which is what nearly all have: loops would show. -> allowed, rc of the swap, if there was one
-local function try_one(dict, limit, scope, key, cost, charge)
-  local rc = C.tg_abi_record_read(dict, 0, scope, #scope, key, #key, limit.room)
-  if rc ~= 0 then return false, rc end
-  local ok, left, retry, reset, wait = kinds[limit.algorithm].take(records[1], limit, cost, vm.monotonic, vm.now)
-  out.ok[1], out.left[1], out.retry[1], out.reset[1], out.wait = ok, left, retry, reset, wait
-  if cost == 0 or not (ok or charge) then return ok, 0 end
-  return ok, C.tg_abi_record_swap(dict, 1)
+--- fill(): what came of the one limit that was decided on last, into `out`
+function store.fill()
+  local one = taken[1]
+  out.ok[1], out.left[1], out.retry[1], out.reset[1], out.wait = one.ok ~= 0, one.left, one.retry, one.reset, one.wait
 end
 
-local function take_one(dict, limit, scope, key, cost, charge)
-  local ok, rc = try_one(dict, limit, scope, key, cost, charge)
-  if rc == 0 then return ok end
-  for _ = 1, TRIES do
-    if rc ~= abi.EBUSY then return nil, rc end
-    ok, rc = try_one(dict, limit, scope, key, cost, charge)
-    if rc == 0 then return ok end
+local function take_all(dict, limits, scopes, key, cost, charge)
+  local many, n = type(key) == "table", #limits
+  for i = 1, n do
+    local scope, own = scopes[i], many and key[i] or key
+    local rc = C.tg_abi_limit_name(i - 1, limits[i].core, scope, #scope, own, #own)
+    if rc < 0 then return rc end
   end
-  return nil, rc
+  local rc, wait = C.tg_abi_limit_take_all(dict, n, cost, charge and 1 or 0), 0
+  for i = 1, n do
+    local one = taken[i]
+    out.ok[i], out.left[i], out.retry[i], out.reset[i] = one.ok ~= 0, one.left, one.retry, one.reset
+    if one.wait > wait then wait = one.wait end
+  end
+  out.wait = wait
+  if rc == 0 and not charge then store.keep_left(n, cost) end
+  return rc
 end
 
 --- take(dict, limits, scopes, key, cost, charge) -> allowed | nil, rc. `scopes[i] .. key` is where limits[i] counts; a list of keys is one for
 -- each limit. `charge`: also what is refused counts.
 function store.take(dict, limits, scopes, key, cost, charge)
-  local many = type(key) == "table"
-  if #limits == 1 then return take_one(dict, limits[1], scopes[1], many and key[1] or key, cost, charge) end
-  for _ = 1, TRIES do
-    local now, wall = vm.monotonic, vm.now
-    local allowed, wait = true, 0
-    for i = 1, #limits do
-      local limit, scope, own = limits[i], scopes[i], many and key[i] or key
-      local rc = C.tg_abi_record_read(dict, i - 1, scope, #scope, own, #own, limit.room)
-      if rc ~= 0 then return nil, rc end
-      local ok, left, retry, reset, delay = kinds[limit.algorithm].take(records[i], limit, cost, now, wall)
-      out.ok[i], out.left[i], out.retry[i], out.reset[i] = ok, left, retry, reset
-      allowed = allowed and ok
-      if delay > wait then wait = delay end
-    end
-    out.wait = wait
-    if not (allowed or charge) then store.keep_left(#limits, cost) end
-    if cost == 0 or not (allowed or charge) then return allowed end
-    local rc = C.tg_abi_record_swap(dict, #limits)
-    if rc == 0 then return allowed end
-    if rc ~= abi.EBUSY then return nil, rc end
+  local rc
+  if #limits == 1 then
+    local scope, own = scopes[1], type(key) == "table" and key[1] or key
+    rc = C.tg_abi_limit_take(dict, limits[1].core, scope, #scope, own, #own, cost, charge and 1 or 0)
+    store.fill()
+  else
+    rc = take_all(dict, limits, scopes, key, cost, charge)
   end
-  return nil, abi.EBUSY
+  if rc < 0 then return nil, rc end
+  return rc == 1
 end
+
+--- add(dict, limit, scope, key, amount): counts it, whatever comes of it; gives back when it is below 0.
+function store.add(dict, limit, scope, key, amount)
+  C.tg_abi_limit_change(dict, limit.core, scope, #scope, key, #key, ADD, amount)
+end
+
+--- set(dict, limit, scope, key, amount): from now on as much as this is used
+function store.set(dict, limit, scope, key, amount)
+  C.tg_abi_limit_change(dict, limit.core, scope, #scope, key, #key, SET, amount)
+end
+
+--- remove(dict, limit, scope, key) -> what was used
+function store.remove(dict, limit, scope, key)
+  local rc = C.tg_abi_limit_change(dict, limit.core, scope, #scope, key, #key, REMOVE, 0)
+  return rc == 0 and vm.number or 0
+end
+
+-- ---------------------------------------------------------------- places that are held
 
 -- Changes one record by f(record, limit, now, wall) -> whether it is to be swapped, a result.
 local function change(dict, limit, scope, key, f, ...)
@@ -79,42 +88,6 @@ local function change(dict, limit, scope, key, f, ...)
     if rc ~= abi.EBUSY then return nil end
   end
 end
-
-local function add(r, limit, now, wall, amount)
-  kinds[limit.algorithm].add(r, limit, amount, now, wall)
-  return true
-end
-
---- add(dict, limit, scope, key, amount): counts it, whatever comes of it; gives back when it is below 0.
-function store.add(dict, limit, scope, key, amount)
-  change(dict, limit, scope, key, add, amount)
-end
-
-local function set(r, limit, now, wall, amount)
-  local kind = kinds[limit.algorithm]
-  local more = amount - kind.used(r, limit, now, wall)
-  if more > -0.01 and more < 0.01 then return false end
-  kind.add(r, limit, more, now, wall)
-  return true
-end
-
---- set(dict, limit, scope, key, amount): from now on as much as this is used
-function store.set(dict, limit, scope, key, amount)
-  change(dict, limit, scope, key, set, amount)
-end
-
-local function remove(r, limit, now, wall)
-  local used = kinds[limit.algorithm].used(r, limit, now, wall)
-  r.next_count = 0
-  return r.count > 0, used
-end
-
---- remove(dict, limit, scope, key) -> what was used
-function store.remove(dict, limit, scope, key)
-  return change(dict, limit, scope, key, remove) or 0
-end
-
--- ---------------------------------------------------------------- places that are held
 
 local HELD = { room = 2 }
 

@@ -87,7 +87,8 @@ local function share_of(one, nodes)
   for key, value in pairs(one) do share[key] = value end
   share.rate, share.speed = one.rate / nodes, one.speed / nodes
   if one.burst then share.burst = max(1, one.burst / nodes) elseif not one.delay then share.rate = max(1, share.rate) end
-  if one.algorithm == "log" then share.algorithm, share.room = "sliding", 3 end
+  if one.algorithm == "log" then share.algorithm = "sliding" end
+  share.core = abi.limit(share)
   return share
 end
 

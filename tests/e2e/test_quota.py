@@ -64,6 +64,19 @@ def test_what_passes_while_redis_is_away_is_charged_later():
         assert ask(gw).status == 503
 
 
+def test_usage_is_as_lasting_as_what_redis_keeps():
+    with Redis("--appendonly", "yes", "--appendfsync", "always") as redis, Gateway(HEAD + redis_word("main", redis) + routes(""), warns=DOWN) as gw:
+        assert [ask(gw).status for _ in range(2)] == [200, 200]
+        redis.stop()
+        redis.start()
+        end = time.monotonic() + 10
+        while "answers again" not in gw.log() and gw.request("/usage/a").status != 200:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert usage(gw)["used"] == 2
+        assert [ask(gw).status for _ in range(2)] == [200, 429]
+
+
 def test_what_it_has_cost_in_the_end_is_what_counts():
     text = HEAD + routes("cost = 2, settle = function(ctx) return ctx.vars.tokens end", "ctx.vars.tokens = 0.5 return tg.respond(200)")
     with Redis() as redis, Gateway(text + redis_word("main", redis, 'timeout = "2s"')) as gw:

@@ -108,7 +108,8 @@ def test_keys_are_found_wherever_they_are(cluster):
 
 
 def test_a_slot_that_moves_is_followed(cluster):
-    with Gateway(HEAD + cluster_word(cluster) + ROUTES) as gw:
+    both = route("both", 'local list, err = db:mget("{move}1", "{move}2") return tg.respond(200, list or tg.json.raw(tg.json.encode(err.kind)))')
+    with Gateway(HEAD + cluster_word(cluster) + ROUTES + both) as gw:
         assert gw.request("/set?k=%7Bmove%7D1&v=here").status == 200
         slot = int(cluster.servers[0].cli("cluster", "keyslot", "{move}1"))
         source = cluster.owner(slot)
@@ -117,10 +118,14 @@ def test_a_slot_that_moves_is_followed(cluster):
         source.cli("cluster", "setslot", slot, "migrating", cluster.id_of(target))
         assert gw.request("/get?k=%7Bmove%7D1").text == b"here"
         assert gw.request("/set?k=%7Bmove%7D2&v=there").status == 200  # ASK: it is not here yet, so it belongs there
+        # TRYAGAIN: one is here, the other there. It is tried again for a while, and then an error.
+        assert json.loads(gw.request("/both").text) == "TRYAGAIN"
+        assert int(re.search(r"errorstat_TRYAGAIN:count=(\d+)", source.cli("info", "errorstats"))[1]) >= 3
         source.cli("migrate", "127.0.0.1", target.port, "{move}1", 0, 1000)
         assert gw.request("/get?k=%7Bmove%7D1").text == b"here" and gw.request("/get?k=%7Bmove%7D2").text == b"there"
         for server in (target, source):
             server.cli("cluster", "setslot", slot, "node", cluster.id_of(target))
+        assert json.loads(gw.request("/both").text) == ["here", "there"]
         for i in (1, 2):  # MOVED, and then no more
             assert gw.request(f"/get?k=%7Bmove%7D{i}").status == 200
         moved = source.cli("info", "errorstats")
@@ -178,14 +183,22 @@ def test_limits_hold_in_a_cluster(cluster):
     fields = {
         "exact": 'limits = { { limit = 60, per = "1h" }, { limit = 90, per = "2h", algorithm = "fixed" } }, key = "k"',
         "keys": 'limits = { { limit = 60, per = "1h", key = "x", name = "x" }, { limit = 90, per = "1h", key = "y", name = "y" } }',
-        "lease": 'limit = 60, per = "1h", algorithm = "fixed", mode = "lease"',
+        "lease": 'limit = 60, per = "1h", algorithm = "fixed", mode = "lease"', "lease-sliding": 'limit = 60, per = "1h", mode = "lease"',
+        "lease-gcra": 'limit = 60, per = "1h", algorithm = "gcra", mode = "lease"',
+        "gcra": 'limit = 60, per = "1h", algorithm = "gcra"', "log": 'limit = 60, per = "1h", algorithm = "log"',
+        "leaky": 'limit = 60, per = "1h", algorithm = "leaky", delay = "40s"', "places": 'limit = 5, algorithm = "concurrency"',
     }
     for name, more in fields.items():
         text += f'route "{name}" {{ path = "/{name}", use = {{ {{ "rate-limit", store = "redis:main", timeout = "2s", {more} }} }}, handler = function() return tg.respond(200) end }}\n'
     with Gateway(text, workers=2) as one, Gateway(text, workers=2) as two:
         assert storm([one, two], "/exact", 150) == {200: 60, 429: 90}
         assert storm([one, two], "/keys", 150) == {200: 60, 429: 90}
-        assert 52 <= storm([one, two], "/lease", 150)[200] <= 60
+        for name in ("gcra", "log"):
+            assert storm([one, two], f"/{name}", 150) == {200: 60, 429: 90}, name
+        assert storm([one, two], "/leaky", 20) == {200: 1, 429: 19}, "a queue of 40 s has no place for one a minute"
+        assert storm([one, two], "/places", 12, clients=1) == {200: 12}
+        for name, least in (("lease", 52), ("lease-sliding", 52), ("lease-gcra", 45)):
+            assert least <= storm([one, two], f"/{name}", 150)[200] <= 60, name
 
 
 def test_a_master_that_dies_is_replaced_without_a_restart(cluster):

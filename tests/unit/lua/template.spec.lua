@@ -5,6 +5,7 @@ local CTX = {
   },
   route = { name = "r" }, vars = { n = 1.5, big = 123456789012345, t = { 1, { x = "y" } }, f = false, null = tg.null },
   consumer = { id = "acme", groups = { "a", "b" }, meta = { plan = "gold", off = false } },
+  credential = { id = 7 },
 }
 local GIVEN = {
   item = "i/1", answers = {
@@ -23,7 +24,7 @@ describe("tg.template", function()
     for text, result in pairs {
       ["plain $ } {"] = "plain $ } {", [""] = "", ["${method} ${client.ip}:${client.port}"] = "GET ::1:5", ["${header.X-A}"] = "a b/c",
       ["${consumer.groups} ${consumer.meta.plan} ${consumer.meta.off}"] = "a,b gold false",
-      ["${vars.n} ${vars.big} ${vars.f}"] = "1.5 123456789012345 false",
+      ["${credential.id}"] = "7", ["${vars.n} ${vars.big} ${vars.f}"] = "1.5 123456789012345 false",
       ["${item}"] = "i/1", ["<${answers.user.name}>"] = '<Ada "L">', ["${answers.user.id}"] = "1234567890123456",
       ["${answers.user.active}"] = "false",
       ["${answers.user.a-b} ${answers.user.@type}"] = "c T", ["${answers.list.0}${answers.list.1.id}"] = "first7", ["${answers.deep.0.0.0}"] = "x",
@@ -50,6 +51,7 @@ describe("tg.template", function()
       expect(tg.template("${item}", { roots = ROOTS })(CTX, { item = bad })):is_nil()
     end
     expect(tg.template "${consumer.meta.plan}" {}):is_nil()
+    expect(tg.template "${credential.id}" {}):is_nil()
   end)
 
   it("refuses what it does not know, at the line that asks", function()

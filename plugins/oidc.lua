@@ -338,8 +338,7 @@ end
 
 local function by_token(ctx, conf, state)
   local headers = ctx.req.headers
-  local value = headers.authorization
-  local token = value and claims_of.bearer(value)
+  local token = claims_of.bearer(headers.authorization)
   if not token then return end
   local entry = state.verified and state.verified:get(token)
   if not entry then

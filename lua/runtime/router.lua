@@ -149,16 +149,36 @@ local function find_only(self)
   return not entry[METHODS] and not entry[MATCHERS] and entry[ROUTE]
 end
 
+-- What browsers ask before they send a request with a method of the route: of the route, where one of its uses answers that.
+local function preflights_of(conf)
+  local list, asked = {}, set_of(conf.methods)
+  for _, use in ipairs(asked and not asked.OPTIONS and conf.use or {}) do
+    if use.plugin.preflight and not use.when and not use.shadow then
+      for method in pairs(asked) do
+        local headers = { ["Access-Control-Request-Method"] = method }
+        for name, value in pairs(conf.headers or {}) do headers[name] = value end
+        list[#list + 1] = setmetatable({ methods = { "OPTIONS" }, headers = headers }, { __index = conf })
+      end
+      break
+    end
+  end
+  return list
+end
+
 --- build(routes, report, result?) -> router of these routes; a match gives result(route). `only` is the route when there is but one possibility
 function router.build(routes, report, result)
   local self = setmetatable({ hosts = {}, wildcards = {}, any = false, uses_host = false, has_wildcards = false }, Router)
   local build = { report = report, lists = {} }
   for _, conf in ipairs(routes) do
     pace.breathe()
+    local given, preflights = result and result(conf) or conf, preflights_of(conf)
     for _, host in ipairs(conf.host or { false }) do
       local tree = table_for(self, host)
       if conf.priority ~= 0 then tree.has_priority = true end
-      for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, build, result and result(conf) or conf) end
+      for _, path in ipairs(conf.path) do
+        add_path(tree.root, conf, path, build, given)
+        for _, preflight in ipairs(preflights) do add_path(tree.root, preflight, path, build, given) end
+      end
     end
   end
   for list in pairs(build.lists) do table.sort(list, precedes) end

@@ -117,9 +117,11 @@ class Authorities:
 NONCES = itertools.count()
 
 
-def signed(path, authority):
-    params = f'("@method" "@authority" "@path" "@query");created={int(time.time())};keyid="acme-1";nonce="{next(NONCES)}"'
-    base = f'"@method": GET\n"@authority": {authority}\n"@path": {path}\n"@query": ?\n"@signature-params": {params}'
+def signed(path, authority, method="GET", fields=None):
+    names = "".join(f' "{name}"' for name in fields or {})
+    params = f'("@method" "@authority" "@path" "@query"{names});created={int(time.time())};keyid="acme-1";nonce="{next(NONCES)}"'
+    lines = "".join(f'"{name}": {value}\n' for name, value in (fields or {}).items())
+    base = f'"@method": {method}\n"@authority": {authority}\n"@path": {path}\n"@query": ?\n{lines}"@signature-params": {params}'
     mac = base64.b64encode(hmac.new(SECRET.encode(), base.encode(), hashlib.sha256).digest()).decode()
     return {"Signature-Input": "sig=" + params, "Signature": f"sig=:{mac}:"}
 

@@ -60,11 +60,11 @@ return {
   api = 1,
   doc = [[
 Ask another service whether a request may pass.
-The service gets `request_headers` and what is asked for in `X-Forwarded-Method`, `X-Forwarded-Uri`, `X-Forwarded-Host`, `X-Forwarded-Proto` and
-`X-Forwarded-For`, and with `max_body` the body. An answer 2xx lets the request pass, with `upstream_headers` of it; any other below 500 goes to
-the client, with its body and `client_headers` (a redirect to a login page, say). A service that is away, slow, or answers 5xx denies with 503,
-unless `on_failure` is "allow". With `cache` the same question is not asked again for a while; an answer that sets a cookie is never another
-client's.]],
+The service gets `request_headers` and, in `X-Forwarded-Method`, `X-Forwarded-Uri`, `X-Forwarded-Host`, `X-Forwarded-Proto` and `X-Forwarded-For`,
+what the upstream would get of the request as it is by now, and with `max_body` the body. An answer 2xx lets the request pass, with
+`upstream_headers` of it; any other below 500 goes to the client, with its body and `client_headers` (a redirect to a login page, say). A service
+that is away, slow, or answers 5xx denies with 503, unless `on_failure` is "allow". With `cache` the same question is not asked again for a while;
+an answer that sets a cookie is never another client's.]],
 
   schema = {
     upstream = t.upstream { doc = "The service." },

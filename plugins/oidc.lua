@@ -409,7 +409,7 @@ provider is away nobody logs in (503); sessions go on as long as their tokens.]]
       store = t.enum { "cookie", "redis", default = "cookie", doc = "Where it is kept; a copy of a cookie outlives a logout, in Redis none does." },
       redis = t.optional(t.redis { doc = "Of which Redis." }),
       prefix = t.string { default = "session", match = "^[%w_.:-]+$", len = 63, doc = "What its keys begin with." },
-      name = t.string { default = "session", match = "^[%w_]+$", len = 63, doc = "Name of the cookie, behind `__Host-`; another one for each provider." },
+      name = t.string { default = "session", match = "^[%w_]+$", len = 63, doc = "Name of the cookie, behind `__Host-`; one for each provider." },
       idle = t.duration { default = "15m", min = 1, max = 31536000, doc = "How long it lives without a request." },
       absolute = t.duration { default = "24h", min = 1, max = 31536000, doc = "How long it lives at most." },
       secure = t.boolean { default = true, doc = "Cookies for https only; without it they have no prefix." },

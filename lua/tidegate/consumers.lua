@@ -44,6 +44,12 @@ function consumers.find(id)
   return not consumer.disabled and consumer or nil
 end
 
+--- is_disabled(id) -> whether there is one of this id that the configuration declares and has switched off
+function consumers.is_disabled(id)
+  local place = list:place(id)
+  return place ~= nil and list.at(place).disabled == true
+end
+
 --- lookup(kind, name) -> consumer, credential { id, expires, fields } | nil: of those that are in Redis. Raises (503) while nobody can say.
 function consumers.lookup(kind, name)
   if not store then return nil end

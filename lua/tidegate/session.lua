@@ -214,9 +214,9 @@ function Sessions:hide(req)
   end
 end
 
---- open { name, secrets, idle, absolute, store = "cookie" | "redis", redis?, prefix?, secure = true, domain?, cookies = 2, about? } -> sessions: read,
--- start, save, drop, hide. The first secret seals, all of them open. Times in seconds. `about`: whose sessions they are; one about something else
--- is none here, whatever name and secret they share. To be made in `setup`.
+--- open { name, secrets, idle, absolute, store = "cookie" | "redis", redis?, prefix?, secure = true, domain?, cookies = 2, about? } -> sessions:
+-- read, start, save, drop, hide. The first secret seals, all of them open. Times in seconds. `about`: whose sessions they are; one about
+-- something else is none here, whatever name and secret they share. To be made in `setup`.
 function session.open(options)
   local is_redis = options.store == "redis"
   local attributes = { path = "/", secure = options.secure ~= false, domain = options.domain }

@@ -224,7 +224,8 @@ function session.open(options)
   local db = is_redis and require("tidegate.redis").open(options.redis) or nil
   return setmetatable({
     cookie = cookie, attributes = attributes, store = is_redis and in_redis or in_cookies,
-    sealer = session.sealer(options.secrets, "session" .. (options.about and " of " .. options.about or "")), idle = options.idle, absolute = options.absolute,
+    sealer = session.sealer(options.secrets, options.about and "session of " .. options.about or "session"), idle = options.idle,
+    absolute = options.absolute,
     db = db, release = db and db:script(RELEASE), prefix = options.prefix or "session",
     chunks = options.cookies or CHUNKS,
   }, Sessions)

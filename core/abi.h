@@ -603,7 +603,8 @@ struct tg_abi_jws {
     struct tg_slice signature;
 };
 /* -TG_EINVAL: it is none; -TG_ELIMIT: more than `max` bytes. Of a field: in Authorization, what is behind `Bearer`;
- * -TG_ENONE: there is no such field, or it has another scheme. */
+ * -TG_ENONE: there is no such field, or it has another scheme. What is malformed behind `Bearer` is no token, not none.
+ */
 TG_ABI int tg_abi_jws_open(const char *p, size_t n, size_t max, struct tg_abi_jws *jws);
 TG_ABI int tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, size_t max,
                                  struct tg_abi_jws *jws);
@@ -614,6 +615,9 @@ TG_ABI int tg_abi_jws_read(const struct tg_abi_jws *jws);
 /* A member of the payload of this number, as tg_abi_json_read tells a token; 0: there is none. Of an object or a list:
  * that it is one. -TG_ESTALE: another one was read since. */
 TG_ABI int tg_abi_jws_claim(double number, const char *name, size_t name_len);
+/* vm.out: what stands behind this scheme in a value of Authorization; empty: nothing, or a second line of the field.
+ * -TG_ENONE: the value has another scheme. */
+TG_ABI int tg_abi_authorization(const char *p, size_t n, const char *scheme, size_t scheme_len);
 
 /*
  * Content codings, one object a body, freed by whoever made it. `level` of an encoder is 1 to 9, 0: what suits bodies

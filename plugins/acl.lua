@@ -5,18 +5,11 @@ local function set_of(list)
   return set
 end
 
-local function value_at(value, path)
-  for key in path:gmatch "[^.]+" do
-    if type(value) ~= "table" then return nil end
-    value = value[key]
-  end
-  return value
-end
-
 -- A claim is one value, or a list of which one is enough.
 local function has_claim(consumer, claims)
   for path, wanted in pairs(claims) do
-    local found = value_at(consumer.meta, path)
+    local found
+    if type(consumer.meta) == "table" then found = tg.jwt.claim(consumer.meta, path) end
     local ok = false
     for _, one in ipairs(type(found) == "table" and found or { found }) do ok = ok or wanted[tostring(one)] end
     if not ok then return false end
@@ -30,7 +23,7 @@ return {
 Allow or deny those that an authentication has made known.
 `allow` and `deny` are groups; who is in a denied one gets 403, and so does who is in none of those allowed. `consumers` allows by id. `claims` are
 members of the consumer's `meta`, the claims of its token for `jwt`, each with the values of which it must have one. All that is given must hold. With
-`methods` the use is about these methods only. Without a consumer the answer is 401.]],
+`methods` the use is about these methods only; HEAD is asked for what GET is. Without a consumer the answer is 401.]],
 
   schema = {
     allow = t.optional(t.list(t.string(), { min = 1, max = 1000, doc = "Groups, one of which the consumer must be in." })),
@@ -53,9 +46,11 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth", { "acl",
   setup = function(conf)
     local claims = {}
     for path, values in pairs(conf.claims) do claims[path] = set_of(values) end
+    local methods = conf.methods and set_of(conf.methods)
+    if methods and methods.GET then methods.HEAD = true end -- as routes have it: it would tell whoever may not GET
     return {
       allow = conf.allow and set_of(conf.allow), deny = set_of(conf.deny), consumers = conf.consumers and set_of(conf.consumers),
-      claims = next(claims) and claims, methods = conf.methods and set_of(conf.methods),
+      claims = next(claims) and claims, methods = methods,
     }
   end,
 

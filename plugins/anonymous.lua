@@ -4,7 +4,7 @@ return {
   doc = [[
 Let in whom no other authentication of the route knows.
 The client becomes the consumer `consumer`, with its groups and plan, and the upstream gets `X-Anonymous-Consumer: true`. A wrong credential
-is still answered with 401: whoever shows one wants to be known by it.]],
+is still answered with 401: whoever shows one wants to be known by it. A consumer that is `disabled` lets nobody in.]],
 
   schema = {
     consumer = t.string { default = "anonymous", doc = "A declared consumer, or a name for one without groups." },
@@ -18,10 +18,13 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth", { "anony
   anonymous = true,
 
   setup = function(conf)
+    if tg.consumers.is_disabled(conf.consumer) then return false end
     local consumer = { id = conf.consumer, groups = {}, anonymous = true }
     for name, value in pairs(tg.consumers.find(conf.consumer) or {}) do consumer[name] = value end
     return consumer
   end,
 
-  authenticate = function(ctx, _, consumer) ctx:authenticate(consumer) end,
+  authenticate = function(ctx, _, consumer)
+    if consumer then ctx:authenticate(consumer) end
+  end,
 }

@@ -1,4 +1,12 @@
 describe("anonymous", function()
+  it("lets in nobody by a consumer that is disabled", function()
+    for disabled, status in pairs { [true] = 401, [false] = 200 } do
+      local gw = test.gateway { consumer = { guest = { disabled = disabled } }, to = test.upstream(200),
+        use = { "key-auth", { "anonymous", consumer = "guest" } } }
+      expect(gw:get("/").status):equals(status)
+    end
+  end)
+
   local consumers = { ann = { credentials = { key = "k" } }, guest = { groups = { "guests" }, plan = "free" } }
   local function gateway(use)
     return test.gateway { consumer = consumers, use = use, to = test.upstream(function(req)

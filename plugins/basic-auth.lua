@@ -31,7 +31,8 @@ local function users_of()
     users[name] = user_of(consumer, credential, name)
     slow = slow or users[name].hash
   end
-  return users, slow or NOBODY
+  -- Where passwords are texts, an unknown user must not take longer than a known one.
+  return users, slow or tg.consumers.are_stored() and NOBODY
 end
 
 -- One that is declared, or in Redis.
@@ -46,25 +47,87 @@ local function find_user(state, name)
   return tg.now() < user.expires and user or nil
 end
 
-local function parse(header)
-  local encoded = header:match "^[Bb][Aa][Ss][Ii][Cc] +([%w+/=]+) *$"
-  local text = encoded and #encoded <= 4096 and tg.crypto.unbase64(encoded)
+local function parse(encoded)
+  local text = #encoded <= 4096 and tg.crypto.unbase64(encoded)
   if not text then return nil end
   return text:match "^([^:%c]*):([^%c]*)$"
 end
 
--- Whether the password is the user's. What was right a moment ago is not hashed again: a hash takes a tenth of a second.
-local function is_right(state, conf, user, name, password)
-  if user and user.digest then return tg.crypto.equal(tg.crypto.sha256(password), user.digest) end
+local function remember(state, key, till)
+  if state.count >= VERIFIED_MAX then state.verified, state.count = {}, 0 end
+  state.verified[key], state.count = till, state.count + 1
+end
+
+local function verify(state, hash, password)
+  local ok, err = tg.crypto.password_verify(hash or state.slow, password)
+  if ok == nil then error(err, 0) end -- busy: 503, not 401
+  return hash ~= nil and ok
+end
+
+-- Checks a hash. It counts as a failure until it is known for none: otherwise many could be tried at once while none has failed yet. Who comes
+-- with the same meanwhile waits for the answer, so that a client with many connections does not fail by their number.
+-- -> whether it is right | nil: too many failures
+local function try(state, user, key, password, count)
+  local flight = state.flights[key]
+  if flight then
+    while flight.right == nil and not flight.done do tg.sleep(0.005) end
+    if flight.right ~= nil then return flight.right end
+  end
+  local give_back = count()
+  if not give_back then return nil end
+  flight = { done = false }
+  state.flights[key] = flight
+  local function land()
+    flight.done = true
+    if state.flights[key] == flight then state.flights[key] = nil end
+  end
+  local landing = tg.defer(land)
+  local ok, right = pcall(verify, state, user and user.hash, password)
+  if ok then flight.right = right end
+  landing.done = true
+  land()
+  if not ok or right then give_back() end
+  if not ok then error(right, 0) end
+  return right
+end
+
+-- Whether the password is the user's | nil: too many failures. What was right a moment ago is not hashed again: a hash takes a tenth of a second.
+local function is_right(state, conf, user, name, password, count)
+  local digest = user and user.digest or not user and not state.slow and state.nobody
+  if digest then
+    if tg.crypto.equal(tg.crypto.sha256(password), digest) then return true end
+    return count() and false
+  end
   local key = tg.crypto.hmac("sha256", state.key, ("%s\0%s:%s"):format(user and user.hash or "", name, password))
   local till = state.verified[key]
   if user and till and till > tg.now() then return true end
-  local ok, err = tg.crypto.password_verify(user and user.hash or state.slow, password)
-  if ok == nil then error(err, 0) end -- busy: 503, not 401
-  if not user or not ok then return false end
-  if state.count >= VERIFIED_MAX then state.verified, state.count = {}, 0 end
-  state.verified[key], state.count = tg.now() + conf.remember, state.count + 1
-  return true
+  local right = try(state, user, key, password, count)
+  if right then remember(state, key, tg.now() + conf.remember) end
+  return right
+end
+
+-- Counts a failure against all limits -> function that takes it back | nil: there is no room
+local function counter(limits)
+  return function()
+    local taken = {}
+    local function give_back()
+      for i, decision in ipairs(taken) do limits[i][1]:settle(decision, 0) end
+    end
+    for i, limit in ipairs(limits) do
+      taken[i] = assert(limit[1]:take(limit[2]))
+      if not taken[i].allowed then
+        give_back()
+        return nil
+      end
+    end
+    return give_back
+  end
+end
+
+local function too_many(limits)
+  local seconds = 1
+  for _, limit in ipairs(limits) do seconds = math.max(seconds, math.ceil(assert(limit[1]:take(limit[2], 0)).retry_after or 1)) end
+  return tg.problem(429, "too many wrong passwords", nil, { ["Retry-After"] = tostring(seconds) })
 end
 
 return {
@@ -94,7 +157,7 @@ route "orders" { path = "/orders/*", to = "orders", use = { "basic-auth" } }]],
   setup = function(conf)
     local users, slow = users_of()
     return {
-      users = users, slow = slow, verified = {}, count = 0, key = tg.crypto.random(32),
+      users = users, slow = slow, nobody = tg.crypto.random(32), verified = {}, count = 0, flights = {}, key = tg.crypto.random(32),
       challenge = ('Basic realm="%s", charset="UTF-8"'):format(conf.realm),
       of_user = tg.limit.gcra { name = "basic-auth-user", rate = conf.attempts, per = conf.per, burst = conf.attempts },
       of_address = tg.limit.gcra { name = "basic-auth-address", rate = 10 * conf.attempts, per = conf.per, burst = 10 * conf.attempts },
@@ -103,26 +166,20 @@ route "orders" { path = "/orders/*", to = "orders", use = { "basic-auth" } }]],
 
   authenticate = function(ctx, conf, state)
     local headers = ctx.req.headers
-    local header = headers.authorization
-    if not header or not header:find "^[Bb][Aa][Ss][Ii][Cc] " then return end
+    local encoded = tg.claims.behind(headers.authorization, "Basic")
+    if not encoded then return end
     local wrong = tg.problem(401, "wrong user name or password", nil, { ["WWW-Authenticate"] = state.challenge })
-    local name, password = parse(header)
+    local name, password = parse(encoded)
     if not name then return wrong end
     local address = ctx.req.client.network
-    local pair = address .. " " .. tg.crypto.hex(tg.crypto.sha256(name))
-    for limiter, key in pairs { [state.of_user] = pair, [state.of_address] = address } do
-      local before = assert(limiter:take(key, 0))
-      if before.remaining < 1 then
-        local seconds = math.max(1, math.ceil(before.retry_after or 1))
-        return tg.problem(429, "too many wrong passwords", nil, { ["Retry-After"] = tostring(seconds) })
-      end
+    local limits = { { state.of_user, address .. " " .. tg.crypto.hex(tg.crypto.sha256(name)) }, { state.of_address, address } }
+    for _, limit in ipairs(limits) do
+      if assert(limit[1]:take(limit[2], 0)).remaining < 1 then return too_many(limits) end
     end
     local user = find_user(state, name)
-    if not is_right(state, conf, user, name, password) then
-      assert(state.of_user:take(pair))
-      assert(state.of_address:take(address))
-      return wrong
-    end
+    local right = is_right(state, conf, user, name, password, counter(limits))
+    if right == nil then return too_many(limits) end
+    if not right then return wrong end
     if conf.hide_credentials then headers.authorization = nil end
     ctx:authenticate(user.consumer, user.credential)
   end,

@@ -5,7 +5,7 @@ local function compile(conf)
     if origin == "*" then
       state.any = true
     elseif origin:find("*", 1, true) then
-      local scheme, suffix = origin:match "^(https?://)%*(%.[%w.-]+:?%d*)$"
+      local scheme, suffix = origin:lower():match "^(https?://)%*(%.[%w.-]+:?%d*)$"
       state.suffixes[#state.suffixes + 1] = { scheme, suffix }
     else
       state.exact[origin:lower()] = true
@@ -60,9 +60,10 @@ return {
   api = 1,
   doc = [[
 Let scripts of other sites read the answers (cross-origin resource sharing).
-Preflight requests are answered here, before anybody is asked who he is. `origins` are exact ("https://app.example.com"), "*", or
-"https://*.example.com"; `origin_patterns` must match the whole origin. With `credentials` the origin is named, and "*" is refused. All answers have
-`Vary: Origin`, also those that the gateway makes itself; what an upstream says of CORS is replaced.]],
+Preflight requests are answered here, before anybody is asked who he is, also where the route has no OPTIONS among its `methods`. `origins` are
+exact ("https://app.example.com"), "*", or "https://*.example.com"; `origin_patterns` must match the whole origin. With
+`credentials` the origin is named, and "*" is refused. All answers have `Vary: Origin`, also those that the gateway makes itself; what an upstream
+says of CORS is replaced.]],
 
   schema = {
     origins = t.list(t.string { match = "^[%w:/.*%[%]-]+$", len = 255 }, { default = {}, max = 1000, doc = "Origins that are allowed." }),
@@ -94,6 +95,8 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "cors", origins = 
     end
   end,
 
+  preflight = true,
+
   setup = function(conf)
     local state = compile(conf)
     state.methods, state.max_age = table.concat(conf.methods, ", "), ("%d"):format(conf.max_age)
@@ -105,17 +108,16 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "cors", origins = 
   rewrite = function(ctx, conf, state)
     local req = ctx.req
     if req.method ~= "OPTIONS" then return end
-    local origin = req.headers.origin
-    if origin and req.headers["access-control-request-method"] then return preflight(req, origin, conf, state) end
+    if req.headers["access-control-request-method"] then return preflight(req, req.headers.origin or "", conf, state) end
   end,
 
   response = function(ctx, conf, state)
     local headers, origin = ctx.res.headers, ctx.req.original.headers.origin
     if headers["access-control-allow-methods"] and ctx.res.source == "plugin" then return end -- a preflight of ours
-    headers["Access-Control-Allow-Origin"], headers["Access-Control-Allow-Credentials"] = nil, nil
+    headers["Access-Control-Allow-Origin"], headers["Access-Control-Allow-Credentials"], headers["Access-Control-Expose-Headers"] = nil, nil, nil
     add_vary(headers)
     if not origin or not is_allowed(origin, conf, state) then return end
     set_origin(headers, origin, conf, state)
-    if state.expose then headers["Access-Control-Expose-Headers"] = state.expose end
+    headers["Access-Control-Expose-Headers"] = state.expose or nil
   end,
 }

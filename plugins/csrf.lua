@@ -27,13 +27,20 @@ local function is_ours(state, token)
   return value ~= nil and tg.crypto.equal(sign(state, value), token)
 end
 
+-- Browsers open WebSockets to any site, with its cookies, and ask nobody before; it is a GET, but what comes through it may do anything.
+local function opens_websocket(req)
+  local upgrade = req.upgrade
+  return upgrade ~= nil and upgrade:lower():find("websocket", 1, true) ~= nil
+end
+
 return {
   api = 1,
   doc = [[
 Refuse requests that another site makes a browser send (cross-site request forgery).
-For methods that change something, `Origin`, `Sec-Fetch-Site` or `Referer` must be of this site or in `trusted`; whoever sends none of them is no
-browser, and passes when he has no cookie. With `secret` a signed token is asked for as well (double submit): the cookie `cookie`, which is set
-with each answer that lacks it, must come back in `header`, too. Refusals are 403.]],
+For methods that change something, and for WebSockets, `Origin`, `Sec-Fetch-Site` or `Referer` must be of this site or in `trusted`; whoever sends
+none of them is no browser, and passes when he has no cookie. With `secret` a signed token is asked for as well (double submit): the cookie
+`cookie`, which is set with each answer that lacks it, must come back in `header`, too, but for WebSockets, to which pages add no headers. Refusals
+are 403.]],
 
   schema = {
     trusted = t.list(t.string { match = "^https?://[^/%s]+$" }, { default = {}, max = 100, doc = "Other origins that may send." }),
@@ -54,11 +61,12 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "csrf", trusted = 
 
   access = function(ctx, conf, state)
     local req = ctx.req
-    if SAFE[req.method] then return end
+    local socket = opens_websocket(req)
+    if SAFE[req.method] and not socket then return end
     local here = comes_from_here(req, conf, state)
     if here == nil then here = not req.headers.cookie end
     if not here then return tg.problem(403, "the request comes from another site") end
-    if not state.secret or not req.headers.cookie then return end
+    if socket or not state.secret or not req.headers.cookie then return end
     local token = req.headers[conf.header]
     if not token or token ~= req.cookies[conf.cookie] or not is_ours(state, token) then
       return tg.problem(403, "the token against forgery is missing or wrong")

@@ -1,5 +1,5 @@
 --- hmac-auth: requests that are signed: HTTP Message Signatures (RFC 9421), and the older draft that other gateways speak.
-local signatures = tg.http_signature
+local signatures, behind = tg.http_signature, tg.claims.behind
 local DRAFT = { ["hmac-sha256"] = "sha256", ["hmac-sha384"] = "sha384", ["hmac-sha512"] = "sha512" }
 
 local function key_of(consumer, credential, id)
@@ -49,7 +49,8 @@ local function key_for(state, id)
   return found and tg.now() < found.expires and found or nil
 end
 
--- nil, or what is wrong with the times and with one that was used before.
+-- nil, or what is wrong with the times and with one that was used before: `mark`, who has signed and what. Not the signature: of the same text
+-- anybody can make another one that is right, too, where it is of ECDSA.
 local function check_times(conf, state, created, expires, mark)
   local now = tg.now()
   if type(created) ~= "number" then return "the signature does not say when it was made" end
@@ -61,14 +62,14 @@ local function check_times(conf, state, created, expires, mark)
   end
 end
 
-local function has_body(req)
-  return (tonumber(req.headers["content-length"]) or 0) > 0 or req.headers["transfer-encoding"] ~= nil
-end
-
-local function body_of(req, conf)
-  local body, err = req:text(conf.max_body)
+-- nil, or what is wrong with the body. Whether there is one, only its end tells: HTTP/2 needs no length. What is covered must also be there: a
+-- body that somebody has cut off is another message. Digests are of the body as it came, in its content codings.
+local function check_body(req, conf, name, is_covered, is_right)
+  if not conf.validate_body then return nil end
+  local body, err = req:raw(conf.max_body)
   if not body then error(tg.problem(err.status, err.message), 0) end
-  return body
+  if not is_covered then return body ~= "" and "the signature does not cover " .. name or nil end
+  if not is_right(body) then return "the digest of the body is wrong" end
 end
 
 local covering = {
@@ -85,7 +86,7 @@ end
 
 -- RFC 9421: nil and an err text, or the entry of who has signed.
 local function by_message_signature(req, conf, state)
-  local found, problem = signatures.read(req.headers["signature-input"], req.headers.signature or "")
+  local found, problem = signatures.read(req.headers["signature-input"] or "", req.headers.signature or "")
   if not found then return nil, problem end
   local message = message_of(req)
   for _, one in ipairs(found) do
@@ -96,17 +97,15 @@ local function by_message_signature(req, conf, state)
       for _, name in ipairs(conf.require) do
         if not covers(covered, name) then return nil, "the signature does not cover " .. name end
       end
-      local with_body = conf.validate_body and has_body(req)
-      if with_body and not covered["content-digest"] then return nil, "the signature does not cover content-digest" end
       local text
       text, problem = signatures.base(message, one.list)
       if not text then return nil, problem end
       if not signatures.verify(entry.key, parameters.alg, text, one.bytes) then return nil, "the signature is wrong" end
-      problem = check_times(conf, state, parameters.created, parameters.expires, parameters.keyid .. "\0" .. (parameters.nonce or one.bytes))
+      problem = check_times(conf, state, parameters.created, parameters.expires, parameters.keyid .. "\0" .. text)
+        or check_body(req, conf, "content-digest", covered["content-digest"], function(body)
+          return signatures.digest_is_right(table.concat(message.field "content-digest", ", "), body)
+        end)
       if problem then return nil, problem end
-      if with_body and not signatures.digest_is_right(req.headers["content-digest"], body_of(req, conf)) then
-        return nil, "the digest of the body is wrong"
-      end
       return entry
     end
   end
@@ -149,15 +148,16 @@ local function by_draft(req, conf, state, header)
   if not (names:find(" request-line ", 1, true) or names:find("request-target", 1, true)) then
     return nil, "the signature does not cover what is asked for"
   end
-  local text = draft_text(message_of(req), given.headers and names or "date")
+  local message = message_of(req)
+  local text = draft_text(message, given.headers and names or "date")
   if not text or not tg.crypto.equal(tg.crypto.hmac(digest, entry.secret, text), made) then return nil, "the signature is wrong" end
-  local problem = check_times(conf, state, tg.time.parse(req.headers[dated] or "") or false, nil, (given.username or given.keyid) .. "\0" .. made)
+  local date = message.field(dated)
+  local problem = check_times(conf, state, #date == 1 and tg.time.parse(date[1]), nil, (given.username or given.keyid) .. "\0" .. text)
+    or check_body(req, conf, "a digest of the body", names:find(" digest ", 1, true), function(body)
+      local wanted = table.concat(message.field "digest", ", "):match "^[Ss][Hh][Aa]%-256=([%w+/=]+)$"
+      return wanted and tg.crypto.equal(tg.crypto.base64(tg.crypto.sha256(body)), wanted)
+    end)
   if problem then return nil, problem end
-  if conf.validate_body and has_body(req) then
-    local wanted = names:find(" digest ", 1, true) and (req.headers.digest or ""):match "^[Ss][Hh][Aa]%-256=([%w+/=]+)$"
-    if not wanted then return nil, "the signature does not cover a digest of the body" end
-    if not tg.crypto.equal(tg.crypto.base64(tg.crypto.sha256(body_of(req, conf))), wanted) then return nil, "the digest of the body is wrong" end
-  end
   return entry
 end
 
@@ -197,19 +197,18 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "hmac-auth", repla
   authenticate = function(ctx, conf, state)
     local req = ctx.req
     local headers = req.headers
-    local entry, problem
-    local header = conf.draft and headers.authorization
-    if headers["signature-input"] then
+    local entry, problem, draft
+    if headers["signature-input"] or headers.signature then
       entry, problem = by_message_signature(req, conf, state)
-    elseif header and (header:find "^[Hh][Mm][Aa][Cc] " or header:find "^[Ss]ignature ") then
-      entry, problem = by_draft(req, conf, state, header)
     else
-      return
+      draft = conf.draft and (behind(headers.authorization, "hmac") or behind(headers.authorization, "Signature"))
+      if not draft then return end
+      entry, problem = by_draft(req, conf, state, draft)
     end
     if not entry then return refuse(state, problem) end
     if conf.hide_credentials then
       headers.signature, headers["signature-input"] = nil, nil
-      if header then headers.authorization = nil end
+      if draft then headers.authorization = nil end -- otherwise it is for somebody else
     end
     ctx:authenticate(entry.consumer, entry.credential)
   end,

@@ -1,9 +1,5 @@
 --- introspection: opaque tokens, of which their issuer says what they are (RFC 7662).
-local words, refuse = tg.jwt.words, tg.claims.refuse
-
-local function token_of(header)
-  return header and header:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([%w._~+/=-]+) *$"
-end
+local claims_of, words, refuse = tg.claims, tg.jwt.words, tg.claims.refuse
 
 -- What the issuer says: a table | nil, err
 local function ask(conf, credentials, token)
@@ -15,6 +11,13 @@ local function ask(conf, credentials, token)
   local claims, problem = res:json()
   if type(claims) ~= "table" or type(claims.active) ~= "boolean" then return nil, problem or "it does not say whether the token is active" end
   return claims
+end
+
+-- Within its times, if it has any. A time that is none is no reason to let it live for ever.
+local function is_current(claims)
+  local exp, nbf, now = claims.exp or tg.null, claims.nbf or tg.null, tg.now()
+  if exp ~= tg.null and not (type(exp) == "number" and now < exp) then return false end
+  return nbf == tg.null or type(nbf) == "number" and now >= nbf
 end
 
 local function is_about_us(claims, conf)
@@ -56,7 +59,7 @@ nobody passes who is not remembered.]],
 route "orders" { path = "/orders/*", to = "orders", use = {
   { "introspection", upstream = "users", client_id = "gateway", client_secret = "a secret" } } }]],
 
-  challenge = tg.claims.challenge,
+  challenge = claims_of.challenge,
 
   setup = function(conf)
     return {
@@ -67,12 +70,14 @@ route "orders" { path = "/orders/*", to = "orders", use = {
 
   authenticate = function(ctx, conf, state)
     local headers = ctx.req.headers
-    local token = token_of(headers.authorization)
+    local token = claims_of.bearer(headers.authorization)
     if not token then return end
+    if token == "" then return refuse(conf, 401, "invalid_token", "what is shown is no token") end
+    -- The issuer may say of a token to one of its clients what it does not say to another.
     local function load() return ask(conf, state.credentials, token) end
     local claims, err
     if state.cache then
-      claims, err = state.cache:get(tg.crypto.hex(tg.crypto.sha256(token)), load)
+      claims, err = state.cache:get(tg.crypto.hex(tg.crypto.sha256(conf.client_id .. "\0" .. token)), load)
     else
       claims, err = load()
     end
@@ -80,9 +85,9 @@ route "orders" { path = "/orders/*", to = "orders", use = {
       tg.log.warn("introspection gives no answer", { upstream = conf.upstream, reason = tostring(err) })
       return tg.problem(503, "nobody can say whether this token is good", nil, { ["Retry-After"] = "1" })
     end
-    local now = tg.now()
-    local expired = type(claims.exp) == "number" and now >= claims.exp or type(claims.nbf) == "number" and now < claims.nbf
-    if not claims.active or expired or not is_about_us(claims, conf) then return refuse(conf, 401, "invalid_token", "the token is not active") end
+    if not claims.active or not is_current(claims) or not is_about_us(claims, conf) then
+      return refuse(conf, 401, "invalid_token", "the token is not active")
+    end
     local have = words(claims.scope)
     for _, scope in ipairs(conf.scopes) do
       if not have[scope] then return refuse(conf, 403, "insufficient_scope", "the token does not allow this") end

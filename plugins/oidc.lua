@@ -338,8 +338,7 @@ end
 
 local function by_token(ctx, conf, state)
   local headers = ctx.req.headers
-  local value = headers.authorization
-  local token = value and claims_of.bearer(value)
+  local token = claims_of.bearer(headers.authorization)
   if not token then return end
   local entry = state.verified and state.verified:get(token)
   if not entry then
@@ -367,12 +366,14 @@ end
 local function set_up_sessions(conf, state)
   local session = conf.session
   local secrets = secrets_of(session.secret)
+  -- Who has logged in at one provider is not known at the next, nor is what one of them answers taken for another's.
+  local about = crypto.hex(crypto.sha256(conf.issuer .. "\0" .. conf.client_id))
   state.sessions = tg.session.open {
     name = session.name, secrets = secrets, store = session.store, redis = session.redis, prefix = session.prefix, idle = session.idle,
     absolute = session.absolute, secure = session.secure, domain = session.domain,
-    cookies = session.cookies,
+    cookies = session.cookies, about = about,
   }
-  state.logins, state.refreshes = tg.session.sealer(secrets, "login"), tg.session.sealer(secrets, "refresh")
+  state.logins, state.refreshes = tg.session.sealer(secrets, "login at " .. about), tg.session.sealer(secrets, "refresh at " .. about)
   state.attributes = { path = "/", secure = session.secure }
   state.login_prefix = cookie.name(session.name .. "-login-", state.attributes)
   state.refreshed = tg.cache("oidc refresh", { ttl = REFRESHED })
@@ -408,7 +409,7 @@ provider is away nobody logs in (503); sessions go on as long as their tokens.]]
       store = t.enum { "cookie", "redis", default = "cookie", doc = "Where it is kept; a copy of a cookie outlives a logout, in Redis none does." },
       redis = t.optional(t.redis { doc = "Of which Redis." }),
       prefix = t.string { default = "session", match = "^[%w_.:-]+$", len = 63, doc = "What its keys begin with." },
-      name = t.string { default = "session", match = "^[%w_]+$", len = 63, doc = "Name of the cookie, behind `__Host-`." },
+      name = t.string { default = "session", match = "^[%w_]+$", len = 63, doc = "Name of the cookie, behind `__Host-`; one for each provider." },
       idle = t.duration { default = "15m", min = 1, max = 31536000, doc = "How long it lives without a request." },
       absolute = t.duration { default = "24h", min = 1, max = 31536000, doc = "How long it lives at most." },
       secure = t.boolean { default = true, doc = "Cookies for https only; without it they have no prefix." },

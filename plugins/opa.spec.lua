@@ -6,7 +6,8 @@ describe("opa", function()
     end)
     local app = test.upstream(function(req) return 200, { role = req.headers["x-role"] } end)
     return test.gateway { upstream = { agent = agent }, consumer = { ann = { groups = { "gold" }, credentials = { key = "k" } } },
-      route = { all = { path = "/orders/{id}", to = app, use = { { "key-auth" }, { "opa", upstream = "agent", policy = "httpapi/authz" } } } } }
+      route = { all = { path = "/orders/{id}", to = app,
+        use = { { "key-auth" }, { "opa", upstream = "agent", policy = "httpapi/authz", upstream_headers = { "X-Role" } } } } } }
   end
 
   local function ask(gw, target) return gw:get(target or "/orders/7?x=1", { headers = { ["X-Api-Key"] = "k" } }) end

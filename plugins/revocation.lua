@@ -1,14 +1,24 @@
 --- revocation: tokens, credentials and consumers that are no longer good, before they expire by themselves.
 local REMEMBERED = 10000 -- answers, in this worker
 
--- The keys under which this client may have been revoked.
+local function add(keys, conf, kind, id)
+  if type(id) == "string" then keys[#keys + 1] = ("%s:%s:%s"):format(conf.prefix, kind, id) end
+end
+
+local function jti_of(claims) return type(claims) == "table" and claims.jti or nil end
+
+-- The keys under which this client may have been revoked: as each method has known him, where all of several were asked for. The claims of a
+-- token are not always the consumer's: a declared one has meta of his own.
 local function keys_of(ctx, conf)
-  local consumer, credential, keys = ctx.consumer, ctx.credential, {}
-  local jti = type(consumer.meta) == "table" and consumer.meta.jti
-  if type(jti) == "string" then keys[#keys + 1] = ("%s:token:%s"):format(conf.prefix, jti) end
-  local id = type(credential) == "table" and credential.id
-  if type(id) == "string" then keys[#keys + 1] = ("%s:credential:%s"):format(conf.prefix, id) end
-  keys[#keys + 1] = ("%s:consumer:%s"):format(conf.prefix, consumer.id)
+  local keys, vars = {}, ctx.vars
+  add(keys, conf, "token", jti_of(vars.jwt))
+  add(keys, conf, "token", vars.oidc and jti_of(vars.oidc.claims))
+  for _, known in ipairs(vars.authenticated or { { ctx.consumer, ctx.credential } }) do
+    local consumer, credential = known[1], known[2]
+    add(keys, conf, "token", jti_of(consumer.meta))
+    add(keys, conf, "credential", type(credential) == "table" and credential.id)
+    add(keys, conf, "consumer", consumer.id)
+  end
   return keys
 end
 

@@ -10,8 +10,7 @@ local refusals = { invalid_grant = true, invalid_request = true, invalid_target 
 local function subject_of(ctx)
   local session = ctx.vars.oidc
   if session then return session.access_token end
-  local value = ctx.req.original.headers.authorization
-  return value and claims_of.bearer(value)
+  return claims_of.bearer(ctx.req.original.headers.authorization)
 end
 
 local function form_of(conf, subject)
@@ -92,7 +91,9 @@ route "orders" { path = "/orders/*", to = "orders", use = { { "service-token", t
     local subject
     if conf.grant == "exchange" then
       subject = subject_of(ctx)
-      if not subject then return tg.problem(401, "there is no token to exchange", nil, { ["WWW-Authenticate"] = 'Bearer realm="tidegate"' }) end
+      if not subject or subject == "" then
+        return tg.problem(401, "there is no token to exchange", nil, { ["WWW-Authenticate"] = 'Bearer realm="tidegate"' })
+      end
     end
     local key = subject and crypto.hex(crypto.sha256(state.id .. subject)) or state.id
     local kept, err = state.cache:get(key, function() return ask(conf, state, subject) end)

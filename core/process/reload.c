@@ -419,6 +419,7 @@ start(struct tg_reload *reload)
         reload->again = true;
         return;
     }
+    memcpy(reload->by, reload->asked_by, sizeof reload->by);
     struct tg_source source = *reload->source;
     if (reload->pushed != NULL) {
         source.pushed = tg_slice_of(reload->pushed, reload->pushed_length);
@@ -445,6 +446,21 @@ decide(struct tg_reload *reload, const struct tg_generation *generation, struct 
     return tg_canary_read(generation->manifest->canary, &reload->wanted, err);
 }
 
+/* A file that is followed may have become live between the saving and the asking, which is no reason for doubts. */
+static void
+tell_unchanged(const struct tg_reload *reload, char *text, size_t n)
+{
+    const struct tg_generation *current = reload->current;
+    const double age = tg_loop_wall(reload->loop) - current->committed;
+    const int length = snprintf(text, n, "generation %s is live: nothing has changed", current->id);
+    if (current->change[0] != '\0') {
+        (void)snprintf(text + length, n - (size_t)length, " since it became so %.0f s ago (%s)\n", age > 0 ? age : 0,
+                       current->change);
+    } else {
+        (void)snprintf(text + length, n - (size_t)length, "\n");
+    }
+}
+
 static void
 compiled(struct tg_reload *reload, int status)
 {
@@ -461,8 +477,8 @@ compiled(struct tg_reload *reload, int status)
     }
     watch_generation(reload, generation);
     if (strcmp(generation->id, reload->current->id) == 0) {
-        char text[128];
-        (void)snprintf(text, sizeof text, "generation %s is live: nothing has changed\n", generation->id);
+        char text[sizeof reload->current->change + 128];
+        tell_unchanged(reload, text, sizeof text);
         tg_generation_free(generation);
         reload->last_error.text[0] = '\0';
         end(reload, true, text);
@@ -484,7 +500,7 @@ tg_reload_reaped(struct tg_reload *reload, pid_t pid, int status)
 void
 tg_reload_ask(struct tg_reload *reload, const char *by)
 {
-    (void)snprintf(reload->by, sizeof reload->by, "%s", by);
+    (void)snprintf(reload->asked_by, sizeof reload->asked_by, "%s", by);
     start(reload);
 }
 
@@ -559,7 +575,7 @@ tg_reload_push(struct tg_reload *reload, struct tg_control_client *client, const
         return;
     }
     reload->waiting[reload->waiting_count++] = client;
-    (void)snprintf(reload->by, sizeof reload->by, "push by %.50s", tg_control_who(client));
+    (void)snprintf(reload->asked_by, sizeof reload->asked_by, "push by %.50s", tg_control_who(client));
     start(reload);
 }
 

@@ -39,9 +39,10 @@ struct tg_reload {
     unsigned waiting_count;
     unsigned later; /* of these, the last ones wait for the reload after this one */
     uint64_t serials;
-    char by[TG_CONTROL_WHO]; /* who has asked for the reload that is under way, or the last one */
-    bool again;              /* something changed while a reload was under way */
-    char *pushed;            /* files that came over the control socket, as JSON; NULL: those of the disk */
+    char by[TG_CONTROL_WHO];       /* who has asked for the reload that is under way, or the last one */
+    char asked_by[TG_CONTROL_WHO]; /* who has asked last, perhaps for the one behind it */
+    bool again;                    /* something changed while a reload was under way */
+    char *pushed;                  /* files that came over the control socket, as JSON; NULL: those of the disk */
     size_t pushed_length;
     struct tg_err last_error; /* empty: the last one went well */
 };

@@ -6,6 +6,7 @@
 #include "base/jws.h"
 #include "base/key.h"
 #include "base/mem.h"
+#include "http/authorization.h"
 #include "vm/coroutine.h"
 
 enum { ROOM = 16 * 1024 };
@@ -25,23 +26,6 @@ tg_abi_jws_open(const char *p, size_t n, size_t max, struct tg_abi_jws *jws)
     return n > max ? TG_ELIMIT : tg_jws_split(tg_slice_of(p, n), signature, sizeof signature, jws);
 }
 
-/* What is behind `Bearer` (RFC 6750, section 2.1; the scheme's case is free); nothing: another scheme. */
-static struct tg_slice
-behind_bearer(struct tg_slice value)
-{
-    static const struct tg_slice scheme = {"bearer ", 7};
-    if (value.n <= scheme.n || !tg_slice_is_text(tg_slice_of(value.p, scheme.n), scheme.p, scheme.n)) {
-        return tg_slice_of(NULL, 0);
-    }
-    const char *p = value.p + scheme.n;
-    const char *end = value.p + value.n;
-    while (p < end && *p == ' ') {
-        p++;
-    }
-    const size_t n = (size_t)(end - p);
-    return tg_slice_of(p, n > 0 && memchr(p, ' ', n) == NULL ? n : 0);
-}
-
 int
 tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, size_t name_len, size_t max,
                       struct tg_abi_jws *jws)
@@ -52,8 +36,7 @@ tg_abi_jws_open_field(struct tg_abi_exchange *x, int side, const char *name, siz
     }
     struct tg_slice token = tg_abi_vm.out;
     if (tg_slice_is_text(tg_slice_of(name, name_len), "authorization", 13)) {
-        token = behind_bearer(token);
-        if (token.n == 0) {
+        if (!tg_authorization_is(token, TG_SLICE("bearer"), &token)) {
             return TG_ENONE;
         }
     }
@@ -91,4 +74,10 @@ tg_abi_jws_claim(double of, const char *name, size_t name_len)
     tg_abi_vm.out = reader.text;
     tg_abi_vm.number = reader.number;
     return rc != TG_OK ? (int)rc : (int)reader.token;
+}
+
+int
+tg_abi_authorization(const char *p, size_t n, const char *scheme, size_t scheme_len)
+{
+    return tg_authorization_is(tg_slice_of(p, n), tg_slice_of(scheme, scheme_len), &tg_abi_vm.out) ? TG_OK : TG_ENONE;
 }

@@ -12,8 +12,8 @@ local function challenge_of(use)
   return challenge or use.label
 end
 
--- The uses that authenticate; of those named, if any are. Who lets in whom nobody knows comes last.
-local function methods_of(uses, names)
+-- The uses that authenticate; of those named, if any are. Who lets in whom nobody knows comes last, and has no part where all are asked for.
+local function methods_of(uses, names, is_all)
   local list, last, wanted = {}, {}, nil
   for _, name in ipairs(names or {}) do
     wanted = wanted or {}
@@ -21,7 +21,8 @@ local function methods_of(uses, names)
   end
   for _, use in ipairs(uses) do
     local name = use.name or use.plugin_name
-    local is_wanted = not wanted or wanted[name] or use.plugin.anonymous
+    local is_wanted = not wanted or wanted[name] or use.plugin.anonymous and not is_all
+    if is_all and is_wanted and use.plugin.anonymous then error(("auth.all names %q, which would be whom all others have known"):format(name), 0) end
     if use.plugin.authenticate and is_wanted then
       if use.plugin.anonymous then last[#last + 1] = use else list[#list + 1] = use end
       if wanted and name then wanted[name] = nil end
@@ -66,13 +67,17 @@ local function any_of(methods, challenges)
   end
 end
 
+-- Who it is says the last one; all that they have known are in ctx.vars.authenticated: { consumer, credential } each.
 local function all_of(methods, challenges)
   return function(ctx)
+    local known = {}
+    ctx.vars.authenticated = known
     for _, method in ipairs(methods) do
       ctx[CONSUMER], ctx[CREDENTIAL] = false, false
       local r = method.chain(ctx)
       if r then return r end
       if not ctx[CONSUMER] then return unauthorized({}, challenges) end
+      known[#known + 1] = { ctx[CONSUMER], ctx[CREDENTIAL] }
     end
   end
 end
@@ -89,7 +94,7 @@ end
 function authentication.build(uses, auth)
   local methods, challenges = {}, {}
   local rules = type(auth) == "table" and auth or {}
-  local list = methods_of(uses, rules.all or rules.any)
+  local list = methods_of(uses, rules.all or rules.any, rules.all ~= nil)
   if #list == 0 then
     refuse_shadows(uses, auth)
     return nil

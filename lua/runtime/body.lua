@@ -50,8 +50,8 @@ local function codings_of(x, side)
     side == REQUEST and 415 or 502)
 end
 
---- text(max = 1 MiB) -> string | nil, err. Content codings are undone. Keeps the body, as it came, for forwarding.
-local function text(self, max)
+--- raw(max = 1 MiB) -> string | nil, err: the body as it came, in its content codings, which it keeps for forwarding.
+local function raw(self, max)
   local x, side = live(self), self[3]
   max = max or MAX
   local rc = C.tg_abi_body_whole(x, side, max)
@@ -61,9 +61,16 @@ local function text(self, max)
     rc = C.tg_abi_body_whole(x, side, max)
   end
   if rc ~= 0 then return nil, to_failure(rc, side, max) end
-  local whole = to_string(vm.out.p, vm.out.n)
+  return (to_string(vm.out.p, vm.out.n))
+end
+
+--- text(max = 1 MiB) -> string | nil, err. Content codings are undone. Keeps the body, as it came, for forwarding.
+local function text(self, max)
+  local whole, problem = raw(self, max)
+  if not whole then return nil, problem end
+  local x, side = live(self), self[3]
   local codings, err = codings_of(x, side)
-  if codings then return coding.decode(whole, codings, { max = max, request = side == REQUEST }) end
+  if codings then return coding.decode(whole, codings, { max = max or MAX, request = side == REQUEST }) end
   if err then return nil, err end
   return whole
 end
@@ -251,7 +258,7 @@ function body.drop(x)
 end
 
 body.methods = {
-  text = text, json = decoded, form = form, chunks = chunks, lines = lines, events = events, items = items,
+  raw = raw, text = text, json = decoded, form = form, chunks = chunks, lines = lines, events = events, items = items,
   set_body = set_body, transform = transform,
 }
 

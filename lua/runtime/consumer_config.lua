@@ -13,6 +13,8 @@ consumer_config.spec = {
   credentials = t.map(t.any(), {}), disabled = t.boolean(false),
 }
 
+consumer_config.spec.credentials.hides = true -- what stands there by mistake is a credential, too
+
 -- What may stand beside the value of a credential.
 local common = { id = t.optional(t.string { match = "^[^%c]+$", len = 127 }), expires = t.optional(t.string { len = 64 }),
   disabled = t.boolean(false) }

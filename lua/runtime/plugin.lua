@@ -15,6 +15,7 @@ local fields = {
   request_edits = "function", -- (conf, state) -> edits that are all that `access` does, to each request alike | nil
   response_edits = "function", -- (conf, state) -> edits that are all that `response` does, with each response alike | nil
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
+  preflight = "boolean", -- true: its `rewrite` answers what browsers ask before they send a request with a method of the route
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end

@@ -25,6 +25,13 @@ local function methods_of(conf)
   return list
 end
 
+local function has(list, value)
+  for _, item in ipairs(list) do
+    if item == value then return true end
+  end
+  return false
+end
+
 local function matchers_of(conf)
   local list = {}
   for name, value in pairs(conf.headers or {}) do list[#list + 1] = { kind = "header", name = name, value = value } end
@@ -53,12 +60,32 @@ local function precedes(a, b)
   return a.conf.index < b.conf.index
 end
 
+-- What browsers ask before they send a request with a method of the route: of the route, where one of its uses answers that.
+local function preflights_of(conf, methods)
+  local list = {}
+  for _, use in ipairs(methods and not has(methods, "OPTIONS") and conf.use or {}) do
+    if use.plugin.preflight and not use.when and not use.shadow then
+      for _, method in ipairs(methods) do
+        local headers = { ["Access-Control-Request-Method"] = method }
+        for name, value in pairs(conf.headers or {}) do headers[name] = value end
+        list[#list + 1] = setmetatable({ methods = { "OPTIONS" }, headers = headers }, { __index = conf })
+      end
+      break
+    end
+  end
+  return list
+end
+
 local function entries_of(routes)
   local list = {}
-  for i, conf in ipairs(routes) do
+  local function add(conf)
     local entry = { conf = conf, methods = methods_of(conf), matchers = matchers_of(conf) }
     entry.signature = signature(entry)
-    list[i] = entry
+    list[#list + 1] = entry
+    return entry
+  end
+  for _, conf in ipairs(routes) do
+    for _, preflight in ipairs(preflights_of(conf, add(conf).methods)) do add(preflight) end
   end
   table.sort(list, precedes)
   return list

@@ -105,7 +105,7 @@ local Message = { __metatable = false }
 local side_names = { [0] = "request", "response" }
 
 local methods = {}
-for _, name in ipairs { "text", "json", "form" } do
+for _, name in ipairs { "raw", "text", "json", "form" } do
   methods[name] = function(self, max)
     if self[VIEW][RECORD] then return shadow.no_body(self, name) end
     return self[MESSAGE][name](self[MESSAGE], max)
@@ -279,7 +279,7 @@ function shadow.no_body(message, name)
     shadow.take_body(message)
   end
   if name == "json" then return json.decode "" end
-  return name == "text" and "" or {}
+  return name == "form" and {} or ""
 end
 
 -- The exchange has none yet, and is not to get one by being looked at.

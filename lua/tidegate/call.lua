@@ -127,10 +127,23 @@ function Streamed:pass_on()
 end
 
 local Headers = {}
+local repeated = setmetatable({}, { __mode = "k" }) -- headers -> name -> values of those that came more than once
 function Headers.__index(self, name)
   return rawget(self, name:lower())
 end
+-- headers "name" -> list of all its values: Set-Cookie cannot be told apart again when it is joined.
+function Headers.__call(self, name)
+  local lists = repeated[self]
+  return lists and lists[name:lower()] or { self[name] }
+end
 call.Headers = Headers
+
+local function repeat_header(headers, name, before, value)
+  local lists = repeated[headers] or {}
+  repeated[headers], lists[name] = lists, lists[name] or { before }
+  table.insert(lists[name], value)
+  return before .. ", " .. value
+end
 
 local function read_headers(handle)
   local headers, index = setmetatable({}, Headers), 0
@@ -138,7 +151,7 @@ local function read_headers(handle)
     local name = to_string(slice.p, slice.n):lower()
     local value = to_string(vm.out.p, vm.out.n)
     local before = rawget(headers, name)
-    rawset(headers, name, before and before .. ", " .. value or value)
+    rawset(headers, name, before and repeat_header(headers, name, before, value) or value)
     index = index + 1
   end
   return headers

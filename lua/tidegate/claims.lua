@@ -4,18 +4,24 @@ local consumers = require "tidegate.consumers"
 local jwt = require "tidegate.jwt"
 local response = require "tidegate.response"
 
-local C = abi.C
-local type, pairs, ipairs, tostring = type, pairs, ipairs, tostring
+local C, to_string = abi.C, abi.string
+local type, pairs, ipairs, tostring, find = type, pairs, ipairs, tostring, string.find
 
 local claims_of = {}
 local NONE = {}
 local PLAIN = setmetatable({}, { __newindex = function() error("a credential cannot be changed", 2) end }) -- one without an id
 
---- bearer(value) -> the token in the value of an Authorization field | nil: it is none of this scheme (RFC 6750)
+--- behind(value, scheme) -> what stands behind this scheme, whose case is free, in the value of an Authorization field | nil: there is no value,
+-- or it is of another one. "": nothing, or that of a second line: it is no credential, and not none either, which an anonymous would do with.
+function claims_of.behind(value, scheme)
+  if not value or C.tg_abi_authorization(value, #value, scheme, #scheme) ~= 0 then return nil end
+  return to_string(abi.vm.out.p, abi.vm.out.n)
+end
+
+--- bearer(value) -> the token in the value of an Authorization field (RFC 6750), "" when it is none | nil: there is none of this scheme
 function claims_of.bearer(value)
-  -- The pattern is not compiled: it is for those that write it otherwise.
-  if value:sub(1, 7) == "Bearer " and not value:find(" ", 8, true) then return value:sub(8) end
-  return value:match "^[Bb][Ee][Aa][Rr][Ee][Rr] +([^%s]+) *$"
+  local token = claims_of.behind(value, "Bearer")
+  return token and (find(token, "^[%w._~+/=-]+$") and token or "")
 end
 
 --- challenge(conf) -> what a client without a token is told of, in the realm conf.realm (RFC 6750, section 3)
@@ -41,10 +47,19 @@ local function any_of(have, wanted)
   return false
 end
 
+-- What of a list can be told: texts, and none that would be told as two.
+local function texts_of(list)
+  local texts = {}
+  for _, text in ipairs(list) do
+    if type(text) == "string" and not find(text, ",", 1, true) then texts[#texts + 1] = text end
+  end
+  return texts[1] and table.concat(texts, ",") or nil
+end
+
 -- What the upstream is told of a claim; nil: it cannot stand in a field.
 local function text_of(value)
   if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
-  if type(value) == "table" and type(value[1]) == "string" then value = table.concat(value, ",") end
+  if type(value) == "table" then value = texts_of(value) end
   return type(value) == "string" and C.tg_abi_valid_value(value, #value) == 0 and value or nil
 end
 

@@ -44,11 +44,20 @@ function consumers.find(id)
   return not consumer.disabled and consumer or nil
 end
 
+--- is_disabled(id) -> whether there is one of this id that the configuration declares and has switched off
+function consumers.is_disabled(id)
+  local place = list:place(id)
+  return place ~= nil and list.at(place).disabled == true
+end
+
 --- lookup(kind, name) -> consumer, credential { id, expires, fields } | nil: of those that are in Redis. Raises (503) while nobody can say.
 function consumers.lookup(kind, name)
   if not store then return nil end
   return store:find(kind, name)
 end
+
+--- are_stored() -> whether there may be more than those that are declared: in Redis
+function consumers.are_stored() return store ~= nil end
 
 --- has_group(consumer, set) -> whether one of its groups is in the set { [group] = true }
 function consumers.has_group(consumer, set)
@@ -202,9 +211,13 @@ local function put_if_printable(headers, name, value)
   if value then headers[name] = value end
 end
 
+-- A group of a token may have any name; one with a comma would be told as two, of which the second may be anybody's.
 local function groups_of(consumer)
-  local groups = consumer.groups
-  return type(groups) == "table" and #groups > 0 and table.concat(groups, ", ") or nil
+  local groups, told_ones = consumer.groups, {}
+  for _, group in ipairs(type(groups) == "table" and groups or {}) do
+    if not group:find(",", 1, true) then told_ones[#told_ones + 1] = group end
+  end
+  return #told_ones > 0 and table.concat(told_ones, ", ") or nil
 end
 
 -- The groups of declared consumers as one text, made once.

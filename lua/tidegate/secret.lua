@@ -5,6 +5,8 @@ local secret = { source = nil } -- source:secret(kind, name) -> value | nil, why
 local KINDS = '"env:NAME", "file:PATH" or "vault:MOUNT/PATH#KEY"'
 local MAX = 65536 -- bytes; whoever names a larger file means another one
 local values = setmetatable({}, { __mode = "k" })
+local kept -- set of values, for tools
+local SHORT = 4 -- bytes; what is shorter stands in too many texts by accident
 local methods = {}
 local Secret = { __index = methods, __metatable = false }
 
@@ -28,7 +30,23 @@ end
 function secret.new(text)
   local object = setmetatable({}, Secret)
   values[object] = text
+  if kept and #text >= SHORT then kept[text] = true end
   return object
+end
+
+--- keep(): from now on `hide` knows all values, also of secrets that were let go because their text was put elsewhere.
+function secret.keep() kept = {} end
+
+--- hide(text) -> it with *** wherever the value of a secret stands in it: for tools that show what becomes of a request, and have called keep
+function secret.hide(text)
+  for value in pairs(kept or {}) do
+    local from, to = text:find(value, 1, true)
+    while from do
+      text = text:sub(1, from - 1) .. "***" .. text:sub(to + 1)
+      from, to = text:find(value, from + 3, true)
+    end
+  end
+  return text
 end
 
 --- looks_like(text) -> whether somebody has left out the word `secret`

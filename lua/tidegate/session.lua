@@ -214,8 +214,9 @@ function Sessions:hide(req)
   end
 end
 
---- open { name, secrets, idle, absolute, store = "cookie" | "redis", redis?, prefix?, secure = true, domain?, cookies = 2 } -> sessions: read, start,
--- save, drop, hide. The first secret seals, all of them open. Times in seconds. To be made in `setup`.
+--- open { name, secrets, idle, absolute, store = "cookie" | "redis", redis?, prefix?, secure = true, domain?, cookies = 2, about? } -> sessions:
+-- read, start, save, drop, hide. The first secret seals, all of them open. Times in seconds. `about`: whose sessions they are; one about
+-- something else is none here, whatever name and secret they share. To be made in `setup`.
 function session.open(options)
   local is_redis = options.store == "redis"
   local attributes = { path = "/", secure = options.secure ~= false, domain = options.domain }
@@ -223,7 +224,8 @@ function session.open(options)
   local db = is_redis and require("tidegate.redis").open(options.redis) or nil
   return setmetatable({
     cookie = cookie, attributes = attributes, store = is_redis and in_redis or in_cookies,
-    sealer = session.sealer(options.secrets, "session"), idle = options.idle, absolute = options.absolute,
+    sealer = session.sealer(options.secrets, options.about and "session of " .. options.about or "session"), idle = options.idle,
+    absolute = options.absolute,
     db = db, release = db and db:script(RELEASE), prefix = options.prefix or "session",
     chunks = options.cookies or CHUNKS,
   }, Sessions)

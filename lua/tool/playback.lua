@@ -10,7 +10,9 @@ local crypto = require "tidegate.crypto"
 local exchange = require "runtime.exchange"
 local limit = require "tidegate.limit"
 local limit_local = require "tidegate.limit_local"
+local mask = require "tidegate.mask"
 local phases = require "runtime.rehearsal_phases"
+local secret = require "tidegate.secret"
 local shadow = require "runtime.shadow"
 local upstreams = require "runtime.upstreams"
 
@@ -39,7 +41,10 @@ local function find_field(map, headers, name)
 end
 
 --- prepare(): before the configuration is loaded
-function playback.prepare() abi.offline = true end
+function playback.prepare()
+  abi.offline = true
+  secret.keep()
+end
 
 --- start(cfg, salt?): it is loaded, and its phases are run from now on. With a salt, values of credentials are told as digests.
 function playback.start(cfg, salt)
@@ -100,10 +105,10 @@ local function is_secret(key)
   return false
 end
 
--- With a salt that nobody else has, a digest tells that two values differ, and not what they are.
+-- With a salt that nobody else has, a digest tells that two values differ, and not what they are. A secret may stand under any name.
 local function told(key, list)
   local text = table.concat(list, ", ")
-  if text == "" or not is_secret(key) then return (text:sub(1, VALUE_MAX):gsub("[%c\127-\255]", "?")) end
+  if text == "" or not is_secret(key) and secret.hide(text) == text then return (text:sub(1, VALUE_MAX):gsub("[%c\127-\255]", "?")) end
   return playback.salt and "***" .. crypto.hex(crypto.hmac("sha256", playback.salt, text)) or "***"
 end
 
@@ -115,7 +120,7 @@ local function to_upstream(record)
     if value ~= was then changed[key] = list and value or false end
   end
   local req = view.req
-  return { method = req.method, path = req.raw_path, query = req.raw_query, headers = changed }
+  return { method = req.method, path = secret.hide(req.raw_path), query = mask.query(secret.hide(req.raw_query)), headers = changed }
 end
 
 local function to_client(view)
@@ -137,7 +142,8 @@ end
 local function describe(record)
   local unknown = unknown_of(record)
   if unknown then return { unknown = unknown } end
-  local said = { answers = record.status, raised = record.raised or record.response_raised, unclear = record.unclear }
+  local raised = record.raised or record.response_raised
+  local said = { answers = record.status, raised = raised and secret.hide(raised), unclear = record.unclear }
   if not record.status then
     local upstream, handles = phases.way(record)
     said.upstream, said.handler = not handles and upstream or nil, handles or nil

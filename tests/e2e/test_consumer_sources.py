@@ -57,6 +57,16 @@ def test_a_file_of_consumers_is_followed_without_watch():
         assert "broken" not in gw.log()
 
 
+def test_who_asks_for_a_reload_hears_that_a_file_that_is_followed_was_faster():
+    with Gateway(FILE, files={"consumers.json": json.dumps({"ann": ANN})}) as gw:
+        assert gw.command("reload").stdout.endswith("nothing has changed\n")
+        gw.write("consumers.json", json.dumps({"bob": ANN}))
+        gw.wait_for("is live", count=2)
+        assert re.search(r"nothing has changed since it became so \d+ s ago \(changed consumers.json\)\n$", gw.command("reload").stdout)
+        assert json.loads(get(gw, "k1").text)[0] == "bob"
+        assert re.search(r"  a file that was saved  changed consumers.json  \(live\)", gw.command("history").stdout)
+
+
 def test_what_is_no_source_of_consumers_is_told(tmp_path):
     for text, said in (("consumers {}", "both or neither"), ('consumers { file = "none.json" }', "none.json, which cannot be read"),
                        ('consumers { redis = "none" }', "the name of a declared redis")):

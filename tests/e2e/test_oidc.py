@@ -217,6 +217,20 @@ def test_a_session_that_is_too_large_is_no_trap():
         assert "keep it in Redis" in gw.log()
 
 
+def test_a_session_of_one_provider_or_client_is_none_of_another():
+    """As when customers and staff log in at different places, and somebody has copied the whole of `session`."""
+    routes = ""
+    for name, issuer, client in (("same", "%(issuer)s", "gateway"), ("client", "%(issuer)s", "staff"), ("provider", "%(issuer)s/staff", "gateway")):
+        routes += f'route "{name}" {{ path = "/{name}", handler = echo, use = {{ {{ "oidc", issuer = "{issuer}", client_id = "{client}", client_secret = "x", '
+        routes += f'timeout = "2s", session = {{ secret = "{SECRET}", secure = false }} }} }} }}\n'
+    with site(routes=routes) as (gw, _):
+        browser, _ = logged_in(gw)
+        assert browser.send(gw.origin + "/same").status == 200
+        for name, status in (("client", 401), ("provider", 401)):
+            assert browser.send(gw.origin + "/" + name, headers={"Accept": "application/json"}).status == status, name
+        assert browser.send(gw.origin + "/same").status == 302  # the cookie had their name: it was cleared
+
+
 def test_logout_ends_it_here_and_at_the_provider():
     with site() as (gw, provider):
         browser, answer = logged_in(gw)

@@ -167,3 +167,37 @@ def test_a_volume_whose_files_are_links_is_renewed():
         os.symlink("..two", gw.folder / "volume/..data_tmp")
         os.rename(gw.folder / "volume/..data_tmp", gw.folder / "volume/..data")
         wait_for_key(gw, "renewed")
+
+
+def test_what_a_policy_makes_of_a_secret_is_not_told_by_the_tools_that_run_it(tmp_path):
+    use = '{ "headers", request = { set = { ["X-Plain"] = secret "env:TEST_TOKEN", ["X-Part"] = "a ${header.X-A}" } } }'
+    text = 'listen { port = 1 }\nupstream "u" { targets = { "http://127.0.0.1:1" } }\nroute "a" { path = "/*", to = "u", use = { %s, { "adds" } } }\n' % use
+    adds = 'local own = tg.secret "env:TEST_OWN"\nreturn { access = function(ctx) ctx.req.raw_query = "id=" .. own:reveal() .. "&api_key=mine" '
+    adds += 'ctx.req.headers["X-More"] = "is " .. own:reveal() .. "!" if ctx.req.headers["x-raise"] then error(own:reveal()) end end }'
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "adds.lua").write_text(adds)
+    (tmp_path / "gateway.lua").write_text(text)
+    (tmp_path / "other.lua").write_text(text.replace("TEST_TOKEN", "TEST_KEY"))
+    (tmp_path / "traffic.log").write_text('{"host": "x", "method": "GET", "path": "/", "headers": {}}\n')
+    said = []
+
+    def run(*words):
+        done = subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=30, cwd=tmp_path, env={**os.environ, **VALUES})
+        said.append(done.stdout + done.stderr)
+        return said[-1]
+
+    for more in ("", "X-Raise: 1\r\n"):
+        (tmp_path / "request.http").write_text("GET /?b=1 HTTP/1.1\r\nHost: x\r\nX-A: shown\r\n" + more + "\r\n")
+        for json_flag in ([], ["--json"]):
+            told = run("explain", "--config", "gateway.lua", "--plugins", "plugins", "--run", *json_flag, "request.http")
+            assert ("raises" in told or '"raised"' in told) if more else ("***" in told and "a shown" in told), told
+    differs = run("diff", "--traffic", "traffic.log", "--plugins", "plugins", "gateway.lua", "other.lua")
+    assert "1 of 1 requests differ" in differs and "x-plain" in differs and "- ***" in differs, differs
+    for value in VALUES.values():
+        assert value not in "".join(said), "".join(said)
+    assert "mine" not in "".join(said)
+
+
+def test_a_credential_in_the_wrong_place_is_not_told(tmp_path):
+    told = check(tmp_path, "gateway.lua", 'listen { port = 1 }\nconsumer "ann" { credentials = "s3cret-key" }\n')
+    assert told.returncode == 1 and 'gateway.lua:2  consumer "ann" › credentials' in told.stderr and "s3cret" not in told.stdout + told.stderr

@@ -83,9 +83,9 @@ class Authorities:
                 pass
 
             def do_GET(self):
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 body = json.dumps({
-                    "/introspect": {"active": True, "sub": "ann"}, "/v1/data/app": {"result": True}, "/keys": {"keys": [jwk]},
+                    "/introspect": {"active": body in (b"token=x&token_type_hint=access_token", b"token_type_hint=access_token&token=x"), "sub": "ann"}, "/v1/data/app": {"result": True}, "/keys": {"keys": [jwk]},
                     "/token": {"access_token": "t", "token_type": "Bearer", "expires_in": 1},
                     "/.well-known/openid-configuration": {"issuer": authorities.url, "authorization_endpoint": authorities.url + "/auth",
                                                           "token_endpoint": authorities.url + "/token", "jwks_uri": authorities.url + "/keys"},
@@ -117,9 +117,11 @@ class Authorities:
 NONCES = itertools.count()
 
 
-def signed(path, authority):
-    params = f'("@method" "@authority" "@path" "@query");created={int(time.time())};keyid="acme-1";nonce="{next(NONCES)}"'
-    base = f'"@method": GET\n"@authority": {authority}\n"@path": {path}\n"@query": ?\n"@signature-params": {params}'
+def signed(path, authority, method="GET", fields=None):
+    names = "".join(f' "{name}"' for name in fields or {})
+    params = f'("@method" "@authority" "@path" "@query"{names});created={int(time.time())};keyid="acme-1";nonce="{next(NONCES)}"'
+    lines = "".join(f'"{name}": {value}\n' for name, value in (fields or {}).items())
+    base = f'"@method": {method}\n"@authority": {authority}\n"@path": {path}\n"@query": ?\n{lines}"@signature-params": {params}'
     mac = base64.b64encode(hmac.new(SECRET.encode(), base.encode(), hashlib.sha256).digest()).decode()
     return {"Signature-Input": "sig=" + params, "Signature": f"sig=:{mac}:"}
 
@@ -292,16 +294,60 @@ def test_who_is_asked_may_be_away_slow_or_talk_nonsense_and_nobody_gets_in():
         trouble.stop()
 
 
+@pytest.mark.parametrize("trouble", ["refused", *Trouble.ANSWERS])
+def test_consumers_that_nobody_can_look_up_do_not_get_in(trouble, tmp_path):
+    """All plugins that know consumers by their credentials, when these are in a Redis that is away, slow or talks nonsense."""
+    ca = Authority(tmp_path)
+    ca.issue("site", "IP:127.0.0.1")
+    ca.issue("ann", "DNS:ann.test")
+    fault = Trouble(trouble) if trouble != "refused" else None
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = fault.port if fault else gone.getsockname()[1]
+    uses = {"key-auth": ("", {"X-Api-Key": "x"}), "basic-auth": ("", basic("bob:x")), "mtls-auth": ("", {}),
+            "jwt": (f', alg = "HS256", secret = "{SECRET}", declared = true', bearer(jwt.encode({"sub": "bob", "exp": int(time.time()) + 600}, SECRET))),
+            "hmac-auth": ("", {"Signature-Input": f'sig=("@method");created={int(time.time())};keyid="bob"', "Signature": "sig=:YQ==:"})}
+    text = f"""listen {{ port = @PORT@, tls = {{ cert = "{ca.folder}/site.pem", key = "{ca.folder}/site.key", client_auth = "optional", client_ca = "{ca.cert}" }} }}
+redis "main" {{ address = "127.0.0.1:{port}" }}
+consumers {{ redis = "main", timeout = "200ms" }}
+consumer "ann" {{ credentials = {{ key = "ann-key" }} }}
+"""
+    for name, (conf, _) in uses.items():
+        text += f'route "{name}" {{ path = "/{name}", use = {{ {{ "{name}"{conf} }}, "anonymous" }}, handler = function() return tg.respond(200) end }}\n'
+    with Gateway(text, warns=".") as gw:
+        context = ssl.create_default_context(cafile=ca.cert)
+        context.load_cert_chain(ca.folder / "ann.pem", ca.folder / "ann.key")
+
+        def ask(path, headers):
+            client = http.client.HTTPSConnection("127.0.0.1", gw.port, timeout=30, context=context)
+            client.request("GET", path, headers=headers)
+            return client.getresponse().status
+
+        for name, (_, headers) in uses.items():
+            begin = time.monotonic()
+            assert ask("/" + name, headers) == 503, name
+            assert time.monotonic() - begin < 3, name
+        assert ask("/key-auth", {"X-Api-Key": "ann-key"}) == 200  # who is declared needs no Redis
+    if fault:
+        fault.stop()
+
+
+def test_every_plugin_that_decides_about_access_is_tried_with_whom_it_asks_in_trouble():
+    by_consumers = {"key-auth", "basic-auth", "hmac-auth", "mtls-auth", "jwt"}
+    ask_nobody = {"acl", "anonymous", "csrf", "ip-restriction"}
+    assert set(asked_by(1)) | by_consumers | ask_nobody == AUTHENTICATE | OTHERS
+
+
 def flips(text, step=1):
     for i in range(0, len(text), step):
         yield text[:i] + ("x" if text[i] != "x" else "y") + text[i + 1:]
 
 
-@pytest.mark.parametrize("name", ["key-auth", "basic-auth", "hmac-auth", "jwt"])
+@pytest.mark.parametrize("name", ["key-auth", "basic-auth", "hmac-auth", "jwt", "oidc", "introspection"])
 def test_a_credential_of_which_any_byte_is_another_is_none(name):
     with Authorities() as authorities, Backend("up") as up:
         conf, headers = cases(authorities)[name]
         text = HEAD + f'listen {{ port = @PORT@ }}\nupstream "up" {{ targets = {{ "{up.url}" }} }}\n'
+        text += f'upstream "authorities" {{ targets = {{ "{authorities.url}" }} }}\n'
         conf = conf + (", " if conf else "") + "attempts = 1000000" if name == "basic-auth" else conf
         with Gateway(text + f'route "all" {{ path = "/*", to = "up", use = {word(name, "", conf)} }} }}') as gw:
             client = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=30)
@@ -319,3 +365,73 @@ def test_a_credential_of_which_any_byte_is_another_is_none(name):
                 for other in flips(value):
                     assert ask({**headers, field: other}) == 401, other
             assert ask(headers) == 200 and up.requests == (2 if name == "hmac-auth" else 1)
+
+
+def test_what_was_signed_of_which_any_byte_is_another_is_denied():
+    with Gateway(HEAD + 'listen { port = @PORT@ }\nroute "all" { path = "/*", use = { "hmac-auth" }, handler = function() return tg.respond(200) end }') as gw:
+        authority, body = f"127.0.0.1:{gw.port}", b'{"amount":100}'
+        client = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=30)
+
+        def ask(path, sent):
+            digest = "sha-256=:" + base64.b64encode(hashlib.sha256(body).digest()).decode() + ":"
+            client.request("POST", path, sent, headers={**signed("/pay", authority, "POST", {"content-digest": digest}), "Content-Digest": digest})
+            answer = client.getresponse()
+            answer.read()
+            return answer.status
+
+        assert ask("/pay", body) == 200
+        for other in flips(body.decode()):
+            assert ask("/pay", other.encode()) == 401, other
+        for other in ("/pbx", "/Pay", "/pay/", "/pay?x", "/pay?"):
+            assert ask(other, body) == (200 if other == "/pay?" else 401), other
+
+
+def test_a_token_against_forgery_of_which_any_byte_is_another_is_none():
+    with Gateway(f'listen {{ port = @PORT@ }}\nroute "all" {{ path = "/*", use = {{ {{ "csrf", secret = "{SECRET}" }} }}, handler = function() return tg.respond(200) end }}') as gw:
+        token = re.match("csrf_token=([^;]+)", gw.request("/").headers["Set-Cookie"]).group(1)
+        client = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=30)
+
+        def ask(cookie, header):
+            client.request("POST", "/", headers={"Origin": f"http://127.0.0.1:{gw.port}", "Cookie": f"csrf_token={cookie}", "X-CSRF-Token": header})
+            answer = client.getresponse()
+            answer.read()
+            return answer.status
+
+        assert ask(token, token) == 200
+        for other in flips(token):
+            assert ask(other, other) == ask(token, other) == ask(other, token) == 403, other
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers with a text that changes."""
+    text, protocol_version = b"", "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(Answers.text)))
+        self.end_headers()
+        self.wfile.write(Answers.text)
+
+
+def test_an_answer_of_which_any_byte_is_another_lets_nobody_in():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    text = f"""listen {{ port = @PORT@ }}
+upstream "asked" {{ targets = {{ "http://127.0.0.1:{server.server_address[1]}" }}, passive = false }}
+route "opa" {{ path = "/opa", use = {{ {{ "opa", upstream = "asked", policy = "app" }} }}, handler = function() return tg.respond(200) end }}
+route "introspection" {{ path = "/introspection", use = {{ {{ "introspection", upstream = "asked", client_id = "gw", client_secret = "x", cache = 0 }} }},
+  handler = function() return tg.respond(200) end }}
+"""
+    with Gateway(text, warns="gives no") as gw:
+        for path, good, whole in (("/opa", '{"result":true}', 15), ("/opa", '{"result":{"allow":true}}', 25), ("/introspection", '{"active":true,"sub":"ann"}', 15)):
+            Answers.text = good.encode()
+            assert gw.request(path, headers=bearer("x")).status == 200
+            for other in itertools.islice(flips(good), whole):
+                Answers.text = other.encode()
+                assert gw.request(path, headers=bearer("x")).status in (401, 403, 503), other
+    server.shutdown()
+    server.server_close()

@@ -18,7 +18,7 @@ local task = require "tidegate.task"
 
 local C = abi.C
 local api = { operations = {}, cfg = nil, uses = nil }
-local PIECE = 32 * 1024 -- bytes of metrics that are written before others have their turn
+local PIECE = 16 * 1024 -- bytes of metrics that are written together
 
 local function answer(value, err)
   if value == nil and err then
@@ -53,10 +53,7 @@ operation("GET", "/metrics", "All metrics, in the text format of Prometheus, or 
   local open = accept:find("application/openmetrics-text", 1, true) ~= nil
   local kind = open and "application/openmetrics-text; version=1.0.0; charset=utf-8" or "text/plain; version=0.0.4; charset=utf-8"
   return response.respond(200, function(write)
-    metrics.write(function(text)
-      write(text)
-      task.sleep(0)
-    end, open, PIECE)
+    metrics.write(write, open, PIECE, function() task.sleep(0) end)
   end, { ["Content-Type"] = kind })
 end, { kind = "text/plain" })
 

@@ -91,11 +91,11 @@ $(eval $(call variant,release))
 $(eval $(call variant,debug))
 $(eval $(call variant,fuzz))
 
-$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_tls.h core/build/generate.lua
+$(GEN)/abi_text.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_steps.h core/abi_tls.h core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua text $< $@
 
-$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_tls.h core/build/generate.lua
+$(GEN)/abi_check.c: core/abi.h core/abi_cell.h core/abi_crypto.h core/abi_line.h core/abi_metric.h core/abi_steps.h core/abi_tls.h core/build/generate.lua
 	@mkdir -p $(@D)
 	@$(LUAJIT) core/build/generate.lua check $< $@
 

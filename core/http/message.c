@@ -60,6 +60,13 @@ tg_message_find(const struct tg_message *message, const char *name, size_t n, un
 }
 
 struct tg_field *
+tg_message_like(const struct tg_message *message, const struct tg_field *named)
+{
+    unsigned from = 0;
+    return find_hashed(message, named->name, named->name_len, named->hash, &from);
+}
+
+struct tg_field *
 tg_message_find_id(const struct tg_message *message, enum tg_field_id id)
 {
     for (unsigned i = 0; i < message->count; i++) {

@@ -58,6 +58,8 @@ TG_MUST_CHECK enum tg_rc tg_message_push(struct tg_message *message, const struc
 
 /* The first field of this name at or after `*from`, or NULL; `*from` is then behind it. */
 struct tg_field *tg_message_find(const struct tg_message *message, const char *name, size_t n, unsigned *from);
+/* The first one with the name of `named`, which was judged before. */
+struct tg_field *tg_message_like(const struct tg_message *message, const struct tg_field *named);
 struct tg_field *tg_message_find_id(const struct tg_message *message, enum tg_field_id id);
 
 /*

@@ -3,7 +3,7 @@ local chain = require "runtime.chain"
 local exchange = require "runtime.exchange"
 local response = require "tidegate.response"
 
-local CONSUMER, CREDENTIAL = exchange.CONSUMER, exchange.CREDENTIAL
+local CONSUMER = exchange.CONSUMER
 local authentication = {}
 
 local function challenge_of(use)
@@ -69,7 +69,7 @@ end
 local function all_of(methods, challenges)
   return function(ctx)
     for _, method in ipairs(methods) do
-      ctx[CONSUMER], ctx[CREDENTIAL] = false, false
+      exchange.forget_consumer(ctx)
       local r = method.chain(ctx)
       if r then return r end
       if not ctx[CONSUMER] then return unauthorized({}, challenges) end

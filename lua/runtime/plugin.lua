@@ -13,6 +13,7 @@ local fields = {
   around = "function", admin = "function",
   idle = "function", -- (conf, state) -> names of the phases in which a use that is configured so has nothing to do
   response_edits = "function", -- (conf, state) -> edits that are all that `response` does, with each response alike | nil
+  core = "function", -- (conf, state) -> steps by phase that are all that `rewrite` and `log` do, with each exchange alike
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back
 }

@@ -10,6 +10,7 @@ local budget = require "runtime.budget"
 local call = require "tidegate.call"
 local chain = require "runtime.chain"
 local consumers = require "tidegate.consumers"
+local core_steps = require "runtime.core_steps"
 local edits = require "tidegate.edits"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
@@ -93,17 +94,18 @@ local function phases(uses, auth)
   local level = levels(uses)
   local constant, asked = nil, uses
   if not level then constant, asked = response_edits.split(uses) end
+  local ending, logging, logs = core_steps.ending(uses)
   local p = {
     authenticate = authenticate, challenge = challenge, edits = constant or abi.no_edits,
     access = chain.build(uses, "access"),
     response = chain.build(asked, "response", true),
     balance = chain.build(uses, "balance"),
-    log = chain.build(uses, "log"),
+    log = chain.build(logging, "log"), logs = logs, ending = ending,
     authenticate_shadow = chain.build(uses, "authenticate_shadow"),
     to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = level,
   }
   p.is_long = calls(uses, "rewrite") + calls(uses, "authenticate") + calls(uses, "access") > AT_ONCE
-  p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
+  p.any = (p.authenticate or p.access or p.response or p.balance or logs or p.level or p.to_client) ~= nil
   return p
 end
 
@@ -135,7 +137,7 @@ local function build_route(conf, shared, global)
   -- Of a route's own uses: when it is known, before anybody is asked who he is.
   local own_rewrite = shadow.before(p, chain.build(conf.use, "rewrite"), conf.auth == "optional", concat(global, conf.use))
   local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
-  local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
+  local wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.logs and abi.WANT_LOG or 0)
   local route = {
     conf.index, wants, milliseconds(conf.timeout), conf.body_limit,
     conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, has_ctx, up or false,
@@ -173,7 +175,7 @@ end
 --- build(cfg, uses, report) -> server
 function serve.build(cfg, uses, report)
   local shared = phases(cfg.use)
-  local server = { routes = {}, routers = {}, shared = shared, rewrite = chain.build(cfg.use, "rewrite") }
+  local server = { routes = {}, routers = {}, shared = shared, rewrite = chain.build(core_steps.opening(cfg.use), "rewrite") }
   for _, conf in ipairs(cfg.route) do
     server.routes[conf.index] = build_route(conf, shared, cfg.use)
     pace.breathe()
@@ -235,7 +237,7 @@ end
 -- An exchange without a route has the phases of the gateway's own uses.
 local function not_found(x, status, allow)
   local shared = serve.shared
-  x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
+  x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.logs and abi.WANT_LOG or 0)
   x.edits = shared.edits
   if trace.on then trace.want(x) end
   x.total_timeout = 60000
@@ -428,6 +430,7 @@ local function rewrite(x)
 end
 
 local function on_request(x)
+  if x.asks ~= 0 then core_steps.decide() end
   local early
   local table_of_routes = routers[x.listener]
   if serve.rewrite and not (table_of_routes and table_of_routes.is_admin) then
@@ -656,6 +659,7 @@ function serve.start(server, cfg, uses, id)
     pace.breathe()
   end
   if not abi.in_shadow then gateway_metrics.start(cfg, id) end
+  core_steps.start(server, cfg, id)
   budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, function(text)
     log.warn(text)
     quarantine.raised(all_uses[vm.mark[0]])
@@ -679,7 +683,7 @@ function serve.start(server, cfg, uses, id)
   for _, name in ipairs { "boot", "config", "plugin", "router", "schema", "template" } do
     package.loaded["runtime." .. name] = nil
   end
-  return main, judge, server.shared.log ~= nil, has_stop(uses) or #batch.all > 0 or #limit.all > 0
+  return main, judge, server.shared.logs, has_stop(uses) or #batch.all > 0 or #limit.all > 0
 end
 
 return serve

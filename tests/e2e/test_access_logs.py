@@ -132,6 +132,30 @@ route "known" {{ path = "/known", to = "one", use = {{ "key-auth" }} }}
             assert not answer.headers.get("X-Request-Id"), "the listener for operators is not theirs"
 
 
+def test_lua_is_not_entered_for_what_each_exchange_has_alike():
+    """Of calls of plugins one of 61 is measured: of those of the core, none."""
+    uses = '{ "tracing", url = "http://127.0.0.1:1/", ratio = 0 }, "correlation-id", { "access-log", path = "@DIR@/access.log" }'
+    with Backend() as one:
+        config = HEAD + f"""admin {{ port = @PORT2@, public_metrics = true }}
+http {{ allow = {{ "127.0.0.1" }} }}
+upstream "one" {{ targets = {{ "{one.url}" }} }}
+use {{ {uses} }}
+route "all" {{ path = "/*", to = "one" }}
+route "other" {{ path = "/other", to = "one", use = {{ {{ "access-log", path = "@DIR@/other.log", extra = {{ f = function() return "x" end }} }} }} }}
+"""
+        with Gateway(config) as gw:
+            def calls():
+                text = gw.request("/metrics", port=gw.port2).text.decode()
+                return {plugin for plugin in re.findall(r'tidegate_plugin_calls_total\{plugin="([^"]+)",phase="[^"]+"\} [1-9]', text)}
+            for _ in range(65):
+                assert gw.request("/a").headers["X-Request-Id"]
+            assert calls() == set()
+            gw.request("/other")
+            assert "access-log" in calls(), "a function of its own is Lua's"
+            wait_until(lambda: (gw.folder / "access.log").read_text().count("\n") == 66, "a line for each")
+            assert (gw.folder / "other.log").read_text().count('"f":"x"') == 1
+
+
 def test_a_format_is_one_line_whatever_is_in_it():
     options = 'path = "@DIR@/access.log", format = \'${client.ip} ${date} "${method} ${path}" ${status} ${header.User-Agent} ${header.None} ${query} ${vars.evil} ${trace.id}\''
     evil = 'use { function(ctx) ctx.vars.evil = "\\n\\27[2J\\0" end }\n'

@@ -28,12 +28,14 @@ local function has_requests(sum)
   return false
 end
 
---- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time), place
-function gateway_metrics.routes()
+--- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time), place. turn: of
+-- tidegate/turn
+function gateway_metrics.routes(turn)
   local route, sum = -1, abi.route_count()
   return function()
     repeat
       route = route + 1
+      turn:breathe()
       if C.tg_abi_metric_route_name(route) ~= 0 then return nil end
       C.tg_abi_metric_route_sum(route, sum)
     until has_requests(sum)

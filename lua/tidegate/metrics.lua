@@ -214,18 +214,10 @@ metrics.overflows = metrics.counter("tidegate_metric_series_refused_total",
 -- What is written: families in turn, as one text a piece. `open` is the OpenMetrics format.
 local Writer = {}
 Writer.__index = Writer
-local SLICE, STEPS = 0.0005, 16 -- seconds that a turn of the loop may go on with it; steps until somebody looks at the clock
 
---- breathe(): to be called with each step of what may be long, also where nothing is written: lets others have their turn when this one has
--- had enough.
+--- breathe(): to be called with each step of what may be long, also where nothing is written: lets others have their turn.
 function Writer:breathe()
-  if not self.pause then return end
-  self.steps = self.steps + 1
-  if self.steps < STEPS then return end
-  self.steps = 0
-  if C.tg_abi_clock() < self.till then return end
-  self.pause()
-  self.till = C.tg_abi_clock() + SLICE
+  if self.turn then self.turn:breathe() end
 end
 
 --- family(name, kind, help): samples of it follow
@@ -328,13 +320,10 @@ function metrics.collect(write)
   collectors[#collectors + 1] = write
 end
 
---- write(send, open_metrics, piece, pause): sends all, in texts of about so many bytes. pause(): called within what would take too long for one
--- turn of the loop
-function metrics.write(send, open_metrics, piece, pause)
+--- write(send, open_metrics, piece, turn): sends all, in texts of about so many bytes. turn: of tidegate/turn, when it is not to be done at once
+function metrics.write(send, open_metrics, piece, turn)
   if C.tg_abi_metric_rows() == 0 then return end
-  local writer = setmetatable({
-    parts = {}, bytes = 0, send = send, open = open_metrics, piece = piece or math.huge, pause = pause, steps = 0, till = 0,
-  }, Writer)
+  local writer = setmetatable({ parts = {}, bytes = 0, send = send, open = open_metrics, piece = piece or math.huge, turn = turn }, Writer)
   for _, write in ipairs(collectors) do write(writer) end
   look(writer)
   local names = {}

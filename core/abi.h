@@ -5,8 +5,8 @@
  * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
  * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other
  * parts alone: abi_cell.h, what all workers know of peers, upstreams and routes, abi_metric.h, what is counted,
- * abi_limit.h, limits, abi_line.h, lines of access logs, abi_route.h, the way to a route, abi_crypto.h, keys and
- * passwords, and abi_tls.h, the TLS of clients and of listeners.
+ * abi_limit.h, limits, abi_line.h, lines of access logs, abi_route.h, the way to a route, abi_steps.h, what the core
+ * does in place of phases, abi_crypto.h, keys and passwords, and abi_tls.h, the TLS of clients and of listeners.
  */
 #ifndef TG_ABI_H
 #define TG_ABI_H
@@ -17,6 +17,7 @@
 #include "abi_line.h"
 #include "abi_metric.h"
 #include "abi_route.h"
+#include "abi_steps.h"
 #include "abi_tls.h"
 
 /* Borrowed bytes. Valid as long as the object they were read from; never NUL-terminated. */
@@ -130,7 +131,13 @@ struct tg_abi_exchange {
     struct tg_abi_watch watch[3]; /* by enum tg_abi_watch_of */
     struct tg_slice id;           /* a token; empty until somebody asks for it */
     const struct tg_abi_edits
-        *edits; /* done to each response before its phases; NULL: none. Lives as long as Lua does */
+        *edits;               /* done to each response before its phases; NULL: none. Lives as long as Lua does */
+    struct tg_slice consumer; /* set by tg_abi_set_consumer; p is NULL: none is known */
+    const char *recorded;     /* a traceparent that names trace and span of one that is recorded; or NULL */
+    const char *traceparent;  /* the request's, when it is the core that has read or made it; or NULL */
+    uint32_t upstream;        /* that a policy has chosen in place of the route's, as tg_abi_name knows it; 0: none */
+    uint8_t asks;             /* Lua is to decide whether it is recorded (tg_abi_open_trace), */
+    uint8_t joined;           /* and its trace was made just now: tg_abi_trace_join is to say so once more */
 };
 
 /* What a call has used that was measured. */

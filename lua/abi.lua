@@ -54,7 +54,11 @@ local abi = {
     host = C.TG_LINE_HOST, path = C.TG_LINE_PATH, status = C.TG_LINE_STATUS, source = C.TG_LINE_SOURCE, duration = C.TG_LINE_DURATION,
     upstream_time = C.TG_LINE_UPSTREAM_TIME, bytes_in = C.TG_LINE_BYTES_IN, bytes_out = C.TG_LINE_BYTES_OUT, aborted = C.TG_LINE_ABORTED,
     attempts = C.TG_LINE_ATTEMPTS, trace = C.TG_LINE_TRACE, span = C.TG_LINE_SPAN, priority = C.TG_LINE_PRIORITY,
+    route = C.TG_LINE_ROUTE, upstream = C.TG_LINE_UPSTREAM, peer = C.TG_LINE_PEER, generation = C.TG_LINE_GENERATION,
+    consumer = C.TG_LINE_CONSUMER, scheme = C.TG_LINE_SCHEME, version = C.TG_LINE_VERSION,
   },
+  NAME = { route = C.TG_NAME_ROUTE, route_upstream = C.TG_NAME_ROUTE_UPSTREAM, upstream = C.TG_NAME_UPSTREAM, peer = C.TG_NAME_PEER,
+    generation = C.TG_NAME_GENERATION },
 
   -- enum tg_rc
   AGAIN = 1, ENOMEM = -1, EINVAL = -2, ENONE = -3, ELIMIT = -4, ETIMEOUT = -8, EBUSY = -14, EDENIED = -16,
@@ -89,6 +93,13 @@ function abi.line()
   local line = C.tg_abi_line_new()
   if line == nil then error("memory is short", 0) end
   return ffi.gc(line, C.tg_abi_line_free)
+end
+
+--- What is done when an exchange is over; freed when nobody holds it.
+function abi.ending()
+  local ending = C.tg_abi_ending_new()
+  if ending == nil then error("memory is short", 0) end
+  return ffi.gc(ending, C.tg_abi_ending_free)
 end
 
 --- edits({ kind, name, value } ...) -> changes of fields, made once | nil, the one that cannot be made, its enum tg_rc

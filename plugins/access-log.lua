@@ -117,6 +117,8 @@ use { { "access-log", path = "/var/log/tidegate/access.log", rotate = "100MiB", 
     return state
   end,
 
+  core = function(_, state) return { log = state.sink and state.line:step(state.sink) } end,
+
   log = function(ctx, _, state)
     local line = state.line
     if not line:wanted() then return end

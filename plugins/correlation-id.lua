@@ -21,6 +21,8 @@ use { "correlation-id" }]],
 
   idle = function(conf) return conf.echo and {} or { "response" } end,
 
+  core = function(conf) return { rewrite = tg.correlation.step(conf.header, conf.keep, conf.generator) } end,
+
   rewrite = function(_, conf) tg.correlation.take(conf.header, conf.keep, conf.generator) end,
 
   setup = function(conf) return conf.echo and tg.correlation.edits(conf.header) or nil end,

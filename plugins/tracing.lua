@@ -54,6 +54,8 @@ use { { "tracing", upstream = "collector", ratio = 0.05, per_second = 20, resour
     return tg.trace.tracer(conf, conf.upstream and tg.upstream(conf.upstream))
   end,
 
+  core = function(_, tracer) return tracer:steps() end,
+
   rewrite = function(_, _, tracer) tracer:begin() end,
 
   log = function(ctx, _, tracer) tracer:finish(ctx) end,

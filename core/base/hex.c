@@ -1,16 +1,25 @@
 #include "base/hex.h"
 
+#include <string.h>
+
 const char tg_hex_digits[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
+
+#define ROW(high)                                                                                                      \
+    high "0" high "1" high "2" high "3" high "4" high "5" high "6" high "7" high "8" high "9" high "a" high "b" high   \
+         "c" high "d" high "e" high "f"
+
+/* Both digits of each byte. */
+static const char pairs[] = ROW("0") ROW("1") ROW("2") ROW("3") ROW("4") ROW("5") ROW("6") ROW("7") ROW("8") ROW("9")
+    ROW("a") ROW("b") ROW("c") ROW("d") ROW("e") ROW("f");
 
 char *
 tg_hex_encode(char *out, const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;
     for (size_t i = 0; i < n; i++) {
-        *out++ = tg_hex_digits[p[i] >> 4];
-        *out++ = tg_hex_digits[p[i] & 15];
+        memcpy(out + i * 2, pairs + (size_t)p[i] * 2, 2);
     }
-    return out;
+    return out + n * 2;
 }
 
 /* Above 15: no digit. */

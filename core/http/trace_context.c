@@ -69,6 +69,16 @@ tg_traceparent_write(char out[static TG_TRACEPARENT_LEN], unsigned char random[s
 }
 
 double
+tg_traceparent_share_of(const unsigned char random[static 16])
+{
+    uint64_t bits = 0;
+    for (size_t i = 9; i < 16; i++) {
+        bits = bits << 8 | random[i];
+    }
+    return (double)bits / (double)(UINT64_C(1) << 56);
+}
+
+double
 tg_traceparent_share(const char *p)
 {
     uint64_t bits = 0;

@@ -31,5 +31,7 @@ void tg_traceparent_write(char out[static TG_TRACEPARENT_LEN], unsigned char ran
 
 /* Of the last seven bytes of a trace id, which are random: from 0 to 1. A text that was parsed or written. */
 double tg_traceparent_share(const char *p);
+/* The same of the bytes that one was written from. */
+double tg_traceparent_share_of(const unsigned char random[static 16]);
 
 #endif

@@ -31,6 +31,9 @@ struct tg_policy {
     void (*show)(struct tg_exchange *exchange);
     /* The exchange is over, and has one, which compares; the same holds. */
     void (*compare)(struct tg_exchange *exchange);
+    /* The exchange is over: what is always done then, before it is entered for LOG. May set TG_WANT_LOG in abi.wants.
+     */
+    void (*over)(struct tg_exchange *exchange);
     /* The body that a policy waited for has come, or failed to (`rc`), or there is room for what it writes. */
     void (*body_ready)(struct tg_exchange *exchange, enum tg_rc rc);
     /* Ends what still runs for the exchange: coroutines, calls, timers. None of them is heard of again. */

@@ -535,6 +535,7 @@ tg_reply_log(struct tg_exchange *x)
         if (x->shadow != NULL) {
             x->proxy->policy->compare(x);
         }
+        x->proxy->policy->over(x);
         x->decided = (x->abi.wants & TG_WANT_LOG) == 0 || x->proxy->policy->enter(x, TG_ENTRY_LOG) != TG_AGAIN;
         leave_connection(x);
     }

@@ -61,14 +61,25 @@ tg_abi_forget(void)
 
 /* ------------------------------------------------------------------ random bytes */
 
-/* The kernel's, fetched 256 at a time: a system call for each identifier would show. At most 24. */
+/* A signal may come in between. */
+static void
+fill(void *out, size_t n)
+{
+    for (size_t done = 0; done < n;) {
+        const ssize_t got = getrandom((char *)out + done, n - done, 0);
+        TG_ASSERT(got > 0 || errno == EINTR);
+        done += got > 0 ? (size_t)got : 0;
+    }
+}
+
+/* The kernel's, fetched 2 KiB at a time: a system call for each identifier would show. At most 24. */
 static void
 random_bytes(unsigned char *out, size_t n)
 {
-    static unsigned char pool[256];
+    static unsigned char pool[2048];
     static size_t used = sizeof pool;
     if (n > sizeof pool - used) {
-        TG_ASSERT(getrandom(pool, sizeof pool, 0) == (ssize_t)sizeof pool);
+        fill(pool, sizeof pool);
         used = 0;
     }
     memcpy(out, pool + used, n);
@@ -79,14 +90,15 @@ random_bytes(unsigned char *out, size_t n)
 static int
 put_uuid(const unsigned char bytes[static 16])
 {
+    char digits[32];
     char *text = take_room(36);
-    char *p = tg_hex_encode(text, bytes, 4);
-    for (unsigned i = 4; i < 10; i += 2) {
-        *p++ = '-';
-        p = tg_hex_encode(p, bytes + i, 2);
-    }
-    *p++ = '-';
-    (void)tg_hex_encode(p, bytes + 10, 6);
+    (void)tg_hex_encode(digits, bytes, 16);
+    memset(text, '-', 36);
+    memcpy(text, digits, 8);
+    memcpy(text + 9, digits + 8, 4);
+    memcpy(text + 14, digits + 12, 4);
+    memcpy(text + 19, digits + 16, 4);
+    memcpy(text + 24, digits + 20, 12);
     return put_out(text, 36);
 }
 
@@ -163,7 +175,12 @@ tg_abi_id(struct tg_abi_exchange *x, int version)
         return put_out(x->id.p, x->id.n);
     }
     make_id(version);
-    return tg_abi_set_id(x, tg_abi_vm.out.p, tg_abi_vm.out.n);
+    const char *copy = tg_arena_copy(&tg_exchange_of(x)->arena, tg_abi_vm.out.p, tg_abi_vm.out.n);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    x->id = tg_slice_of(copy, tg_abi_vm.out.n);
+    return put_out(copy, x->id.n);
 }
 
 int
@@ -180,6 +197,11 @@ tg_abi_correlate(struct tg_abi_exchange *x, const char *name, size_t name_len, i
 int
 tg_abi_trace_join(struct tg_abi_exchange *x)
 {
+    if (x->joined != 0 && tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK) {
+        x->joined = 0;
+        tg_abi_vm.number = tg_traceparent_share(tg_abi_vm.out.p);
+        return TG_AGAIN + 255;
+    }
     if (tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK) {
         const struct tg_slice text = tg_abi_vm.out;
         const int flags = tg_abi_trace_read(text.p, text.n);
@@ -200,7 +222,7 @@ tg_abi_trace_make(void)
     random_bytes(bytes, sizeof bytes);
     char *text = take_room(TG_TRACEPARENT_LEN);
     tg_traceparent_write(text, bytes);
-    tg_abi_vm.number = tg_traceparent_share(text);
+    tg_abi_vm.number = tg_traceparent_share_of(bytes);
     return put_out(text, TG_TRACEPARENT_LEN);
 }
 
@@ -224,11 +246,7 @@ tg_abi_random(size_t n)
     if (bytes == NULL) {
         return n > RANDOM_MAX ? TG_ELIMIT : TG_ENOMEM;
     }
-    for (size_t done = 0; done < n;) {
-        const ssize_t got = getrandom(bytes + done, n - done, 0);
-        TG_ASSERT(got > 0 || errno == EINTR);
-        done += got > 0 ? (size_t)got : 0;
-    }
+    fill(bytes, n);
     return put_out(bytes, n);
 }
 

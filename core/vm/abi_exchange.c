@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "http/edits.h"
+#include "http/trace_context.h"
 #include "proxy/request.h"
 #include "vm/coroutine.h"
 
@@ -235,6 +236,29 @@ int
 tg_abi_set_id(struct tg_abi_exchange *x, const char *p, size_t n)
 {
     return tg_is_token(p, n) ? copy_into(x, &x->id, p, n) : TG_EINVAL;
+}
+
+int
+tg_abi_set_consumer(struct tg_abi_exchange *x, const char *p, size_t n)
+{
+    if (n == 0) {
+        x->consumer = tg_slice_of(p == NULL ? NULL : "", 0);
+        return TG_OK;
+    }
+    return copy_into(x, &x->consumer, p, n);
+}
+
+int
+tg_abi_set_recorded(struct tg_abi_exchange *x, const char *trace, const char *span)
+{
+    char *copy = tg_arena_alloc(&tg_exchange_of(x)->arena, TG_TRACEPARENT_LEN);
+    if (copy == NULL) {
+        return TG_ENOMEM;
+    }
+    memcpy(copy + TG_TRACEPARENT_TRACE, trace, 32);
+    memcpy(copy + TG_TRACEPARENT_PARENT, span, 16);
+    x->recorded = copy;
+    return TG_OK;
 }
 
 int

@@ -19,7 +19,9 @@ enum {
     LITERALS = 8 * 1024, /* bytes of all texts of a line */
     STRING_MAX = 4096,   /* bytes of a value */
     NUMBER_MAX = 40,     /* bytes of whatever is no string */
-    SLACK = 16,          /* bytes behind what is copied in such portions */
+    TRACE_ID = 32,       /* digits */
+    SPAN_ID = 16,
+    SLACK = 16, /* bytes behind what is copied in such portions */
     SYSLOG_ERROR = 3,
     SYSLOG_WARNING = 4,
     SYSLOG_INFO = 6
@@ -28,16 +30,21 @@ enum {
 /* What a line takes beside its strings always fits. */
 _Static_assert(LITERALS + PIECES * NUMBER_MAX < TG_SINK_LINE, "a line without strings is too long");
 
+/* A part, and the text that stands before it. */
 struct piece {
-    uint8_t part; /* enum tg_abi_line_part; TG_LINE_PARTS: a text */
-    uint8_t json;
-    uint16_t number; /* of a text: its length */
-    uint16_t start;  /* of a text */
+    uint8_t part; /* enum tg_abi_line_part */
+    bool json;
+    bool hidden;     /* of a header */
+    uint16_t number; /* of a header: bytes of its name */
+    uint16_t name;   /* where that begins */
+    uint16_t text;   /* where the text before it begins, */
+    uint16_t text_n; /* and its bytes */
 };
 
 struct tg_abi_line {
     unsigned count;
     size_t used;
+    size_t open; /* where the text begins behind which there is no part yet */
     struct piece pieces[PIECES];
     char literals[LITERALS + SLACK];
 };
@@ -67,17 +74,36 @@ tg_abi_line_free(struct tg_abi_line *line)
     tg_mem_free(line);
 }
 
-int
-tg_abi_line_text(struct tg_abi_line *line, const char *p, size_t n)
+static int
+add_text(struct tg_abi_line *line, const char *p, size_t n)
 {
-    if (line->count == PIECES || n > LITERALS - line->used) {
+    if (n > LITERALS - line->used) {
         return TG_ELIMIT;
     }
     memcpy(line->literals + line->used, p, n);
-    line->pieces[line->count++] =
-        (struct piece){.part = TG_LINE_PARTS, .number = (uint16_t)n, .start = (uint16_t)line->used};
     line->used += n;
     return TG_OK;
+}
+
+/* The text so far stands before it; `name`: bytes of a name at the end, which is no text. */
+static int
+add_piece(struct tg_abi_line *line, struct piece piece, size_t name)
+{
+    if (line->count == PIECES) {
+        return TG_ELIMIT;
+    }
+    piece.text = (uint16_t)line->open;
+    piece.text_n = (uint16_t)(line->used - name - line->open);
+    piece.name = (uint16_t)(line->used - name);
+    line->open = line->used;
+    line->pieces[line->count++] = piece;
+    return TG_OK;
+}
+
+int
+tg_abi_line_text(struct tg_abi_line *line, const char *p, size_t n)
+{
+    return add_text(line, p, n);
 }
 
 int
@@ -86,11 +112,21 @@ tg_abi_line_part(struct tg_abi_line *line, int part, uint32_t number, int json)
     if (part < 0 || part >= TG_LINE_PARTS || number >= TG_LINE_VALUES) {
         return TG_EINVAL;
     }
-    if (line->count == PIECES) {
+    return add_piece(line, (struct piece){.part = (uint8_t)part, .json = json != 0, .number = (uint16_t)number}, 0);
+}
+
+int
+tg_abi_line_header(struct tg_abi_line *line, const char *name, size_t n, int hidden, int json)
+{
+    if (!tg_is_token(name, n)) {
+        return TG_EINVAL;
+    }
+    if (line->count == PIECES || add_text(line, name, n) != TG_OK) {
         return TG_ELIMIT;
     }
-    line->pieces[line->count++] = (struct piece){.part = (uint8_t)part, .json = json != 0, .number = (uint16_t)number};
-    return TG_OK;
+    const struct piece piece = {
+        .part = TG_LINE_HEADER, .hidden = hidden != 0, .json = json != 0, .number = (uint16_t)n};
+    return add_piece(line, piece, n);
 }
 
 void
@@ -112,13 +148,22 @@ put(struct out *out, const char *p, size_t n)
 }
 
 /* Most have a few bytes: more of them are copied than there are, into room that is there. */
-static void
+static inline void
 put_literal(struct out *out, const char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i += SLACK) {
+    memcpy(out->p, p, SLACK);
+    for (size_t i = SLACK; i < n; i += SLACK) {
         memcpy(out->p + i, p + i, SLACK);
     }
     out->p += n;
+}
+
+/* Bytes that need no room kept for them, or a few of them. */
+static inline void
+put_null(struct out *out, bool json)
+{
+    memcpy(out->p, json ? "null" : "-   ", 4);
+    out->p += json ? 4 : 1;
 }
 
 /* How much a string may take, and leave enough for all that follows. */
@@ -169,12 +214,27 @@ static void
 put_string(struct out *out, struct tg_slice s, bool json)
 {
     if (s.p == NULL) {
-        put(out, json ? "null" : "-", json ? 4 : 1);
+        put_null(out, json);
     } else if (json) {
         put_json_string(out, s.p, s.n);
     } else {
         put_escaped(out, s.p, s.n);
     }
+}
+
+/* One that has no byte that is to be escaped. */
+static void
+put_plain(struct out *out, struct tg_slice s, bool json)
+{
+    if (s.p == NULL || s.n + 2 > room_of(out)) {
+        put_string(out, s, json);
+        return;
+    }
+    *out->p = '"';
+    out->p += json;
+    put(out, s.p, s.n);
+    *out->p = '"';
+    out->p += json;
 }
 
 /* The last two digits of a number below 100. */
@@ -190,33 +250,50 @@ put_pair(char *p, unsigned value)
 static void
 put_whole(struct out *out, uint64_t value)
 {
-    char digits[20];
-    size_t n = sizeof digits;
     if (value < 10) {
         *out->p++ = (char)('0' + value);
         return;
     }
+    size_t n = 2;
+    for (uint64_t limit = 100; n < 20 && value >= limit; limit *= 10) {
+        n++;
+    }
+    char *p = out->p + n;
     for (; value >= 10; value /= 100) {
-        n -= 2;
-        put_pair(digits + n, (unsigned)(value % 100));
+        p -= 2;
+        put_pair(p, (unsigned)(value % 100));
     }
-    if (value > 0) {
-        digits[--n] = (char)('0' + value);
+    if (p > out->p) {
+        *out->p = (char)('0' + value);
     }
-    put(out, digits + n, sizeof digits - n);
+    out->p += n;
 }
 
-/* Microseconds. */
+/* Microseconds. The seconds of the clock are the same in many lines. */
 static void
 put_seconds(struct out *out, double seconds, bool json)
 {
+    static uint64_t known = UINT64_MAX;
+    static char text[SLACK];
+    static size_t text_n;
     if (!(seconds >= 0 && seconds < 1e12)) {
-        put_string(out, tg_slice_of(NULL, 0), json);
+        put_null(out, json);
         return;
     }
     const uint64_t micro = (uint64_t)(seconds * 1e6 + 0.5);
+    const uint64_t whole = micro / 1000000;
     const unsigned rest = (unsigned)(micro % 1000000);
-    put_whole(out, micro / 1000000);
+    if (whole == known) {
+        put_literal(out, text, text_n);
+    } else {
+        const char *start = out->p;
+        put_whole(out, whole);
+        if (whole > 1000000) {
+            known = whole;
+            text_n = (size_t)(out->p - start);
+            memcpy(text, start, text_n);
+        }
+    }
     *out->p = '.';
     put_pair(out->p + 1, rest / 10000);
     put_pair(out->p + 3, rest / 100 % 100);
@@ -261,9 +338,16 @@ traceparent_of(struct out *out, struct tg_abi_exchange *x)
 {
     uint8_t flags;
     if (!out->looked) {
+        static struct tg_field named;
+        if (named.name == NULL) {
+            named = tg_field_of(TG_SLICE("traceparent"), TG_SLICE(""));
+        }
+        const struct tg_field *field = tg_message_find_same(&tg_exchange_of(x)->request, &named, &(unsigned){0});
         out->looked = true;
-        if (tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK &&
-            tg_traceparent_parse(tg_abi_vm.out.p, tg_abi_vm.out.n, &flags) == TG_OK) {
+        if (field != NULL && field->value == x->traceparent) { /* it has been read before */
+            out->traceparent = x->traceparent;
+        } else if (field != NULL && tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK &&
+                   tg_traceparent_parse(tg_abi_vm.out.p, tg_abi_vm.out.n, &flags) == TG_OK) {
             out->traceparent = tg_abi_vm.out.p;
         }
     }
@@ -273,21 +357,65 @@ traceparent_of(struct out *out, struct tg_abi_exchange *x)
 static void
 put_trace(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
 {
-    struct tg_slice found = values[piece->number];
-    const char *text = found.p == NULL ? traceparent_of(out, x) : NULL;
-    if (text != NULL) {
-        const bool trace = piece->part == TG_LINE_TRACE;
-        found = tg_slice_of(text + (trace ? TG_TRACEPARENT_TRACE : TG_TRACEPARENT_PARENT), trace ? 32 : 16);
+    const bool trace = piece->part == TG_LINE_TRACE;
+    const char *text = x->recorded != NULL ? x->recorded : traceparent_of(out, x);
+    if (text == NULL) {
+        put_null(out, piece->json);
+    } else {
+        const size_t at = trace ? TG_TRACEPARENT_TRACE : TG_TRACEPARENT_PARENT;
+        put_plain(out, tg_slice_of(text + at, trace ? TRACE_ID : SPAN_ID), piece->json);
     }
-    put_string(out, found, piece->json);
 }
 
+/* What the generation calls it: the one whose Lua runs for it, as long as some does. */
 static void
-put_source(struct out *out, const struct tg_abi_exchange *x, bool json)
+put_name(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
 {
-    static const char *const names[] = {"gateway", "upstream", "plugin", "gateway"};
-    const char *name = x->status == 0 || x->source > TG_SOURCE_GATEWAY ? NULL : names[x->source];
-    put_string(out, tg_slice_of(name, name == NULL ? 0 : strlen(name)), json);
+    const struct tg_coroutine *running = tg_host->running;
+    const struct tg_exchange *exchange = tg_exchange_of(x);
+    const struct tg_vm *vm =
+        running != NULL && running->exchange == exchange ? running->vm : (const struct tg_vm *)exchange->generation;
+    enum tg_abi_name kind = TG_NAME_GENERATION;
+    uint32_t number = 0;
+    if (piece->part == TG_LINE_ROUTE) {
+        kind = TG_NAME_ROUTE;
+        number = x->route;
+    } else if (piece->part == TG_LINE_UPSTREAM) {
+        kind = x->upstream != 0 ? TG_NAME_UPSTREAM : TG_NAME_ROUTE_UPSTREAM;
+        number = x->upstream != 0 ? x->upstream : x->route;
+    } else if (piece->part == TG_LINE_PEER) {
+        kind = TG_NAME_PEER;
+        number = x->attempt > 0 ? x->peer : UINT32_MAX;
+    }
+    const struct tg_name *name = tg_names_get(vm->names, kind, number);
+    if (name == NULL) {
+        put_null(out, piece->json);
+    } else if (name->plain) {
+        put_plain(out, name->text, piece->json);
+    } else {
+        put_string(out, name->text, piece->json);
+    }
+}
+
+static struct tg_slice
+header_of(const struct tg_abi_line *line, struct tg_abi_exchange *x, const struct piece *piece)
+{
+    if (tg_abi_field_get(x, TG_SIDE_REQUEST, line->literals + piece->name, piece->number) != TG_OK) {
+        return tg_slice_of(NULL, 0);
+    }
+    return piece->hidden ? TG_SLICE("***") : tg_abi_vm.out;
+}
+
+static struct tg_slice
+source_of(const struct tg_abi_exchange *x)
+{
+    static const struct tg_slice names[] = {
+        [TG_SOURCE_NONE] = TG_SLICE("gateway"),
+        [TG_SOURCE_UPSTREAM] = TG_SLICE("upstream"),
+        [TG_SOURCE_LUA] = TG_SLICE("plugin"),
+        [TG_SOURCE_GATEWAY] = TG_SLICE("gateway"),
+    };
+    return x->status == 0 || x->source > TG_SOURCE_GATEWAY ? tg_slice_of(NULL, 0) : names[x->source];
 }
 
 static void
@@ -298,20 +426,41 @@ put_priority(struct out *out, const struct tg_abi_exchange *x, unsigned facility
 }
 
 static struct tg_slice
-text_of(struct tg_abi_exchange *x, unsigned part)
+id_of(struct tg_abi_exchange *x)
 {
-    switch (part) {
-    case TG_LINE_ID:
-        return tg_abi_id(x, 0) == TG_OK ? x->id : tg_slice_of(NULL, 0);
-    case TG_LINE_CLIENT:
-        (void)tg_abi_client_ip(x);
-        return tg_abi_vm.out;
+    return x->id.n > 0 || tg_abi_id(x, 0) == TG_OK ? x->id : tg_slice_of(NULL, 0);
+}
+
+static struct tg_slice
+client_of(struct tg_abi_exchange *x)
+{
+    (void)tg_abi_client_ip(x);
+    return tg_abi_vm.out;
+}
+
+static struct tg_slice
+version_of(const struct tg_abi_exchange *x)
+{
+    return x->version_major == 2 ? TG_SLICE("2") : x->version_minor == 1 ? TG_SLICE("1.1") : TG_SLICE("1.0");
+}
+
+/* Of those that are texts, and not the core's own. */
+static struct tg_slice
+text_of(const struct tg_abi_line *line, struct tg_abi_exchange *x, const struct piece *piece)
+{
+    switch (piece->part) {
+    case TG_LINE_VALUE:
+        return values[piece->number];
     case TG_LINE_METHOD:
         return x->method;
     case TG_LINE_HOST:
         return x->host;
-    default:
+    case TG_LINE_PATH:
         return x->path;
+    case TG_LINE_CONSUMER:
+        return x->consumer;
+    default:
+        return header_of(line, x, piece);
     }
 }
 
@@ -319,15 +468,6 @@ static void
 put_number(struct out *out, const struct tg_abi_exchange *x, const struct piece *piece)
 {
     switch (piece->part) {
-    case TG_LINE_TIME:
-        put_seconds(out, x->started, piece->json);
-        break;
-    case TG_LINE_DURATION:
-        put_seconds(out, x->duration, piece->json);
-        break;
-    case TG_LINE_UPSTREAM_TIME:
-        put_seconds(out, x->upstream_time, piece->json);
-        break;
     case TG_LINE_STATUS:
         put_whole(out, x->status == 0 ? 499 : x->status);
         break;
@@ -341,40 +481,77 @@ put_number(struct out *out, const struct tg_abi_exchange *x, const struct piece 
         put_whole(out, x->attempt);
         break;
     default:
-        put(out, x->aborted ? "true" : "false", x->aborted ? 4 : 5);
+        put_priority(out, x, piece->number);
         break;
     }
 }
 
 static void
-put_piece(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
+put_time(struct out *out, const struct tg_abi_exchange *x, const struct piece *piece)
 {
     switch (piece->part) {
-    case TG_LINE_VALUE:
-        put_string(out, values[piece->number], piece->json);
+    case TG_LINE_TIME:
+        put_seconds(out, x->started, piece->json);
         break;
     case TG_LINE_DATE:
         put_date(out, x->started, piece->json);
         break;
+    case TG_LINE_DURATION:
+        put_seconds(out, x->duration, piece->json);
+        break;
+    default:
+        put_seconds(out, x->upstream_time, piece->json);
+        break;
+    }
+}
+
+static void
+put_piece(struct out *out, const struct tg_abi_line *line, struct tg_abi_exchange *x, const struct piece *piece)
+{
+    switch (piece->part) {
+    case TG_LINE_TIME:
+    case TG_LINE_DATE:
+    case TG_LINE_DURATION:
+    case TG_LINE_UPSTREAM_TIME:
+        put_time(out, x, piece);
+        break;
     case TG_LINE_ID:
+        put_plain(out, id_of(x), piece->json);
+        break;
     case TG_LINE_CLIENT:
-    case TG_LINE_METHOD:
-    case TG_LINE_HOST:
-    case TG_LINE_PATH:
-        put_string(out, text_of(x, piece->part), piece->json);
+        put_plain(out, client_of(x), piece->json);
         break;
     case TG_LINE_SOURCE:
-        put_source(out, x, piece->json);
+        put_plain(out, source_of(x), piece->json);
+        break;
+    case TG_LINE_SCHEME:
+        put_plain(out, x->secure != 0 ? TG_SLICE("https") : TG_SLICE("http"), piece->json);
+        break;
+    case TG_LINE_VERSION:
+        put_plain(out, version_of(x), piece->json);
         break;
     case TG_LINE_TRACE:
     case TG_LINE_SPAN:
         put_trace(out, x, piece);
         break;
+    case TG_LINE_ROUTE:
+    case TG_LINE_UPSTREAM:
+    case TG_LINE_PEER:
+    case TG_LINE_GENERATION:
+        put_name(out, x, piece);
+        break;
+    case TG_LINE_ABORTED:
+        put(out, x->aborted ? "true" : "false", x->aborted ? 4 : 5);
+        break;
+    case TG_LINE_STATUS:
+    case TG_LINE_BYTES_IN:
+    case TG_LINE_BYTES_OUT:
+    case TG_LINE_ATTEMPTS:
     case TG_LINE_PRIORITY:
-        put_priority(out, x, piece->number);
+        put_number(out, x, piece);
         break;
     default:
-        put_number(out, x, piece);
+        put_string(out, text_of(line, x, piece), piece->json);
         break;
     }
 }
@@ -384,16 +561,12 @@ tg_abi_line_make(const struct tg_abi_line *line, struct tg_abi_exchange *x)
 {
     struct out out = {.p = made, .end = made + TG_SINK_LINE - 1};
     out.reserved = line->used + (size_t)line->count * NUMBER_MAX;
-    for (unsigned i = 0; i < line->count; i++) {
-        const struct piece *piece = &line->pieces[i];
-        out.reserved -= NUMBER_MAX;
-        if (piece->part == TG_LINE_PARTS) {
-            out.reserved -= piece->number;
-            put_literal(&out, line->literals + piece->start, piece->number);
-        } else {
-            put_piece(&out, x, piece);
-        }
+    for (const struct piece *piece = line->pieces; piece < line->pieces + line->count; piece++) {
+        out.reserved -= NUMBER_MAX + piece->text_n;
+        put_literal(&out, line->literals + piece->text, piece->text_n);
+        put_piece(&out, line, x, piece);
     }
+    put_literal(&out, line->literals + line->open, line->used - line->open);
     while (values_set > 0) {
         values[--values_set] = tg_slice_of(NULL, 0);
     }

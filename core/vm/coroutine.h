@@ -16,6 +16,9 @@
 #include "vm/heap.h"
 #include "vm/host.h"
 #include "vm/meter.h"
+#include "vm/names.h"
+
+struct tg_steps;
 
 /* One generation's Lua state; vm.c makes and ends it. */
 struct tg_vm {
@@ -38,7 +41,9 @@ struct tg_vm {
     uint8_t closing;   /* cycles of the collector since nobody needs it */
     uint32_t listener; /* on trial: the coroutine that is to hear of cells once it is the current one */
     uint32_t listener_serial;
-    uint64_t redis; /* bits of the clients of host->redis that it holds */
+    uint64_t redis;         /* bits of the clients of host->redis that it holds */
+    struct tg_names *names; /* for lines of logs; NULL: none are wanted */
+    struct tg_steps *steps; /* what is done without Lua being entered; NULL: nothing */
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
     struct tg_task collect_task;

@@ -11,6 +11,7 @@
 #include "vm/backtrace.h"
 #include "vm/embedded.h"
 #include "vm/load.h"
+#include "vm/steps.h"
 
 enum {
     CLOSE_CYCLES = 2,        /* of the collector: what it has marked already outlives the one that it is in */
@@ -21,6 +22,16 @@ enum {
 };
 
 TG_ABI struct tg_abi_vm tg_abi_vm;
+
+/* What is not Lua's. */
+static void
+forget(struct tg_vm *vm)
+{
+    tg_host_release_redis(vm->host, &vm->redis);
+    tg_names_free(vm->names);
+    tg_steps_free(vm->steps);
+    tg_mem_free(vm);
+}
 
 static void
 on_close_task(struct tg_task *task)
@@ -37,11 +48,10 @@ on_close_task(struct tg_task *task)
     tg_backtrace_hold(true);
     lua_close(vm->L);
     tg_backtrace_hold(false);
-    tg_host_release_redis(vm->host, &vm->redis);
     if (vm->host->score != NULL) {
         vm->host->score->generations--;
     }
-    tg_mem_free(vm);
+    forget(vm);
 }
 
 static void
@@ -107,8 +117,7 @@ drop_unfinished(struct tg_vm *vm)
     tg_backtrace_hold(true);
     lua_close(vm->L);
     tg_backtrace_hold(false);
-    tg_host_release_redis(vm->host, &vm->redis);
-    tg_mem_free(vm);
+    forget(vm);
 }
 
 void
@@ -562,6 +571,10 @@ enter(struct tg_exchange *x, enum tg_abi_entry entry)
     if (entry == TG_ENTRY_REQUEST && vm->strip_count > 0) {
         strip_identity(vm, &x->request);
     }
+    if (entry == TG_ENTRY_REQUEST && vm->steps != NULL && tg_steps_open(vm->steps, x) != TG_OK) {
+        tg_log(TG_LOG_ERROR, "the id of a request: memory is short, or it has too many headers");
+        return TG_ESCRIPT;
+    }
     struct tg_coroutine *co = take(x, vm, entry, entry == TG_ENTRY_RESPONSE);
     if (co == NULL) {
         tg_log(TG_LOG_ERROR, "no coroutine: memory is short, or too many wait");
@@ -582,6 +595,15 @@ body_ready(struct tg_exchange *x, enum tg_rc rc)
         if (co->waiting) {
             tg_coroutine_ready(co);
         }
+    }
+}
+
+static void
+over(struct tg_exchange *x)
+{
+    const struct tg_vm *vm = x->generation;
+    if (vm->steps != NULL) {
+        tg_steps_end(vm->steps, x);
     }
 }
 
@@ -616,6 +638,7 @@ const struct tg_policy tg_vm_policy = {.begin = begin,
                                        .enter = enter,
                                        .show = show,
                                        .compare = compare,
+                                       .over = over,
                                        .body_ready = body_ready,
                                        .cancel = cancel,
                                        .end = end};

@@ -14,11 +14,11 @@ local response = require "tidegate.response"
 local route_summary = require "runtime.route_summary"
 local statistics = require "admin.statistics"
 local tail = require "admin.tail"
-local task = require "tidegate.task"
+local turn = require "tidegate.turn"
 
 local C = abi.C
 local api = { operations = {}, cfg = nil, uses = nil }
-local PIECE = 32 * 1024 -- bytes of metrics that are written before others have their turn
+local PIECE = 16 * 1024 -- bytes of metrics that are written together
 
 local function answer(value, err)
   if value == nil and err then
@@ -53,10 +53,7 @@ operation("GET", "/metrics", "All metrics, in the text format of Prometheus, or 
   local open = accept:find("application/openmetrics-text", 1, true) ~= nil
   local kind = open and "application/openmetrics-text; version=1.0.0; charset=utf-8" or "text/plain; version=0.0.4; charset=utf-8"
   return response.respond(200, function(write)
-    metrics.write(function(text)
-      write(text)
-      task.sleep(0)
-    end, open, PIECE)
+    metrics.write(write, open, PIECE, turn.new())
   end, { ["Content-Type"] = kind })
 end, { kind = "text/plain" })
 
@@ -68,15 +65,22 @@ local function route_of(conf, counts)
   return route
 end
 
+-- Thousands of routes are said one after the other: all at once they would hold the loop for as long as that takes.
 operation("GET", "/routes", "All routes, with what was counted of them.", function()
-  local list, counts = {}, statistics.counts()
-  for i, conf in ipairs(api.cfg.route) do list[i] = route_of(conf, counts) end
-  return answer { routes = json.array(list), none = counts.none, bounds = statistics.bounds() }
+  local on = turn.new()
+  local list, counts = {}, statistics.counts(on)
+  for i, conf in ipairs(api.cfg.route) do
+    list[i] = json.encode(route_of(conf, counts))
+    on:breathe()
+  end
+  local rest = json.encode { none = counts.none, bounds = statistics.bounds() }
+  local text = ('{"routes":[%s],%s'):format(table.concat(list, ","), rest:sub(2))
+  return response.respond(200, text, { ["Cache-Control"] = "no-store", ["Content-Type"] = "application/json" })
 end)
 
 operation("GET", "/routes/{name}", "One route.", function(call)
   for _, conf in ipairs(api.cfg.route) do
-    if conf.name == call.params.name then return answer(route_of(conf, statistics.counts())) end
+    if conf.name == call.params.name then return answer(route_of(conf, statistics.counts(turn.new()))) end
   end
   return missing("route", call.params.name)
 end)

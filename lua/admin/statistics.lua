@@ -36,10 +36,10 @@ local function classes_of(sum)
   return classes
 end
 
---- counts() -> route name -> what was counted of it
-function statistics.counts()
+--- counts(turn) -> route name -> what was counted of it. turn: of tidegate/turn
+function statistics.counts(turn)
   local found = {}
-  for name, sum in gateway_metrics.routes() do
+  for name, sum in gateway_metrics.routes(turn) do
     found[name] = {
       requests = classes_of(sum), aborted = tonumber(sum.aborted), bytes_in = tonumber(sum.bytes_in), bytes_out = tonumber(sum.bytes_out),
       duration = histogram_of(sum.duration), policy = histogram_of(sum.policy), upstream = histogram_of(sum.upstream),

@@ -73,7 +73,7 @@ local function all_of(methods, challenges)
     local known = {}
     ctx.vars.authenticated = known
     for _, method in ipairs(methods) do
-      ctx[CONSUMER], ctx[CREDENTIAL] = false, false
+      exchange.forget_consumer(ctx)
       local r = method.chain(ctx)
       if r then return r end
       if not ctx[CONSUMER] then return unauthorized({}, challenges) end

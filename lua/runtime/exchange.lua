@@ -390,6 +390,17 @@ local function authenticate(self, consumer, credential)
   end
   self[CONSUMER] = consumer
   self[CREDENTIAL] = credential or false
+  local tell = exchange.tell_consumer
+  if tell then
+    local id = tell(self)
+    if id then C.tg_abi_set_consumer(live(self), id, #id) end
+  end
+end
+
+--- forget_consumer(ctx): he is nobody.
+function exchange.forget_consumer(self)
+  self[CONSUMER], self[CREDENTIAL] = false, false
+  if exchange.tell_consumer then C.tg_abi_set_consumer(live(self), nil, 0) end
 end
 
 local function remaining(self)
@@ -413,6 +424,7 @@ function Ctx.__newindex(self, key, value)
     local up = exchange.upstream_of(value)
     if not up then error('there is no upstream "' .. tostring(value) .. '"', 2) end
     self[UPSTREAM] = up
+    live(self).upstream = up.number
   elseif key == "id" then
     if type(value) ~= "string" or C.tg_abi_set_id(live(self), value, #value) ~= 0 then error("ctx.id must be a token", 2) end
   elseif key == "vars" or ctx_get[key] or ctx_methods[key] then

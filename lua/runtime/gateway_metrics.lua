@@ -21,17 +21,24 @@ local function bounds()
   return list
 end
 
---- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time), place
-function gateway_metrics.routes()
+local function has_requests(sum)
+  for i = 0, BUCKETS - 1 do
+    if sum.duration.counts[i] > 0 then return true end
+  end
+  return false
+end
+
+--- routes() -> iterator of name, counts of all workers together (struct tg_abi_route_count, the same one each time), place. turn: of
+-- tidegate/turn
+function gateway_metrics.routes(turn)
   local route, sum = -1, abi.route_count()
   return function()
     repeat
       route = route + 1
+      turn:breathe()
       if C.tg_abi_metric_route_name(route) ~= 0 then return nil end
       C.tg_abi_metric_route_sum(route, sum)
-      local total = 0ULL
-      for i = 0, BUCKETS - 1 do total = total + sum.duration.counts[i] end
-    until total > 0
+    until has_requests(sum)
     C.tg_abi_metric_route_name(route)
     return to_string(vm.out.p, vm.out.n), sum, route
   end
@@ -39,16 +46,34 @@ end
 
 -- ---------------------------------------------------------------- routes
 
-local function requests(writer)
+-- Those that have had requests: list of { name, labels, place }. To look at all others for each family would be what a scrape takes.
+local function active(writer)
+  local list, route, sum = {}, 0, abi.route_count()
+  while C.tg_abi_metric_route_name(route) == 0 do
+    local name = to_string(vm.out.p, vm.out.n)
+    C.tg_abi_metric_route_sum(route, sum)
+    if has_requests(sum) then list[#list + 1] = { name = name, labels = metrics.labels { { "route", name } }, place = route } end
+    route = route + 1
+    writer:breathe()
+  end
+  return list
+end
+
+local counted = abi.route_count() -- of the route that is being written
+
+local function requests(writer, routes)
   writer:family("tidegate_requests_total", "counter", "Requests that were answered, by class of the status.")
-  for name, sum in gateway_metrics.routes() do
+  for _, route in ipairs(routes) do
+    C.tg_abi_metric_route_sum(route.place, counted)
+    local samples = {}
     for i = 0, C.TG_METRIC_REQUESTS - 1 do
-      local n = tonumber(sum.requests[i])
-      if n > 0 then
-        local method, class = METHODS[math.floor(i / C.TG_METRIC_CLASSES)], CLASSES[i % C.TG_METRIC_CLASSES + 1]
-        writer:sample("tidegate_requests_total", metrics.labels {
-          { "route", name }, { "upstream", upstream_by_route[name] or "" }, { "method", method }, { "status", class } }, n)
-      end
+      local n = tonumber(counted.requests[i])
+      if n > 0 then samples[#samples + 1] = { i, n } end
+    end
+    for _, sample in ipairs(samples) do
+      local method, class = METHODS[math.floor(sample[1] / C.TG_METRIC_CLASSES)], CLASSES[sample[1] % C.TG_METRIC_CLASSES + 1]
+      writer:sample("tidegate_requests_total", metrics.labels {
+        { "route", route.name }, { "upstream", upstream_by_route[route.name] or "" }, { "method", method }, { "status", class } }, sample[2])
     end
   end
 end
@@ -67,21 +92,22 @@ end
 
 local EXEMPLARS = { duration = C.TG_EXEMPLAR_DURATION, upstream = C.TG_EXEMPLAR_UPSTREAM }
 
-local function distribution(writer, name, field, help)
+local function distribution(writer, routes, name, field, help)
   local limits, of = bounds(), writer.open and EXEMPLARS[field] or nil
   writer:family(name, "histogram", help)
-  for route, sum, place in gateway_metrics.routes() do
-    local histogram, counts = sum[field], {}
+  for _, route in ipairs(routes) do
+    C.tg_abi_metric_route_sum(route.place, counted)
+    local histogram, counts = counted[field], {}
     for i = 1, BUCKETS do counts[i] = tonumber(histogram.counts[i - 1]) end
-    writer:histogram(name, metrics.labels { { "route", route } }, limits, counts, tonumber(histogram.micros) / 1e6,
-      of and exemplars_of(place, of))
+    writer:histogram(name, route.labels, limits, counts, tonumber(histogram.micros) / 1e6, of and exemplars_of(route.place, of))
   end
 end
 
-local function totals(writer, name, field, help)
+local function totals(writer, routes, name, field, help)
   writer:family(name, "counter", help)
-  for route, sum in gateway_metrics.routes() do
-    writer:sample(name, metrics.labels { { "route", route } }, tonumber(sum[field]))
+  for _, route in ipairs(routes) do
+    C.tg_abi_metric_route_sum(route.place, counted)
+    writer:sample(name, route.labels, tonumber(counted[field]))
   end
 end
 
@@ -161,13 +187,14 @@ local function generations(writer)
 end
 
 local function write(writer)
-  requests(writer)
-  distribution(writer, "tidegate_request_duration_seconds", "duration", "From the first byte of a request to the last one of its response.")
-  distribution(writer, "tidegate_policy_duration_seconds", "policy", "What the gateway's policies took before the first attempt at a peer.")
-  distribution(writer, "tidegate_upstream_duration_seconds", "upstream", "From the first attempt at a peer to the response head.")
-  totals(writer, "tidegate_request_body_bytes_total", "bytes_in", "Bytes of the bodies of requests.")
-  totals(writer, "tidegate_response_body_bytes_total", "bytes_out", "Bytes of the bodies of responses.")
-  totals(writer, "tidegate_requests_aborted_total", "aborted", "Requests whose client went away, or whose response was cut.")
+  local routes = active(writer)
+  requests(writer, routes)
+  distribution(writer, routes, "tidegate_request_duration_seconds", "duration", "From the first byte of a request to the last one of its response.")
+  distribution(writer, routes, "tidegate_policy_duration_seconds", "policy", "What the gateway's policies took before the first attempt at a peer.")
+  distribution(writer, routes, "tidegate_upstream_duration_seconds", "upstream", "From the first attempt at a peer to the response head.")
+  totals(writer, routes, "tidegate_request_body_bytes_total", "bytes_in", "Bytes of the bodies of requests.")
+  totals(writer, routes, "tidegate_response_body_bytes_total", "bytes_out", "Bytes of the bodies of responses.")
+  totals(writer, routes, "tidegate_requests_aborted_total", "aborted", "Requests whose client went away, or whose response was cut.")
   workers(writer)
   limits(writer)
   generations(writer)

@@ -3,6 +3,7 @@
 -- chains measure each call.
 local abi = require "abi"
 local chain = require "runtime.chain"
+local core_steps = require "runtime.core_steps"
 local exchange = require "runtime.exchange"
 local json = require "tidegate.json"
 local records = require "tidegate.records"
@@ -100,6 +101,9 @@ local function begin(ctx)
   if not live[x.slot] then count = count + 1 end
   live[x.slot] = record
   task.defer_to_exchange { f = function() over(record) end }
+  for _, label in ipairs(core_steps.opened) do -- before Lua was entered
+    add_event(record, { kind = "plugin", plugin = label, phase = "rewrite", took = 0, verdict = response.verdict() })
+  end
 end
 
 -- ---------------------------------------------------------------- what is seen

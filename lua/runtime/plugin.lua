@@ -14,6 +14,7 @@ local fields = {
   idle = "function", -- (conf, state) -> names of the phases in which a use that is configured so has nothing to do
   request_edits = "function", -- (conf, state) -> edits that are all that `access` does, to each request alike | nil
   response_edits = "function", -- (conf, state) -> edits that are all that `response` does, with each response alike | nil
+  core = "function", -- (conf, state) -> steps by phase that are all that `rewrite` and `log` do, with each exchange alike
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
   preflight = "boolean", -- true: its `rewrite` answers what browsers ask before they send a request with a method of the route
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back

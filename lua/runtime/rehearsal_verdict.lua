@@ -2,7 +2,7 @@
 local abi = require "abi"
 local exchange = require "runtime.exchange"
 local phases = require "runtime.rehearsal_phases"
-local slots = require("runtime.routes").slots
+local slots = require "runtime.route_slots"
 local shadow = require "runtime.shadow"
 local upstreams = require "runtime.upstreams"
 

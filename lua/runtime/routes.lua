@@ -4,12 +4,14 @@ local authentication = require "runtime.authentication"
 local barrier = require "runtime.barrier"
 local chain = require "runtime.chain"
 local constant_edits = require "runtime.constant_edits"
+local core_steps = require "runtime.core_steps"
 local guard = require "runtime.guard"
 local handler = require "runtime.handler"
 local identity = require "runtime.identity"
 local pace = require "runtime.pace"
 local router = require "runtime.router"
 local shadow = require "runtime.shadow"
+local slots = require "runtime.route_slots"
 local upstreams = require "runtime.upstreams"
 
 local C = abi.C
@@ -58,18 +60,19 @@ local function phases(uses, auth)
     request_edits, at_access = constant_edits.of_requests(uses)
     response_edits, at_response = constant_edits.of_responses(uses)
   end
+  local ending, logging, logs = core_steps.ending(uses)
   local p = {
     authenticate = authenticate, challenge = challenge,
     request_edits = request_edits or abi.no_edits, response_edits = response_edits or abi.no_edits,
     access = chain.build(at_access, "access"),
     response = chain.build(at_response, "response", true),
     balance = chain.build(uses, "balance"),
-    log = chain.build(uses, "log"),
+    log = chain.build(logging, "log"), logs = logs, ending = ending,
     authenticate_shadow = chain.build(uses, "authenticate_shadow"),
     to_upstream = chain.build(uses, "websocket"), to_client = chain.build(uses, "websocket", true), level = level,
   }
   p.is_long = calls(uses, "rewrite") + calls(uses, "authenticate") + calls(uses, "access") > AT_ONCE
-  p.any = (p.authenticate or p.access or p.response or p.balance or p.log or p.level or p.to_client) ~= nil
+  p.any = (p.authenticate or p.access or p.response or p.balance or logs or p.level or p.to_client) ~= nil
   return p
 end
 
@@ -81,11 +84,6 @@ local function freeze(values)
 end
 
 local function milliseconds(seconds) return math.floor(seconds * 1000) end
-
--- What of a route is read for each request that has more to do than an attempt stands in slots, side by side: as fields they would be a cache miss
--- each. What every request gets is the core's.
-routes.slots = { PHASES = 1, REWRITE = 2, STRIP = 3, TO = 4, UPGRADE = 5, GUARD = 6, HAS_CTX = 7 }
-local STRIP, UPGRADE, GUARD = 3, 5, 6
 
 -- What of abi.path_doubts the route refuses.
 function routes.refused_doubts(conf)
@@ -103,7 +101,7 @@ local function set_head(server, index, of)
   local head, p = server.heads[index], of.p
   head.request_edits, head.response_edits, head.body_limit = p.request_edits, p.response_edits, of.body_limit
   head.route, head.timeout, head.counted, head.upstream = index, milliseconds(of.timeout), C.TG_METRIC_UNCOUNTED, number_of(server, of.up)
-  head.wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.log and abi.WANT_LOG or 0)
+  head.wants = ((p.response or p.level) and abi.WANT_RESPONSE or 0) + (p.logs and abi.WANT_LOG or 0)
   head.doubts, head.more = of.doubts, of.more and 1 or 0
 end
 
@@ -118,7 +116,7 @@ local function build_route(server, conf, global)
   -- Of a route's own uses: when it is known, before anybody is asked who he is.
   local own_rewrite = shadow.before(p, chain.build(conf.use, "rewrite"), conf.auth == "optional", concat(global, conf.use))
   local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
-  local route = {
+  local route = { -- in the order of route_slots
     p, own_rewrite or false, conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, up or false, #conf.upgrade > 0 and conf.upgrade,
     guard.new(conf) or false, has_ctx, name = conf.name, upstream = up,
     optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
@@ -128,7 +126,7 @@ local function build_route(server, conf, global)
   if conf.handler then
     route.handler = handler.new(conf.handler)
   end
-  local more = has_ctx or not up or route[STRIP] or route[UPGRADE] or route[GUARD]
+  local more = has_ctx or not up or route[slots.STRIP] or route[slots.UPGRADE] or route[slots.GUARD]
   set_head(server, conf.index, {
     p = p, timeout = conf.timeout, body_limit = conf.body_limit, up = up, doubts = routes.refused_doubts(conf), more = more,
   })
@@ -151,8 +149,10 @@ end
 local function build_admin(server, conf, index, answer)
   local p = phases({})
   set_head(server, index, { p = p, timeout = ADMIN_TIME, body_limit = 8 * 2 ^ 20, doubts = 0, more = true })
-  server.routes[index] = { p, false, false, false, false, false, true, name = "admin", public = freeze { name = "admin" },
-    handler = handler.plain(answer, conf) }
+  server.routes[index] = {
+    p, false, false, false, false, false, true, name = "admin", public = freeze { name = "admin" },
+    handler = handler.plain(answer, conf),
+  }
   return { only = index, is_admin = true }
 end
 
@@ -161,8 +161,10 @@ end
 -- `shared`: phases of the gateway's own uses; `rewrite`: their phase before there is a route
 function routes.build(cfg, uses, report, answer)
   local behind = #cfg.route + 1
-  local server = { routes = {}, routers = {}, shared = phases(cfg.use), rewrite = chain.build(cfg.use, "rewrite"), heads = abi.routes_of(behind),
-    ups = {}, number_of = {}, names = {} }
+  local server = {
+    routes = {}, heads = abi.routes_of(behind), names = {}, routers = {}, ups = {}, number_of = {},
+    shared = phases(cfg.use), rewrite = chain.build(core_steps.opening(cfg.use), "rewrite"),
+  }
   for _, conf in ipairs(cfg.route) do
     server.routes[conf.index] = build_route(server, conf, cfg.use)
     pace.breathe()

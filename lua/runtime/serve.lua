@@ -9,6 +9,7 @@ local budget = require "runtime.budget"
 local call = require "tidegate.call"
 local chain = require "runtime.chain"
 local consumers = require "tidegate.consumers"
+local core_steps = require "runtime.core_steps"
 local edits = require "tidegate.edits"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
@@ -29,7 +30,7 @@ local redis = require "runtime.redis"
 local refusals = require "runtime.refusals"
 local rehearsal = require "runtime.rehearsal"
 local response = require "tidegate.response"
-local slots = require("runtime.routes").slots
+local slots = require "runtime.route_slots"
 local secret = require "tidegate.secret"
 local sources = require "runtime.sources"
 local task = require "tidegate.task"
@@ -95,7 +96,7 @@ end
 -- An exchange without a route has the phases of the gateway's own uses.
 local function not_found(x, status, allow)
   local shared = serve.shared
-  x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.log and abi.WANT_LOG or 0)
+  x.wants = (shared.response and abi.WANT_RESPONSE or 0) + (shared.logs and abi.WANT_LOG or 0)
   x.edits = shared.response_edits
   if trace.on then trace.want(x) end
   x.total_timeout = 60000
@@ -281,6 +282,7 @@ local function rewrite(x)
 end
 
 local function on_request(x)
+  if x.asks ~= 0 then core_steps.decide() end
   local early
   local table_of_routes = routers[x.listener]
   if serve.rewrite and not (table_of_routes and table_of_routes.is_admin) then
@@ -523,6 +525,7 @@ function serve.start(server, cfg, uses, id)
     pace.breathe()
   end
   if not abi.in_shadow then gateway_metrics.start(cfg, id) end
+  core_steps.start(server, cfg, id)
   budget.soft, budget.loading, budget.report = cfg.defaults.budget, false, function(text)
     log.warn(text)
     quarantine.raised(all_uses[vm.mark[0]])
@@ -546,7 +549,7 @@ function serve.start(server, cfg, uses, id)
   for _, name in ipairs { "boot", "config", "plugin", "router", "routes", "schema", "template" } do
     package.loaded["runtime." .. name] = nil
   end
-  return main, judge, server.shared.log ~= nil, has_stop(uses) or #batch.all > 0 or #limit.all > 0
+  return main, judge, server.shared.logs, has_stop(uses) or #batch.all > 0 or #limit.all > 0
 end
 
 return serve

@@ -25,7 +25,8 @@ local floor, random = math.floor, math.random
 local Upstream = { __name = "upstream" }
 Upstream.__index = Upstream
 
-local upstreams = { by_name = {} }
+local upstreams = { by_name = {}, count = 0 }
+local tell_name -- (kind, number, text), when lines of logs say what peers are called
 local public = {} -- index of a peer -> what plugins see of it
 local NEVER = 2 -- a share that nothing reaches
 
@@ -46,6 +47,7 @@ local function new_peer(target, conf)
     name = name, host = (target.own or target.path) and "localhost" or name, host_name = name,
   }
   public[peer.index] = { address = peer.address, port = peer.port, weight = peer.weight, priority = peer.priority, zone = peer.zone, name = name }
+  if tell_name then tell_name(abi.NAME.peer, peer.index, name) end
   return peer
 end
 
@@ -147,7 +149,8 @@ local function define(conf)
     end
     if conf.bulkhead then up.bulkhead = bulkhead.new(conf.bulkhead, up.cell, "upstream " .. up.name) end
   end
-  upstreams.by_name[conf.name] = up
+  upstreams.by_name[conf.name], upstreams.count = up, upstreams.count + 1
+  up.number = upstreams.count
 end
 
 --- Makes the upstreams of a configuration known; called once, before plugins are loaded.
@@ -356,6 +359,13 @@ end
 
 function upstreams.peer(index)
   return public[index]
+end
+
+--- tell_names(tell): tell(kind, number, text) for each upstream and each peer, also for those that come later
+function upstreams.tell_names(tell)
+  tell_name = tell
+  for _, up in pairs(upstreams.by_name) do tell(abi.NAME.upstream, up.number, up.name) end
+  for index, peer in pairs(public) do tell(abi.NAME.peer, index, peer.name) end
 end
 
 http.add_verbs(Upstream, function(self, method, path, options, form)

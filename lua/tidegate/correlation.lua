@@ -1,5 +1,6 @@
 --- correlation: the id of the running exchange, from the client or made, upstream and back; without a string of Lua.
 local abi = require "abi"
+local steps = require "tidegate.steps"
 
 local C, vm = abi.C, abi.vm
 local correlation = {}
@@ -9,6 +10,11 @@ local versions = { hex = 0, uuid = 4, uuid7 = 7 }
 -- there. generator: "hex", "uuid" or "uuid7"
 function correlation.take(header, keep, generator)
   if C.tg_abi_correlate(vm.exchange, header, #header, keep and 1 or 0, versions[generator]) ~= 0 then error("memory is short", 0) end
+end
+
+--- step(header, keep, generator) -> the same, for the core
+function correlation.step(header, keep, generator)
+  return steps.new("correlate", { header = header, keep = keep, version = versions[generator] })
 end
 
 --- echo(header): the response tells the id.

@@ -2,11 +2,13 @@
 -- only it knows. Made once a generation, by the plugin `access-log`.
 local abi = require "abi"
 local mask = require "tidegate.mask"
+local steps = require "tidegate.steps"
 
 local C, vm, LINE = abi.C, abi.vm, abi.LINE
-local log_line = {}
+local log_line = {
+  wants = { names = false, consumer = nil }, -- what some line of the generation says: what things are called; f(ctx) -> the text of the consumer
+}
 local VALUES_MAX = tonumber(C.TG_LINE_VALUES)
-local TRACE, SPAN = 0, 1 -- values that stand in for what the request says of itself
 
 local Line = {}
 Line.__index = Line
@@ -17,6 +19,11 @@ local parts = { -- what the core knows
   time = LINE.time, date = LINE.date, id = LINE.id, ["client.ip"] = LINE.client, method = LINE.method, host = LINE.host, path = LINE.path,
   status = LINE.status, source = LINE.source, duration = LINE.duration, upstream_time = LINE.upstream_time, bytes_in = LINE.bytes_in,
   bytes_out = LINE.bytes_out, aborted = LINE.aborted, attempts = LINE.attempts, ["trace.id"] = LINE.trace, ["span.id"] = LINE.span,
+}
+
+local named = { -- what it knows when it is told (runtime/core_steps)
+  ["route.name"] = LINE.route, upstream = LINE.upstream, ["peer.name"] = LINE.peer, generation = LINE.generation, ["consumer.id"] = LINE.consumer,
+  scheme = LINE.scheme, version = LINE.version,
 }
 
 local function tls(field)
@@ -90,7 +97,9 @@ end
 
 local function text(self, value) must(C.tg_abi_line_text(self.line, value, #value)) end
 
-local function part(self, kind, number) must(C.tg_abi_line_part(self.line, kind, number or 0, self.json and 1 or 0)) end
+local function part(self, kind, number)
+  must(C.tg_abi_line_part(self.line, kind, number or 0, self.json and 1 or 0))
+end
 
 -- A value that Lua finds: f(ctx) -> text | nil.
 local function value(self, f)
@@ -100,13 +109,23 @@ local function value(self, f)
   self.count = self.count + 1
 end
 
-local function variable(self, name, conf)
-  if name == "trace.id" or name == "span.id" then
-    self.traced = true
-    return part(self, parts[name], name == "trace.id" and TRACE or SPAN)
+-- A variable whose value is a text, and known to the core -> whether it is one
+local function known_text(self, name, conf)
+  local header = name:match "^header%.(.+)$"
+  if header then
+    local is_secret = judge_of(conf)
+    return C.tg_abi_line_header(self.line, header, #header, is_secret(header) and 1 or 0, self.json and 1 or 0) == 0
   end
+  if not named[name] then return false end
+  log_line.wants.names = true
+  if name == "consumer.id" then log_line.wants.consumer = log_line.wants.consumer or reader(name, conf) end
+  part(self, named[name])
+  return true
+end
+
+local function variable(self, name, conf)
   if parts[name] then return part(self, parts[name]) end
-  return value(self, reader(name, conf))
+  if not known_text(self, name, conf) then return value(self, reader(name, conf)) end
 end
 
 -- A text with variables, each put by `put(name)`, the rest by `literal(text)`.
@@ -177,7 +196,10 @@ local function json_line(self, conf, quote)
   for _, name in ipairs(names) do
     local source = conf.extra[name]
     text(self, before .. quote(name) .. ":")
-    value(self, type(source) == "function" and guarded(source) or joined(source, conf))
+    local lone = type(source) == "string" and source:match "^%${([^}]*)}$"
+    if not (lone and known_text(self, lone, conf)) then
+      value(self, type(source) == "function" and guarded(source) or joined(source, conf))
+    end
     before = ","
   end
   text(self, before == "{" and "{}" or "}")
@@ -207,20 +229,16 @@ end
 
 -- Functions as one straight line, so that the JIT compiles it with the request. What is borrowed by the core is held in `held`.
 local function compile(self)
-  local source = { "local C, readers, held, ids, vm = ...\n" }
+  local source = { "local C, readers, held = ...\n" }
   for i in ipairs(self.readers) do source[#source + 1] = ("local f%d = readers[%d].f\n"):format(i, i) end
-  source[#source + 1] = "return function(ctx)\n  local v, w\n"
-  if self.traced then
-    source[#source + 1] = "  v, w = ids(vm.exchange)\n  if v then\n    held[0], held[-1] = v, w\n"
-      .. "    C.tg_abi_line_value(0, v, #v) C.tg_abi_line_value(1, w, #w)\n  end\n"
-  end
+  source[#source + 1] = "return function(ctx)\n  local v\n"
   for i, one in ipairs(self.readers) do
     source[#source + 1] = ("  v = f%d(ctx)\n  if v then held[%d] = v C.tg_abi_line_value(%d, v, #v) end\n"):format(i, i, one.slot)
   end
   source[#source + 1] = "end\n"
   local held = {}
   for i = 1, #self.readers do held[i] = false end
-  return assert(loadstring(table.concat(source), "=log_line"))(C, self.readers, held, require("tidegate.trace").recorded_ids, vm)
+  return assert(loadstring(table.concat(source), "=log_line"))(C, self.readers, held)
 end
 
 --- line:wanted() -> whether the running exchange, which is over, is to be logged
@@ -228,6 +246,12 @@ function Line:wanted()
   if self.sample >= 1 then return true end
   local x = vm.exchange
   return x.status >= self.always_status or x.status == 0 or x.duration >= self.always_slower or math.random() < self.sample
+end
+
+--- line:step(sink) -> what write does with those that are wanted, for the core | nil: some of it is Lua's
+function Line:step(sink)
+  if #self.readers > 0 then return nil end
+  return steps.new("line", { line = self.line, sink = sink.id, sample = self.sample, status = self.always_status, seconds = self.always_slower })
 end
 
 --- line:write(ctx, sink): into a sink of tg.log.sink; line:make(ctx) -> the line
@@ -246,7 +270,7 @@ end
 function log_line.new(conf)
   local quote = require("tidegate.json").quote
   local self = setmetatable({
-    line = abi.line(), json = conf.format == nil, readers = {}, count = 2, traced = false, sample = conf.sample,
+    line = abi.line(), json = conf.format == nil, readers = {}, count = 0, sample = conf.sample,
     always_status = conf.always and conf.always.status or 1000, always_slower = conf.always and conf.always.slower or math.huge,
   }, Line)
   if conf.syslog then syslog_head(self, conf.syslog) end

@@ -215,6 +215,11 @@ metrics.overflows = metrics.counter("tidegate_metric_series_refused_total",
 local Writer = {}
 Writer.__index = Writer
 
+--- breathe(): to be called with each step of what may be long, also where nothing is written: lets others have their turn.
+function Writer:breathe()
+  if self.turn then self.turn:breathe() end
+end
+
 --- family(name, kind, help): samples of it follow
 function Writer:family(name, kind, help)
   local title = self.open and kind == "counter" and name:gsub("_total$", "") or name
@@ -227,6 +232,7 @@ function Writer:put(text)
   parts[#parts + 1] = text
   self.bytes = self.bytes + #text
   if self.bytes >= self.piece then self:flush() end
+  self:breathe()
 end
 
 function Writer:flush()
@@ -238,9 +244,11 @@ end
 
 --- sample(name, labels, value, exemplar?); labels is a text: '{a="b"}' or ""; exemplar: { trace, seconds, at }, of the OpenMetrics format alone
 function Writer:sample(name, labels, value, exemplar)
-  local text = name .. labels .. " " .. number.text(value)
-  if exemplar then text = ('%s # {trace_id="%s"} %s %.3f'):format(text, exemplar.trace, number.text(exemplar.seconds), exemplar.at) end
-  self:put(text .. "\n")
+  -- One by one: each text that is put together from them would be one more for the collector.
+  local parts, n, text = self.parts, #self.parts, number.text(value)
+  parts[n + 1], parts[n + 2], parts[n + 3], parts[n + 4] = name, labels, " ", text
+  self.bytes = self.bytes + #name + #labels + #text + 2
+  self:put(exemplar and (' # {trace_id="%s"} %s %.3f\n'):format(exemplar.trace, number.text(exemplar.seconds), exemplar.at) or "\n")
 end
 
 local function with_le(labels, bound)
@@ -270,7 +278,7 @@ end
 local scan = { seen = 0, of = {} } -- name -> list of { labels, place }: what was found so far, since places are for ever
 
 -- Sorts new series by their metric.
-local function look()
+local function look(writer)
   while C.tg_abi_metric_series_key(scan.seen) == 0 do
     local name, labels = to_string(vm.out.p, vm.out.n):match "^([^\1\2]+)\1([^\1]*)$"
     if name then
@@ -279,6 +287,7 @@ local function look()
       scan.of[name] = list
     end
     scan.seen = scan.seen + 1
+    writer:breathe()
   end
 end
 
@@ -311,12 +320,12 @@ function metrics.collect(write)
   collectors[#collectors + 1] = write
 end
 
---- write(send, open_metrics, piece): sends all, in texts of about so many bytes
-function metrics.write(send, open_metrics, piece)
+--- write(send, open_metrics, piece, turn): sends all, in texts of about so many bytes. turn: of tidegate/turn, when it is not to be done at once
+function metrics.write(send, open_metrics, piece, turn)
   if C.tg_abi_metric_rows() == 0 then return end
-  local writer = setmetatable({ parts = {}, bytes = 0, send = send, open = open_metrics, piece = piece or math.huge }, Writer)
+  local writer = setmetatable({ parts = {}, bytes = 0, send = send, open = open_metrics, piece = piece or math.huge, turn = turn }, Writer)
   for _, write in ipairs(collectors) do write(writer) end
-  look()
+  look(writer)
   local names = {}
   for name in pairs(known) do names[#names + 1] = name end
   table.sort(names)

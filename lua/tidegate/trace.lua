@@ -232,12 +232,6 @@ function trace.ids(x)
   return text:sub(4, 35), text:sub(37, 52), false
 end
 
---- recorded_ids(x) -> trace, span | nil: it is not recorded, and traceparent says all
-function trace.recorded_ids(x)
-  local record = trace.on and record_of(x)
-  if record then return record.trace, record.root.id end
-end
-
 -- ---------------------------------------------------------------- an exchange
 
 --- want(x): what is recorded is also to be seen when its response is there, and when it is over.
@@ -255,6 +249,7 @@ function trace.open(x, tracer, incoming, id)
   record.root = new_span(record, SERVER, "", incoming and incoming.span)
   record.root.start, record.root.remote = x.started, incoming ~= nil
   live[x.slot] = record
+  C.tg_abi_set_recorded(x, record.trace, record.root.id)
   inject(x, record, record.root.id)
   trace.want(x)
 end

@@ -7,6 +7,7 @@ local failure = require "tidegate.failure"
 local http = require "tidegate.http"
 local mask = require "tidegate.mask"
 local otlp = require "tidegate.otlp"
+local steps = require "tidegate.steps"
 local trace = require "tidegate.trace"
 local zipkin = require "tidegate.zipkin"
 
@@ -94,6 +95,14 @@ function Tracer:begin()
   local force = self.force_header and forced(self, x) or false
   if self.plain then return begin(self, x, force) end
   return begin_with_any(self, x, force)
+end
+
+--- tracer:steps() -> what the core does in place of begin and finish with what is not recorded
+function Tracer:steps()
+  return {
+    rewrite = self.plain and not self.force_header and steps.new("trace", { tracer = self }) or nil,
+    log = #self.names == 0 and steps.new("failures", { on = self.errors }) or nil,
+  }
 end
 
 -- ---------------------------------------------------------------- what the server's span says

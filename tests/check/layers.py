@@ -4,7 +4,7 @@ import pathlib
 import re
 import sys
 
-BELOW_ALL = {"abi.h", "abi_cell.h", "abi_crypto.h", "abi_limit.h", "abi_line.h", "abi_metric.h", "abi_route.h", "abi_tls.h", "vm/embedded.h"}
+BELOW_ALL = {"abi.h", "abi_cell.h", "abi_crypto.h", "abi_limit.h", "abi_line.h", "abi_metric.h", "abi_route.h", "abi_steps.h", "abi_tls.h", "vm/embedded.h"}
 
 
 def read_table(readme):

@@ -89,6 +89,73 @@ def test_a_line_of_json_says_all_and_no_secret():
         assert re.fullmatch(r"[0-9a-f]{32}", line["id"]) and abs(line["time"] - time.time()) < 30 and line["duration"] >= 0
 
 
+def test_the_core_alone_writes_what_lua_would_write():
+    """A line with a member that is Lua's own takes the other way, and says the same; so does one that follows an exchange that is recorded."""
+    members = ('members = { "time", "id", "trace.id", "span.id", "client.ip", "method", "host", "path", "status", "source", "route.name", "upstream", "peer.name",'
+               ' "consumer.id", "generation", "aborted", "bytes_out", "scheme", "version", "attempts" }, extra = { agent = "${header.User-Agent}",'
+               ' token = "${header.X-Api-Key}"')
+    with Backend() as one, Backend() as two:
+        config = HEAD + f"""admin {{ port = @PORT2@, public_metrics = true }}
+upstream "one" {{ targets = {{ "{one.url}" }} }}
+upstream "two" {{ targets = {{ "{two.url}" }} }}
+upstream "dead" {{ targets = {{ "http://127.0.0.1:1" }}, passive = false }}
+consumer "acme" {{ credentials = {{ key = "k" }} }}
+use {{ {{ "tracing", upstream = "dead", ratio = 0 }}, "correlation-id", {{ "access-log", path = "@DIR@/core.log", {members} }} }},
+  {{ "access-log", path = "@DIR@/lua.log", {members}, own = function() return "x" end }} }} }}
+route "one" {{ path = "/one", to = "one" }}
+route "two" {{ path = "/two", to = "one", use = {{ function(ctx) ctx.upstream = "two" end }} }}
+route "dead" {{ path = "/dead", to = "dead" }}
+route "known" {{ path = "/known", to = "one", use = {{ "key-auth" }} }}
+"""
+        with Gateway(config, warns="127.0.0.1:1|malformed|batch tracing") as gw:
+            sampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+            for target, headers in (("/one", {"User-Agent": 'a"b', "X-Api-Key": "secret"}), ("/two", {}), ("/dead", {}), ("/known", {"X-Api-Key": "k"}), ("/known", {}),
+                                    ("/nowhere", {}), ("/one", sampled), ("/one", {"traceparent": "00-zz", "X-Request-Id": "own"}), ("/one", {"X-Request-Id": "b d"})):
+                gw.request(target, headers=headers)
+            gw.raw(b"GET /% HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            files = [gw.folder / "core.log", gw.folder / "lua.log"]
+            wait_until(lambda: all(file.read_text().count("\n") == 10 for file in files), "ten lines of each")
+            core, lua = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
+            assert all(line.pop("own") == "x" for line in lua) and core == lua
+            said = [(line["status"], line["route"], line["upstream"], line["peer"], line["consumer"]) for line in core]
+            assert said == [(200, "one", "one", one.address, None), (200, "two", "two", two.address, None), (502, "dead", "dead", "127.0.0.1:1", None),
+                            (200, "known", "one", one.address, "acme"), (401, "known", "one", None, None), (404, None, None, None, None),
+                            (200, "one", "one", one.address, None), (200, "one", "one", one.address, None), (200, "one", "one", one.address, None),
+                            (400, None, None, None, None)]
+            assert core[0]["agent"] == 'a"b' and core[0]["token"] == "***" and (core[0]["scheme"], core[0]["version"]) == ("http", "1.1")
+            assert core[6]["trace"] == "0af7651916cd43dd8448eb211c80319c" and core[6]["span"] != "b7ad6b7169203331"
+            assert re.fullmatch("[0-9a-f]{32}", core[7]["trace"]) and core[7]["id"] == "own" and re.fullmatch("[0-9a-f-]{36}", core[8]["id"])
+            heads = [head.lower() for head in one.heads]
+            assert any(f"traceparent: 00-{core[7]['trace']}-{core[7]['span']}-00" in head for head in heads), heads
+            assert any(f"x-request-id: {core[8]['id']}" in head for head in heads)
+            answer = gw.request("/status", port=gw.port2)
+            assert not answer.headers.get("X-Request-Id"), "the listener for operators is not theirs"
+
+
+def test_lua_is_not_entered_for_what_each_exchange_has_alike():
+    """Of calls of plugins one of 61 is measured: of those of the core, none."""
+    uses = '{ "tracing", url = "http://127.0.0.1:1/", ratio = 0 }, "correlation-id", { "access-log", path = "@DIR@/access.log" }'
+    with Backend() as one:
+        config = HEAD + f"""admin {{ port = @PORT2@, public_metrics = true }}
+http {{ allow = {{ "127.0.0.1" }} }}
+upstream "one" {{ targets = {{ "{one.url}" }} }}
+use {{ {uses} }}
+route "all" {{ path = "/*", to = "one" }}
+route "other" {{ path = "/other", to = "one", use = {{ {{ "access-log", path = "@DIR@/other.log", extra = {{ f = function() return "x" end }} }} }} }}
+"""
+        with Gateway(config) as gw:
+            def calls():
+                text = gw.request("/metrics", port=gw.port2).text.decode()
+                return {plugin for plugin in re.findall(r'tidegate_plugin_calls_total\{plugin="([^"]+)",phase="[^"]+"\} [1-9]', text)}
+            for _ in range(65):
+                assert gw.request("/a").headers["X-Request-Id"]
+            assert calls() == set()
+            gw.request("/other")
+            assert "access-log" in calls(), "a function of its own is Lua's"
+            wait_until(lambda: (gw.folder / "access.log").read_text().count("\n") == 66, "a line for each")
+            assert (gw.folder / "other.log").read_text().count('"f":"x"') == 1
+
+
 def test_a_format_is_one_line_whatever_is_in_it():
     options = 'path = "@DIR@/access.log", format = \'${client.ip} ${date} "${method} ${path}" ${status} ${header.User-Agent} ${header.None} ${query} ${vars.evil} ${trace.id}\''
     evil = 'use { function(ctx) ctx.vars.evil = "\\n\\27[2J\\0" end }\n'

@@ -395,7 +395,7 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         }
         break;
     case TG_CHANNEL_PREPARE:
-        tg_preparation_begin(&worker->preparation, fd, message->serial, message->number == 1);
+        tg_preparation_begin(&worker->preparation, fd, message->serial, message->text, message->number == 1);
         return;
     case TG_CHANNEL_CANARY:
     case TG_CHANNEL_SHADOW:

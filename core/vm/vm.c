@@ -13,8 +13,10 @@
 #include "vm/load.h"
 
 enum {
-    CLOSE_CYCLES = 2,        /* of the collector: what it has marked already outlives the one that it is in */
-    STEP_SIZE = 64,          /* KiB: at most 0.5 ms */
+    CLOSE_CYCLES = 2,              /* of the collector: what it has marked already outlives the one that it is in */
+    STEP_MULTIPLE = 200,           /* percent, of the collector: how much one of its steps does */
+    BUILD_GARBAGE = 2,             /* of what lives, the part that may come on top before it is looked for */
+    BUILD_LEAST = 8 * 1024 * 1024, /* bytes that always may */
     GARBAGE_MIN = 16 * 1024, /* KiB that may gather before a collection: a small heap would be marked all the time */
     PAUSE_MIN = 200,
     PAUSE_MAX = 2000
@@ -22,13 +24,25 @@ enum {
 
 TG_ABI struct tg_abi_vm tg_abi_vm;
 
+/* Whether a cycle of the collector has ended by then. */
+static bool
+collect_until(struct tg_vm *vm, uint64_t until)
+{
+    do {
+        if (lua_gc(vm->L, LUA_GCSTEP, 0) != 0) {
+            return true;
+        }
+    } while (tg_loop_clock() < until);
+    return false;
+}
+
 static void
 on_close_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
     /* lua_close in one go would stall the loop, by a second where there are 10,000 routes: what is garbage is collected
      * before it, in steps. */
-    vm->closing += lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) != 0;
+    vm->closing += collect_until(vm, tg_loop_spare(vm->host->proxy->loop));
     if (vm->closing < CLOSE_CYCLES) {
         tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
@@ -44,6 +58,21 @@ on_close_task(struct tg_task *task)
     tg_mem_free(vm);
 }
 
+/* Pops a table that is not to lead anywhere any more. To replace it is not enough: all functions of C know the globals.
+ */
+static void
+empty(lua_State *L)
+{
+    lua_pushnil(L); /* table nil */
+    while (lua_next(L, -2) != 0) {
+        lua_pop(L, 1);        /* table key */
+        lua_pushvalue(L, -1); /* table key key */
+        lua_pushnil(L);       /* table key key nil */
+        lua_rawset(L, -4);    /* table key */
+    }
+    lua_pop(L, 1); /* */
+}
+
 static void
 drop_roots(struct tg_vm *vm)
 {
@@ -56,12 +85,21 @@ drop_roots(struct tg_vm *vm)
     luaL_unref(L, LUA_REGISTRYINDEX, vm->main_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, vm->error_ref);
     lua_settop(L, 0);
-    lua_newtable(L);                                /* table */
-    lua_replace(L, LUA_GLOBALSINDEX);               /* */
-    lua_pushnil(L);                                 /* nil */
-    lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");  /* */
+    lua_pushvalue(L, LUA_GLOBALSINDEX);            /* globals */
+    empty(L);                                      /* */
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* loaded */
+    /* LuaJIT's own finalizers run on a table that nothing but this library holds. */
+    lua_getfield(L, -1, "ffi");                     /* loaded ffi */
+    lua_setfield(L, LUA_REGISTRYINDEX, "ffi");      /* loaded */
+    empty(L);                                       /* */
     lua_pushnil(L);                                 /* nil */
     lua_setfield(L, LUA_REGISTRYINDEX, "tidegate"); /* */
+    lua_pushliteral(L, "");                         /* string */
+    if (lua_getmetatable(L, -1) != 0) {             /* string metatable: its methods are ours */
+        empty(L);                                   /* string */
+    }
+    lua_pop(L, 1);                                    /* */
+    (void)lua_gc(L, LUA_GCSETSTEPMUL, STEP_MULTIPLE); /* it may be in a hurry, and would do all at once */
 }
 
 void
@@ -141,29 +179,31 @@ tg_vm_collect(struct tg_vm *vm)
     return vm->heap.bytes;
 }
 
-/* runtime.boot's start(core), in a coroutine of its own: it gives way when the step has taken its time. */
+/* runtime.boot's start(core), in a coroutine of its own: it gives way when the step has taken its time, also between
+ * the modules that it needs. */
 static bool
 begin_runtime(struct tg_vm *vm, const char *id, bool shadow, struct tg_err *err)
 {
+    static const char start[] = "return require('runtime.boot').start(...)";
     lua_State *L = vm->L;
-    if (!tg_load_module(L, "runtime.boot", err)) {
+    if (luaL_loadbuffer(L, start, sizeof start - 1, "=start") != 0) { /* start */
+        tg_load_error(L, err);
         return false;
     }
-    vm->builder = lua_newthread(L);                    /* boot thread */
-    vm->builder_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
-    lua_getfield(L, -1, "start");                      /* boot start */
-    lua_createtable(L, 0, 5);                          /* boot start core */
-    lua_pushboolean(L, shadow);                        /* boot start core shadow */
-    lua_setfield(L, -2, "shadow");                     /* boot start core */
-    lua_pushstring(L, id);                             /* boot start core id */
-    lua_setfield(L, -2, "id");                         /* boot start core */
-    lua_pushnumber(L, (lua_Number)vm->serial);         /* boot start core serial */
-    lua_setfield(L, -2, "serial");                     /* boot start core */
-    lua_pushinteger(L, (lua_Integer)vm->host->worker); /* boot start core worker */
-    lua_setfield(L, -2, "worker");                     /* boot start core */
-    lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* boot start core files */
-    lua_setfield(L, -2, "files");                      /* boot start core */
-    lua_xmove(L, vm->builder, 2);                      /* boot */
+    vm->builder = lua_newthread(L);                    /* start thread */
+    vm->builder_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* start */
+    lua_createtable(L, 0, 5);                          /* start core */
+    lua_pushboolean(L, shadow);                        /* start core shadow */
+    lua_setfield(L, -2, "shadow");                     /* start core */
+    lua_pushstring(L, id);                             /* start core id */
+    lua_setfield(L, -2, "id");                         /* start core */
+    lua_pushnumber(L, (lua_Number)vm->serial);         /* start core serial */
+    lua_setfield(L, -2, "serial");                     /* start core */
+    lua_pushinteger(L, (lua_Integer)vm->host->worker); /* start core worker */
+    lua_setfield(L, -2, "worker");                     /* start core */
+    lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* start core files */
+    lua_setfield(L, -2, "files");                      /* start core */
+    lua_xmove(L, vm->builder, 2);                      /* */
     return true;
 }
 
@@ -172,6 +212,7 @@ static void
 end_runtime(struct tg_vm *vm)
 {
     lua_State *L = vm->builder;
+    (void)lua_gc(L, LUA_GCRESTART, 0);
     vm->wants_stop = lua_toboolean(L, -1) != 0;
     vm->wants = lua_toboolean(L, -2) ? TG_WANT_LOG : 0;
     lua_pop(L, 2);                                  /* main judge */
@@ -219,13 +260,32 @@ tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const
     return vm;
 }
 
+/* While it is built the collector runs between the steps only: within one it would take the time of many. Whether the
+ * step has time left. */
+static bool
+collect_built(struct tg_vm *vm, uint64_t until)
+{
+    (void)lua_gc(vm->L, LUA_GCSETSTEPMUL, STEP_MULTIPLE);
+    vm->collecting = vm->collecting || vm->heap.bytes > vm->collect_at;
+    if (vm->collecting && collect_until(vm, until)) {
+        vm->collecting = false;
+        vm->collect_at = vm->heap.bytes + vm->heap.bytes / BUILD_GARBAGE + BUILD_LEAST;
+    }
+    (void)lua_gc(vm->L, LUA_GCSTOP, 0);
+    tg_heap_grow(&vm->heap);
+    return !vm->collecting && tg_loop_clock() < until;
+}
+
 enum tg_rc
-tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err)
+tg_vm_build(struct tg_vm *vm, uint64_t until, struct tg_err *err)
 {
     struct tg_host *host = vm->host;
+    if (until != 0 && !collect_built(vm, until)) {
+        return TG_AGAIN;
+    }
     struct tg_vm *building = host->building;
     host->building = vm;
-    host->build_until = micros == 0 ? 0 : tg_loop_clock() + micros;
+    host->build_until = until;
     const int arguments = lua_status(vm->builder) == LUA_YIELD ? 0 : 1;
     tg_backtrace_hold(true);
     const int status = lua_resume(vm->builder, arguments);
@@ -263,7 +323,7 @@ static void
 on_settle_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
-    if (lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) == 0 || ++vm->cycles < 2) {
+    if (!collect_until(vm, tg_loop_spare(vm->host->proxy->loop)) || ++vm->cycles < 2) {
         tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
     }

@@ -161,7 +161,10 @@ function router.build(routes, report, result)
       for _, path in ipairs(conf.path) do add_path(tree.root, conf, path, build, result and result(conf) or conf) end
     end
   end
-  for list in pairs(build.lists) do table.sort(list, precedes) end
+  for list in pairs(build.lists) do
+    pace.breathe()
+    table.sort(list, precedes)
+  end
   self.only = find_only(self)
   return self
 end

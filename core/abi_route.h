@@ -13,7 +13,7 @@ struct tg_abi_exchange;
 struct tg_abi_found {
     uint32_t pattern; /* its number among all of the table, from 0 up */
     uint32_t route;
-    uint32_t asks; /* 1: the route asks more of a request */
+    uint32_t asks; /* how much more the route asks of a request */
 };
 
 /* What every request gets of its route: one cache line, made once a generation. */
@@ -39,7 +39,7 @@ struct tg_route_table;
 TG_ABI struct tg_route_table *tg_abi_routes_new(void);
 TG_ABI void tg_abi_routes_free(struct tg_route_table *table);
 TG_ABI int tg_abi_routes_add(struct tg_route_table *table, const char *host, size_t host_len, const char *path,
-                             size_t path_len, uint32_t route, int priority, int asks);
+                             size_t path_len, uint32_t route, int priority, uint32_t asks);
 TG_ABI int tg_abi_routes_allow(struct tg_route_table *table, const char *method, size_t method_len);
 TG_ABI int tg_abi_routes_settle(struct tg_route_table *table);
 /*

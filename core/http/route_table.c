@@ -118,7 +118,7 @@ tg_route_table_add(struct tg_route_table *table, const struct tg_route_pattern *
         .priority = pattern->priority,
         .pattern = table->pattern_count,
         .route = pattern->route,
-        .asks = pattern->asks ? 1 : 0,
+        .asks = (uint8_t)(pattern->asks < UINT8_MAX ? pattern->asks : UINT8_MAX),
     };
     const enum tg_rc rc = tg_route_draft_put(table->draft, table->roots[root], pattern->path, &end);
     if (rc == TG_OK) {

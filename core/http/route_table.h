@@ -3,7 +3,7 @@
  *
  * Of hosts, an exact one precedes a wildcard, the longer of these the shorter, and any of them none. In a host the
  * higher priority comes first; then, a segment at a time, a literal one precedes a parameter, that the end of a prefix,
- * and the end of the path this; then the order in which they were added.
+ * and the end of the path this; then who asks more, who names methods, and who was added first.
  *
  * Owns: copies of hosts and paths. Used by: the border to Lua. Does not know: what a route does, and what else one asks
  * of a request: who searches goes on with the next one when that does not fit.
@@ -23,7 +23,7 @@ struct tg_route_pattern {
     struct tg_slice path; /* "/a/{name}"; with "/" and "*" at its end also all below */
     int32_t priority;
     uint32_t route; /* whatever the caller knows it by */
-    bool asks;      /* the route asks more of a request than what is here */
+    unsigned asks;  /* how much more than what is here the route asks of a request; from 255 on that is all the same */
 };
 
 /* NULL: memory is short. */

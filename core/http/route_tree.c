@@ -239,7 +239,7 @@ tg_route_draft_allow(struct tg_route_draft *draft, uint64_t methods)
 
 /* ---------------------------------------------------------------- packing */
 
-/* Of equal priority the one that was added first comes first: patterns are numbered so. */
+/* Patterns are numbered as they were added. */
 static int
 compare_ends(const void *left, const void *right)
 {
@@ -247,6 +247,12 @@ compare_ends(const void *left, const void *right)
     const struct tg_route_end *b = right;
     if (a->priority != b->priority) {
         return a->priority > b->priority ? -1 : 1;
+    }
+    if (a->asks != b->asks) {
+        return a->asks > b->asks ? -1 : 1;
+    }
+    if ((a->methods == 0) != (b->methods == 0)) {
+        return a->methods != 0 ? -1 : 1;
     }
     return a->pattern < b->pattern ? -1 : 1;
 }

@@ -6,7 +6,12 @@
 
 #include "base/mem.h"
 
-enum { WHEEL_SIZE = 1024 }; /* times TG_LOOP_TICK: four minutes; what is further away hangs in the last place */
+enum {
+    WHEEL_SIZE = 1024, /* times TG_LOOP_TICK: four minutes; what is further away hangs in the last place */
+    SPARE_MIN = 100,   /* microseconds */
+    SPARE_MAX = 1000,
+    SPARE_SHARE = 8 /* parts of what a turn has taken, of which one may be spent on what can wait */
+};
 
 struct tg_loop {
     struct event_base *base;
@@ -223,6 +228,14 @@ uint64_t
 tg_loop_clock(void)
 {
     return read_clock();
+}
+
+uint64_t
+tg_loop_spare(struct tg_loop *loop)
+{
+    const uint64_t clock = read_clock();
+    const uint64_t share = loop->now == 0 ? 0 : (clock - loop->now) / SPARE_SHARE;
+    return clock + (share < SPARE_MIN ? SPARE_MIN : share > SPARE_MAX ? SPARE_MAX : share);
 }
 
 uint64_t

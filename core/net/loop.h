@@ -54,6 +54,11 @@ uint64_t tg_loop_now(struct tg_loop *loop);
 uint64_t tg_loop_micros(struct tg_loop *loop);
 /* The same clock, read now: for how long something took within a turn. */
 uint64_t tg_loop_clock(void);
+/*
+ * Until when, by that clock, a task may go on whose work is in no hurry: a moment, so that whoever asks meanwhile does
+ * not notice, and where the loop has much to do a small share of that. To be asked when the task begins.
+ */
+uint64_t tg_loop_spare(struct tg_loop *loop);
 /* Seconds of the wall clock; read once a turn. */
 double tg_loop_wall(struct tg_loop *loop);
 /* Time of day in the form of RFC 9110, section 5.6.7; made once a second. 29 bytes. */

@@ -187,7 +187,7 @@ open_bundle(const struct head *head, struct tg_slice bundle, struct tg_err *err)
         }
         return NULL;
     }
-    struct tg_generation *generation = tg_generation_open(fd, err);
+    struct tg_generation *generation = tg_generation_open(fd, NULL, err);
     if (generation != NULL) {
         generation->committed = head->committed;
         (void)snprintf(generation->by, sizeof generation->by, "%.*s", (int)sizeof head->by, head->by);

@@ -620,7 +620,7 @@ tg_fleet_take_generation(struct tg_fleet *fleet)
 {
     struct tg_err err = {0};
     const int fd = tg_handover_take_dict(fleet->handover, bundle_name);
-    return fd < 0 ? NULL : tg_generation_open(fd, &err);
+    return fd < 0 ? NULL : tg_generation_open(fd, NULL, &err);
 }
 
 void

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,24 +19,36 @@
 #include "vm/bundle.h"
 #include "vm/compile.h"
 
+enum { COMPILE_NICE = 5 /* who serves comes first, but it has only so much time */ };
+
+/* Takes the first line off the text. */
+static bool
+next_line(struct tg_slice *text, struct tg_slice *line)
+{
+    if (text->n == 0) {
+        return false;
+    }
+    const char *lf = memchr(text->p, '\n', text->n);
+    *line = tg_slice_of(text->p, lf == NULL ? text->n : (size_t)(lf - text->p));
+    const size_t taken = line->n + (lf != NULL);
+    *text = tg_slice_of(text->p + taken, text->n - taken);
+    return true;
+}
+
 void
 tg_manifest_each(const struct tg_generation *generation, const char *word, tg_manifest_cb line, void *arg)
 {
     struct tg_slice text;
+    struct tg_slice found;
     const size_t n = strlen(word);
     if (tg_bundle_find(generation->bytes, "manifest", &text) != TG_OK) {
         return;
     }
-    const char *p = text.p;
-    const char *end = p + text.n;
-    while (p < end) {
-        const char *lf = memchr(p, '\n', (size_t)(end - p));
-        const char *stop = lf == NULL ? end : lf;
-        if ((size_t)(stop - p) > n && memcmp(p, word, n) == 0 && p[n] == ' ' &&
-            !line(arg, tg_slice_of(p + n + 1, (size_t)(stop - p) - n - 1))) {
+    while (next_line(&text, &found)) {
+        if (found.n > n && memcmp(found.p, word, n) == 0 && found.p[n] == ' ' &&
+            !line(arg, tg_slice_of(found.p + n + 1, found.n - n - 1))) {
             return;
         }
-        p = stop + 1;
     }
 }
 
@@ -228,6 +241,34 @@ take_log(void *arg, struct tg_slice rest)
     return true;
 }
 
+/* There may be many lines, of routes: each is looked at once. */
+static void
+read_manifest(struct tg_generation *generation)
+{
+    static const struct {
+        struct tg_slice word;
+        tg_manifest_cb take;
+    } words[] = {
+        {TG_SLICE("listen "), take_listen},      {TG_SLICE("trust "), take_trusted}, {TG_SLICE("limits "), take_limits},
+        {TG_SLICE("dict "), take_dict},          {TG_SLICE("log "), take_log},       {TG_SLICE("canary "), take_canary},
+        {TG_SLICE("resolver "), take_resolvers}, {TG_SLICE("source "), take_source},
+    };
+    struct tg_slice line;
+    struct tg_slice text;
+    if (tg_bundle_find(generation->bytes, "manifest", &text) != TG_OK) {
+        return;
+    }
+    while (next_line(&text, &line)) {
+        for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+            const size_t n = words[i].word.n;
+            if (line.n >= n && memcmp(line.p, words[i].word.p, n) == 0) {
+                (void)words[i].take(generation->manifest, tg_slice_of(line.p + n, line.n - n));
+                break;
+            }
+        }
+    }
+}
+
 void
 tg_generation_free(struct tg_generation *generation)
 {
@@ -292,7 +333,7 @@ hash_bytes(struct tg_generation *generation)
 }
 
 struct tg_generation *
-tg_generation_open(int fd, struct tg_err *err)
+tg_generation_open(int fd, const char *known, struct tg_err *err)
 {
     struct stat st;
     struct tg_generation *generation = tg_mem_new(struct tg_generation);
@@ -313,18 +354,13 @@ tg_generation_open(int fd, struct tg_err *err)
         goto fail;
     }
     generation->bytes = tg_slice_of(p, (size_t)st.st_size);
-    if (hash_bytes(generation) != TG_OK) {
+    if (known != NULL) {
+        (void)snprintf(generation->id, sizeof generation->id, "%s", known);
+    } else if (hash_bytes(generation) != TG_OK) {
         (void)tg_err_set(err, TG_EINVAL, "the bundle is broken");
         goto fail;
     }
-    tg_manifest_each(generation, "listen", take_listen, generation->manifest);
-    tg_manifest_each(generation, "trust", take_trusted, generation->manifest);
-    tg_manifest_each(generation, "limits", take_limits, generation->manifest);
-    tg_manifest_each(generation, "dict", take_dict, generation->manifest);
-    tg_manifest_each(generation, "resolver", take_resolvers, generation->manifest);
-    tg_manifest_each(generation, "log", take_log, generation->manifest);
-    tg_manifest_each(generation, "canary", take_canary, generation->manifest);
-    tg_manifest_each(generation, "source", take_source, generation->manifest);
+    read_manifest(generation);
     return generation;
 
 fail:
@@ -339,6 +375,7 @@ compile_in_child(const struct tg_source *source, struct tg_slice kept, int bundl
     struct tg_err err = {0};
     enum tg_rc rc = tg_privilege_drop(source->privilege, &err);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
+    (void)setpriority(PRIO_PROCESS, 0, COMPILE_NICE);
     if (rc == TG_OK) {
         rc = tg_compile(source->entry, source->plugin_dirs, kept, source->pushed, source->layered, bundle, &err);
     }
@@ -396,7 +433,7 @@ tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err)
     close(compiler->message);
     *compiler = (struct tg_compiler){0};
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        return tg_generation_open(bundle, err);
+        return tg_generation_open(bundle, NULL, err);
     }
     close(bundle);
     if (err->text[0] == '\0') {

@@ -79,8 +79,9 @@ struct tg_generation *tg_compiler_finish(struct tg_compiler *compiler, int statu
 /* Both, waiting for at most TG_COMPILE_TIMEOUT. */
 struct tg_generation *tg_generation_compile(const struct tg_source *source, struct tg_err *err);
 
-/* Maps the bundle in `fd`, which is then the generation's. NULL and `err`; the descriptor is closed. */
-struct tg_generation *tg_generation_open(int fd, struct tg_err *err);
+/* Maps the bundle in `fd`, which is then the generation's. `known`: its id, where that was made already; NULL: it is
+ * made, which takes some time. NULL and `err`; the descriptor is closed. */
+struct tg_generation *tg_generation_open(int fd, const char *known, struct tg_err *err);
 /* NULL is allowed. */
 void tg_generation_free(struct tg_generation *generation);
 

@@ -5,7 +5,10 @@
 #include "process/tls_servers.h"
 #include "proxy/machine.h"
 
-enum { STEP = 1000 /* microseconds of each turn of the loop */ };
+enum {
+    SMALL = 40000 /* microseconds that most generations are built in, */,
+    SMALL_STEP = 300 /* in steps of so many */
+};
 
 void
 tg_preparation_forget(struct tg_preparation *preparation)
@@ -39,7 +42,12 @@ on_step(struct tg_task *task)
     struct tg_preparation *preparation =
         (struct tg_preparation *)((char *)task - offsetof(struct tg_preparation, step));
     struct tg_err err = {0};
-    const enum tg_rc rc = tg_vm_build(preparation->unfinished, STEP, &err);
+    /* Whoever has saved a file waits for it. Only what takes long has to give way to everything else. */
+    const uint64_t begin = tg_loop_clock();
+    const bool is_small = preparation->spent < SMALL;
+    const uint64_t until = is_small ? begin + SMALL_STEP : tg_loop_spare(preparation->host->proxy->loop);
+    const enum tg_rc rc = tg_vm_build(preparation->unfinished, until, &err);
+    preparation->spent += tg_loop_clock() - begin;
     if (rc == TG_AGAIN) {
         tg_task_queue(preparation->host->proxy->loop, task);
         return;
@@ -54,13 +62,14 @@ on_step(struct tg_task *task)
 }
 
 void
-tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial, bool shadow)
+tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial, const char *id, bool shadow)
 {
     struct tg_err err = {0};
     tg_preparation_forget(preparation);
     preparation->serial = serial;
     preparation->step.run = on_step;
-    struct tg_generation *generation = tg_generation_open(fd, &err);
+    preparation->spent = 0;
+    struct tg_generation *generation = tg_generation_open(fd, id, &err);
     preparation->generation = generation;
     if (generation == NULL ||
         tg_tls_servers_make(preparation->tls, generation, preparation->tickets, preparation->host, &err) != TG_OK) {

@@ -22,11 +22,13 @@ struct tg_preparation {
     struct tg_generation *generation;
     struct tg_tls_server *tls[TG_LISTENERS_MAX]; /* by listener of its manifest */
     struct tg_task step;
+    uint64_t spent; /* microseconds, in its steps */
 };
 
-/* Begins; `fd` is the generation's bundle and the callee's. `shadow`: it will be in shadow only. What was prepared
- * before is forgotten. `done` may be called at once. All members but the first four are 0 before the first call. */
-void tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial, bool shadow);
+/* Begins; `fd` is the generation's bundle and the callee's, `id` its id. `shadow`: it will be in shadow only. What was
+ * prepared before is forgotten. `done` may be called at once. All members but the first four are 0 before the first
+ * call. */
+void tg_preparation_begin(struct tg_preparation *preparation, int fd, uint64_t serial, const char *id, bool shadow);
 /* All that nobody has taken. One that is on trial ends as a generation that served. */
 void tg_preparation_forget(struct tg_preparation *preparation);
 

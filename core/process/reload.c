@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { PREPARE_TIMEOUT = 10 /* seconds */ };
+enum { PREPARE_TIMEOUT = 60 /* seconds: a worker that has much to do builds slowly */ };
 
 static void start(struct tg_reload *reload);
 static void prepare(struct tg_reload *reload, struct tg_generation *generation);
@@ -318,8 +318,9 @@ prepare(struct tg_reload *reload, struct tg_generation *generation)
     }
     generation->serial = ++reload->serials;
     reload->next = generation;
-    const struct tg_channel_message message = {
+    struct tg_channel_message message = {
         .type = TG_CHANNEL_PREPARE, .serial = generation->serial, .number = reload->wanted.shadow};
+    (void)snprintf(message.text, sizeof message.text, "%s", generation->id);
     bool all = true;
     for (unsigned i = 0; i < reload->fleet->count; i++) {
         struct tg_slot *slot = &reload->fleet->slots[i];
@@ -599,7 +600,7 @@ tg_reload_roll_back(struct tg_reload *reload, struct tg_control_client *client, 
         return;
     }
     const int fd = dup(old->fd);
-    struct tg_generation *generation = fd < 0 ? NULL : tg_generation_open(fd, &err);
+    struct tg_generation *generation = fd < 0 ? NULL : tg_generation_open(fd, NULL, &err);
     if (generation == NULL) {
         tg_control_answer(client, false, err.text);
         return;

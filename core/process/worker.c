@@ -17,6 +17,7 @@
 #include "process/tls_servers.h"
 #include "process/vitals.h"
 #include "proxy/machine.h"
+#include "vm/enter.h"
 #include "vm/vm.h"
 
 enum {
@@ -395,7 +396,7 @@ handle(struct tg_worker *worker, const struct tg_channel_message *message, int f
         }
         break;
     case TG_CHANNEL_PREPARE:
-        tg_preparation_begin(&worker->preparation, fd, message->serial, message->number == 1);
+        tg_preparation_begin(&worker->preparation, fd, message->serial, message->text, message->number == 1);
         return;
     case TG_CHANNEL_CANARY:
     case TG_CHANNEL_SHADOW:

@@ -414,7 +414,7 @@ tg_abi_meter_end(void)
 int
 tg_abi_build_is_over(void)
 {
-    const uint64_t until = tg_host->build_until;
+    const uint64_t until = tg_host == NULL ? 0 : tg_host->build_until;
     return until != 0 && tg_loop_clock() >= until;
 }
 

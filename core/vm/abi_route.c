@@ -22,14 +22,14 @@ tg_abi_routes_free(struct tg_route_table *table)
 
 int
 tg_abi_routes_add(struct tg_route_table *table, const char *host, size_t host_len, const char *path, size_t path_len,
-                  uint32_t route, int priority, int asks)
+                  uint32_t route, int priority, uint32_t asks)
 {
     const struct tg_route_pattern pattern = {
         .host = tg_slice_of(host, host_len),
         .path = tg_slice_of(path, path_len),
         .priority = priority,
         .route = route,
-        .asks = asks != 0,
+        .asks = asks,
     };
     uint32_t number = 0;
     const enum tg_rc rc = tg_route_table_add(table, &pattern, &number);

@@ -86,6 +86,14 @@ tg_heap_settle(struct tg_heap *heap)
     (void)lua_gc(heap->L, LUA_GCSETSTEPMUL, STEP_MULTIPLE);
 }
 
+void
+tg_heap_grow(struct tg_heap *heap)
+{
+    const size_t half = heap->max / 2;
+    heap->hurry = heap->hurry > half ? heap->hurry : half;
+    aim(heap);
+}
+
 size_t
 tg_heap_excess(struct tg_heap *heap)
 {

@@ -53,6 +53,9 @@ tg_heap_enter(struct tg_heap *heap)
 size_t tg_heap_excess(struct tg_heap *heap);
 /* To be called now and then: what was collected meanwhile may be taken again before a collection must begin. */
 void tg_heap_settle(struct tg_heap *heap);
+/* It is being built, and grows: that is no reason to collect all of it at once before half of the maximum is in use.
+ * Holds until the next time that it is settled. */
+void tg_heap_grow(struct tg_heap *heap);
 /*
  * The core's own calls into Lua must not fail: an error that nobody catches ends the process. While `on` the maximum is
  * half as high again, since any of them may also resize LuaJIT's table of strings or the registry.

@@ -23,6 +23,8 @@ static const char prelude[] =
     "  value = f(name)\n"
     "  if value == nil then value = true end\n"
     "  loaded[name], loading[name] = value, nil\n"
+    "  local pace = loaded['runtime.pace']\n"
+    "  if pace then pace.breathe() end\n"
     "  return value\n"
     "end\n"
     "require('jit.opt').start('maxtrace=8000', 'maxrecord=30000', 'maxirconst=4000', 'maxside=1000', 'maxsnap=4000',\n"

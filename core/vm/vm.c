@@ -6,16 +6,16 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/map.h"
-#include "proxy/machine.h"
 #include "vm/backtrace.h"
 #include "vm/embedded.h"
 #include "vm/load.h"
 #include "vm/steps.h"
 
 enum {
-    CLOSE_CYCLES = 2,        /* of the collector: what it has marked already outlives the one that it is in */
-    STEP_SIZE = 64,          /* KiB: at most 0.5 ms */
+    CLOSE_CYCLES = 2,              /* of the collector: what it has marked already outlives the one that it is in */
+    STEP_MULTIPLE = 200,           /* percent, of the collector: how much one of its steps does */
+    BUILD_GARBAGE = 2,             /* of what lives, the part that may come on top before it is looked for */
+    BUILD_LEAST = 8 * 1024 * 1024, /* bytes that always may */
     GARBAGE_MIN = 16 * 1024, /* KiB that may gather before a collection: a small heap would be marked all the time */
     PAUSE_MIN = 200,
     PAUSE_MAX = 2000
@@ -33,13 +33,25 @@ forget(struct tg_vm *vm)
     tg_mem_free(vm);
 }
 
+/* Whether a cycle of the collector has ended by then. */
+static bool
+collect_until(struct tg_vm *vm, uint64_t until)
+{
+    do {
+        if (lua_gc(vm->L, LUA_GCSTEP, 0) != 0) {
+            return true;
+        }
+    } while (tg_loop_clock() < until);
+    return false;
+}
+
 static void
 on_close_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
     /* lua_close in one go would stall the loop, by a second where there are 10,000 routes: what is garbage is collected
      * before it, in steps. */
-    vm->closing += lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) != 0;
+    vm->closing += collect_until(vm, tg_loop_spare(vm->host->proxy->loop));
     if (vm->closing < CLOSE_CYCLES) {
         tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
@@ -54,6 +66,21 @@ on_close_task(struct tg_task *task)
     forget(vm);
 }
 
+/* Pops a table that is not to lead anywhere any more. To replace it is not enough: all functions of C know the globals.
+ */
+static void
+empty(lua_State *L)
+{
+    lua_pushnil(L); /* table nil */
+    while (lua_next(L, -2) != 0) {
+        lua_pop(L, 1);        /* table key */
+        lua_pushvalue(L, -1); /* table key key */
+        lua_pushnil(L);       /* table key key nil */
+        lua_rawset(L, -4);    /* table key */
+    }
+    lua_pop(L, 1); /* */
+}
+
 static void
 drop_roots(struct tg_vm *vm)
 {
@@ -66,12 +93,21 @@ drop_roots(struct tg_vm *vm)
     luaL_unref(L, LUA_REGISTRYINDEX, vm->main_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, vm->error_ref);
     lua_settop(L, 0);
-    lua_newtable(L);                                /* table */
-    lua_replace(L, LUA_GLOBALSINDEX);               /* */
-    lua_pushnil(L);                                 /* nil */
-    lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");  /* */
+    lua_pushvalue(L, LUA_GLOBALSINDEX);            /* globals */
+    empty(L);                                      /* */
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* loaded */
+    /* LuaJIT's own finalizers run on a table that nothing but this library holds. */
+    lua_getfield(L, -1, "ffi");                     /* loaded ffi */
+    lua_setfield(L, LUA_REGISTRYINDEX, "ffi");      /* loaded */
+    empty(L);                                       /* */
     lua_pushnil(L);                                 /* nil */
     lua_setfield(L, LUA_REGISTRYINDEX, "tidegate"); /* */
+    lua_pushliteral(L, "");                         /* string */
+    if (lua_getmetatable(L, -1) != 0) {             /* string metatable: its methods are ours */
+        empty(L);                                   /* string */
+    }
+    lua_pop(L, 1);                                    /* */
+    (void)lua_gc(L, LUA_GCSETSTEPMUL, STEP_MULTIPLE); /* it may be in a hurry, and would do all at once */
 }
 
 void
@@ -150,29 +186,31 @@ tg_vm_collect(struct tg_vm *vm)
     return vm->heap.bytes;
 }
 
-/* runtime.boot's start(core), in a coroutine of its own: it gives way when the step has taken its time. */
+/* runtime.boot's start(core), in a coroutine of its own: it gives way when the step has taken its time, also between
+ * the modules that it needs. */
 static bool
 begin_runtime(struct tg_vm *vm, const char *id, bool shadow, struct tg_err *err)
 {
+    static const char start[] = "return require('runtime.boot').start(...)";
     lua_State *L = vm->L;
-    if (!tg_load_module(L, "runtime.boot", err)) {
+    if (luaL_loadbuffer(L, start, sizeof start - 1, "=start") != 0) { /* start */
+        tg_load_error(L, err);
         return false;
     }
-    vm->builder = lua_newthread(L);                    /* boot thread */
-    vm->builder_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* boot */
-    lua_getfield(L, -1, "start");                      /* boot start */
-    lua_createtable(L, 0, 5);                          /* boot start core */
-    lua_pushboolean(L, shadow);                        /* boot start core shadow */
-    lua_setfield(L, -2, "shadow");                     /* boot start core */
-    lua_pushstring(L, id);                             /* boot start core id */
-    lua_setfield(L, -2, "id");                         /* boot start core */
-    lua_pushnumber(L, (lua_Number)vm->serial);         /* boot start core serial */
-    lua_setfield(L, -2, "serial");                     /* boot start core */
-    lua_pushinteger(L, (lua_Integer)vm->host->worker); /* boot start core worker */
-    lua_setfield(L, -2, "worker");                     /* boot start core */
-    lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* boot start core files */
-    lua_setfield(L, -2, "files");                      /* boot start core */
-    lua_xmove(L, vm->builder, 2);                      /* boot */
+    vm->builder = lua_newthread(L);                    /* start thread */
+    vm->builder_ref = luaL_ref(L, LUA_REGISTRYINDEX);  /* start */
+    lua_createtable(L, 0, 5);                          /* start core */
+    lua_pushboolean(L, shadow);                        /* start core shadow */
+    lua_setfield(L, -2, "shadow");                     /* start core */
+    lua_pushstring(L, id);                             /* start core id */
+    lua_setfield(L, -2, "id");                         /* start core */
+    lua_pushnumber(L, (lua_Number)vm->serial);         /* start core serial */
+    lua_setfield(L, -2, "serial");                     /* start core */
+    lua_pushinteger(L, (lua_Integer)vm->host->worker); /* start core worker */
+    lua_setfield(L, -2, "worker");                     /* start core */
+    lua_getfield(L, LUA_REGISTRYINDEX, "tidegate");    /* start core files */
+    lua_setfield(L, -2, "files");                      /* start core */
+    lua_xmove(L, vm->builder, 2);                      /* */
     return true;
 }
 
@@ -181,6 +219,7 @@ static void
 end_runtime(struct tg_vm *vm)
 {
     lua_State *L = vm->builder;
+    (void)lua_gc(L, LUA_GCRESTART, 0);
     vm->wants_stop = lua_toboolean(L, -1) != 0;
     vm->wants = lua_toboolean(L, -2) ? TG_WANT_LOG : 0;
     lua_pop(L, 2);                                  /* main judge */
@@ -228,13 +267,32 @@ tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const
     return vm;
 }
 
+/* While it is built the collector runs between the steps only: within one it would take the time of many. Whether the
+ * step has time left. */
+static bool
+collect_built(struct tg_vm *vm, uint64_t until)
+{
+    (void)lua_gc(vm->L, LUA_GCSETSTEPMUL, STEP_MULTIPLE);
+    vm->collecting = vm->collecting || vm->heap.bytes > vm->collect_at;
+    if (vm->collecting && collect_until(vm, until)) {
+        vm->collecting = false;
+        vm->collect_at = vm->heap.bytes + vm->heap.bytes / BUILD_GARBAGE + BUILD_LEAST;
+    }
+    (void)lua_gc(vm->L, LUA_GCSTOP, 0);
+    tg_heap_grow(&vm->heap);
+    return !vm->collecting && tg_loop_clock() < until;
+}
+
 enum tg_rc
-tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err)
+tg_vm_build(struct tg_vm *vm, uint64_t until, struct tg_err *err)
 {
     struct tg_host *host = vm->host;
+    if (until != 0 && !collect_built(vm, until)) {
+        return TG_AGAIN;
+    }
     struct tg_vm *building = host->building;
     host->building = vm;
-    host->build_until = micros == 0 ? 0 : tg_loop_clock() + micros;
+    host->build_until = until;
     const int arguments = lua_status(vm->builder) == LUA_YIELD ? 0 : 1;
     tg_backtrace_hold(true);
     const int status = lua_resume(vm->builder, arguments);
@@ -272,7 +330,7 @@ static void
 on_settle_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
-    if (lua_gc(vm->L, LUA_GCSTEP, STEP_SIZE) == 0 || ++vm->cycles < 2) {
+    if (!collect_until(vm, tg_loop_spare(vm->host->proxy->loop)) || ++vm->cycles < 2) {
         tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
         return;
     }
@@ -336,309 +394,3 @@ tg_vm_promote(struct tg_vm *vm)
         tg_coroutine_ready(co);
     }
 }
-
-/*
- * Asks the runtime about the error value on top of a failed coroutine's stack: a response that was thrown answers the
- * exchange; everything else is logged with its traceback.
- */
-static enum tg_rc
-judge_error(struct tg_coroutine *co)
-{
-    struct tg_vm *vm = co->vm;
-    lua_State *L = vm->L;
-    enum tg_rc rc = TG_ESCRIPT;
-    tg_coroutine_measured(co);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->error_ref); /* judge */
-    lua_pushvalue(co->L, -1);
-    lua_xmove(co->L, L, 1);            /* judge value */
-    luaL_traceback(L, co->L, NULL, 0); /* judge value traceback */
-    lua_pushinteger(L, (lua_Integer)co->entry);
-    lua_pushinteger(L, (lua_Integer)co->plugin);
-    if (lua_pcall(L, 4, 1, 0) == 0) { /* handled */
-        rc = lua_toboolean(L, -1) ? TG_OK : TG_ESCRIPT;
-    } else {
-        const char *text = lua_tostring(L, -1);
-        tg_log(TG_LOG_ERROR, "error while judging an error: %s", text == NULL ? "(no text)" : text);
-    }
-    lua_settop(L, 0);
-    return rc;
-}
-
-/* Runs a phase; drops the coroutine when it failed. */
-static enum tg_rc
-run(struct tg_coroutine *co)
-{
-    switch (tg_coroutine_resume(co)) {
-    case TG_COROUTINE_DONE:
-    case TG_COROUTINE_PARKED:
-        return TG_OK;
-    case TG_COROUTINE_WAITS:
-        return TG_AGAIN;
-    case TG_COROUTINE_FAILED:
-        break;
-    }
-    struct tg_vm *vm = co->vm;
-    tg_heap_reserve(&vm->heap, true);
-    const enum tg_rc rc = judge_error(co);
-    tg_heap_reserve(&vm->heap, false);
-    const bool grown = tg_abi_vm.grown != 0;
-    tg_coroutine_drop(co);
-    if (grown || vm->heap.bytes > vm->heap.max / 2) {
-        (void)tg_vm_collect(
-            vm); /* what it held is garbage now: the next one shall not fail for it, or hide behind it */
-    }
-    return rc;
-}
-
-static void
-resume_ready(struct tg_coroutine *co)
-{
-    struct tg_exchange *x = co->exchange;
-    const bool phase = co->phase;
-    const uint32_t entry = co->entry;
-    const enum tg_rc rc = run(co);
-    if (!phase || rc == TG_AGAIN) {
-        return;
-    }
-    if (entry == TG_ENTRY_REQUEST_BODY || entry == TG_ENTRY_RESPONSE_BODY) {
-        tg_machine_body_done(x, entry == TG_ENTRY_REQUEST_BODY ? TG_SIDE_REQUEST : TG_SIDE_RESPONSE, rc);
-    } else if (entry == TG_ENTRY_REQUEST_MESSAGE || entry == TG_ENTRY_RESPONSE_MESSAGE) {
-        tg_machine_message_done(x, entry == TG_ENTRY_REQUEST_MESSAGE ? TG_SIDE_REQUEST : TG_SIDE_RESPONSE, rc);
-    } else {
-        tg_machine_policy_done(x, rc);
-    }
-}
-
-void
-tg_vm_run_ready(struct tg_task *task)
-{
-    struct tg_host *host = (struct tg_host *)((char *)task - offsetof(struct tg_host, ready_task));
-    /* At most those that are here now: a coroutine that wakes itself must not keep the loop from its sockets. */
-    unsigned budget = 0;
-    for (const struct tg_coroutine *co = host->ready; co != NULL; co = co->next_ready) {
-        budget++;
-    }
-    while (budget-- > 0 && host->ready != NULL) {
-        struct tg_coroutine *co = host->ready;
-        host->ready = co->next_ready;
-        if (host->ready == NULL) {
-            host->ready_last = &host->ready;
-        }
-        co->is_ready = false;
-        resume_ready(co);
-    }
-    if (host->ready != NULL) {
-        tg_task_queue(host->proxy->loop, &host->ready_task);
-    }
-}
-
-/* One client, or one value of the header, is always on the same side. */
-static bool
-is_on_trial(const struct tg_host_trial *trial, const struct tg_exchange *x)
-{
-    uint64_t hash;
-    if (trial->ordinals[x->down->listener] == 0) {
-        return false;
-    }
-    if (trial->header[0] == '\0') {
-        hash = tg_hash(trial->vm->serial, (const char *)&x->client.sin6_addr, sizeof x->client.sin6_addr);
-    } else {
-        unsigned from = 0;
-        const struct tg_field *field = tg_message_find(&x->request, trial->header, strlen(trial->header), &from);
-        if (field == NULL) {
-            return false;
-        }
-        hash = tg_hash(trial->vm->serial, field->value, field->value_len);
-    }
-    return hash % 10000 < trial->share;
-}
-
-static void
-bind_to(struct tg_exchange *x, struct tg_vm *vm, unsigned listener)
-{
-    tg_vm_ref(vm);
-    x->generation = vm;
-    x->abi.wants = vm->wants;
-    x->abi.generation = vm->serial;
-    x->abi.listener = (uint16_t)listener;
-}
-
-static void
-begin(struct tg_exchange *x)
-{
-    if (x->generation == NULL) {
-        bind_to(x, tg_host->current, tg_downstream_config(x->down)->ordinal);
-    }
-}
-
-static void
-settle(struct tg_exchange *x)
-{
-    const struct tg_host_trial *trial = &tg_host->trial;
-    if (trial->vm == NULL || !is_on_trial(trial, x)) {
-        return;
-    }
-    if (trial->shadow) {
-        tg_vm_ref(trial->vm);
-        x->shadow = trial->vm;
-        x->abi.shadow = trial->ordinals[x->down->listener];
-    } else {
-        tg_vm_unref(x->generation);
-        bind_to(x, trial->vm, trial->ordinals[x->down->listener]);
-    }
-}
-
-/* An allowed X_Consumer_ID is read as X-Consumer-ID by CGI-like upstreams. */
-static uint32_t
-dashed_hash(const struct tg_field *field)
-{
-    char name[TG_HOST_STRIP_NAME];
-    if (field->name_len > sizeof name) { /* no name of theirs is as long */
-        return field->hash;
-    }
-    for (unsigned i = 0; i < field->name_len; i++) {
-        const char byte = field->name[i];
-        name[i] = (char)(byte == '_' ? '-' : byte);
-    }
-    return tg_field_hash(name, field->name_len);
-}
-
-/* Identity that only a plugin may state is taken from the client's request before any plugin sees it (SECURITY 1.4). */
-static void
-strip_identity(const struct tg_vm *vm, struct tg_message *request)
-{
-    unsigned kept = 0;
-    for (unsigned i = 0; i < request->count; i++) {
-        const struct tg_field *field = &request->fields[i];
-        const uint32_t hash = (field->flags & TG_FIELD_UNDERSCORE) == 0 ? field->hash : dashed_hash(field);
-        bool strip = false;
-        for (unsigned k = 0; k < vm->strip_count && !strip; k++) {
-            strip = hash == vm->strip[k];
-        }
-        if (!strip && kept++ != i) {
-            request->fields[kept - 1] = request->fields[i];
-        }
-    }
-    request->count = kept;
-}
-
-/* The one of this generation that waits inside `around` for the response, and is to be entered for it; or a new one. */
-static struct tg_coroutine *
-take(struct tg_exchange *x, struct tg_vm *vm, enum tg_abi_entry entry, bool resumes)
-{
-    struct tg_coroutine *co = resumes ? x->coroutines : NULL;
-    while (co != NULL && (!co->parked || co->vm != vm)) {
-        co = co->next;
-    }
-    if (co == NULL) {
-        return tg_coroutine_take(vm, x, entry);
-    }
-    co->parked = false;
-    co->entry = entry;
-    return co;
-}
-
-/* Enters the generation in shadow. What comes of it concerns nobody else: it may wait, or raise. */
-static void
-enter_shadow(struct tg_exchange *x, enum tg_abi_entry entry)
-{
-    struct tg_coroutine *co = take(x, x->shadow, entry, entry == TG_ENTRY_HEAD);
-    if (co != NULL) {
-        const enum tg_rc rc = run(co);
-        (void)rc;
-    }
-}
-
-static void
-show(struct tg_exchange *x)
-{
-    enter_shadow(x, TG_ENTRY_HEAD);
-}
-
-static void
-compare(struct tg_exchange *x)
-{
-    enter_shadow(x, TG_ENTRY_COMPARE);
-}
-
-static enum tg_rc
-enter(struct tg_exchange *x, enum tg_abi_entry entry)
-{
-    struct tg_vm *vm = x->generation;
-    if (entry == TG_ENTRY_REQUEST && x->shadow != NULL) { /* while the request is as it came */
-        enter_shadow(x, TG_ENTRY_SHADOW);
-    }
-    if (entry == TG_ENTRY_REQUEST && vm->strip_count > 0) {
-        strip_identity(vm, &x->request);
-    }
-    if (entry == TG_ENTRY_REQUEST && vm->steps != NULL && tg_steps_open(vm->steps, x) != TG_OK) {
-        tg_log(TG_LOG_ERROR, "the id of a request: memory is short, or it has too many headers");
-        return TG_ESCRIPT;
-    }
-    struct tg_coroutine *co = take(x, vm, entry, entry == TG_ENTRY_RESPONSE);
-    if (co == NULL) {
-        tg_log(TG_LOG_ERROR, "no coroutine: memory is short, or too many wait");
-        return TG_ESCRIPT;
-    }
-    const enum tg_rc rc = run(co);
-    if (rc == TG_AGAIN) {
-        co->phase = true;
-    }
-    return rc;
-}
-
-static void
-body_ready(struct tg_exchange *x, enum tg_rc rc)
-{
-    (void)rc; /* asked for again by the coroutine, which then gets the result */
-    for (struct tg_coroutine *co = x->coroutines; co != NULL; co = co->next) {
-        if (co->waiting) {
-            tg_coroutine_ready(co);
-        }
-    }
-}
-
-static void
-over(struct tg_exchange *x)
-{
-    const struct tg_vm *vm = x->generation;
-    if (vm->steps != NULL) {
-        tg_steps_end(vm->steps, x);
-    }
-}
-
-static void
-cancel(struct tg_exchange *x)
-{
-    tg_coroutine_drop_all(x, false);
-}
-
-static void
-end(struct tg_exchange *x)
-{
-    tg_coroutine_drop_all(x, true);
-    tg_vm_unref(x->generation);
-    x->generation = NULL;
-    if (x->shadow != NULL) {
-        tg_vm_unref(x->shadow);
-        x->shadow = NULL;
-    }
-}
-
-static void
-identify(struct tg_exchange *x)
-{
-    const int rc = tg_abi_id(&x->abi, 0);
-    (void)rc; /* without memory it has none */
-}
-
-const struct tg_policy tg_vm_policy = {.begin = begin,
-                                       .identify = identify,
-                                       .settle = settle,
-                                       .enter = enter,
-                                       .show = show,
-                                       .compare = compare,
-                                       .over = over,
-                                       .body_ready = body_ready,
-                                       .cancel = cancel,
-                                       .end = end};

@@ -16,12 +16,12 @@
  */
 struct tg_vm *tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id,
                         struct tg_err *err);
-/* The same in steps: tg_vm_build until it is not TG_AGAIN any more, for about so many microseconds each time (0: to the
- * end). TG_OK: it is finished. Anything else, with `err`: it will not be. One that is not finished may only be let go
- * of. `shadow`: it will never answer, and changes nothing that others see. */
+/* The same in steps: tg_vm_build until it is not TG_AGAIN any more, until about that time of tg_loop_clock (0: to
+ * the end). TG_OK: it is finished. Anything else, with `err`: it will not be. One that is not finished may only be let
+ * go of. `shadow`: it will never answer, and changes nothing that others see. */
 struct tg_vm *tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const char *id, bool shadow,
                           struct tg_err *err);
-TG_MUST_CHECK enum tg_rc tg_vm_build(struct tg_vm *vm, unsigned micros, struct tg_err *err);
+TG_MUST_CHECK enum tg_rc tg_vm_build(struct tg_vm *vm, uint64_t until, struct tg_err *err);
 void tg_vm_ref(struct tg_vm *vm);
 void tg_vm_unref(struct tg_vm *vm);
 /* A generation on trial has become the current one: it is started already. */
@@ -36,10 +36,5 @@ void tg_vm_trace(struct tg_host *host, uint64_t serial, const char *question, ui
 size_t tg_vm_bytes(struct tg_vm *vm);
 /* Collects all garbage at once, for as long as that takes; returns what is left. */
 size_t tg_vm_collect(struct tg_vm *vm);
-
-/* The task of host->ready_task. */
-void tg_vm_run_ready(struct tg_task *task);
-
-extern const struct tg_policy tg_vm_policy;
 
 #endif

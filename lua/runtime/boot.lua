@@ -1,5 +1,6 @@
 --- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
 require "tidegate.unread" -- before anything has taken `next` and `pairs` for its own
+local pace = require "runtime.pace" -- from here on the loop turns between two modules
 local abi = require "abi"
 local admin = require "admin.service"
 local ask = require "admin.ask"
@@ -11,7 +12,6 @@ local library = require "tidegate"
 local listen_tls = require "runtime.listen_tls"
 local ocsp = require "runtime.ocsp"
 local config = require "runtime.config"
-local pace = require "runtime.pace"
 local plugin = require "runtime.plugin"
 local quarantine = require "runtime.quarantine"
 local report_of = require "runtime.report"
@@ -42,6 +42,7 @@ end
 local function all_uses(cfg)
   local uses = {}
   local function add(list, route)
+    pace.breathe()
     for _, use in ipairs(list) do
       use.route = route
       uses[#uses + 1] = use

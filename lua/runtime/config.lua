@@ -589,6 +589,7 @@ local order = {
 local function refuse_duplicates(items, word, report)
   local first = {}
   for _, item in ipairs(items) do
+    pace.breathe()
     if item.name and first[item.name] then
       report:problem(item.at, { ('%s "%s"'):format(word, item.name) }, "there is one of this name already at " .. first[item.name])
     elseif item.name then

@@ -2,6 +2,7 @@
 -- The core counts in numbers that have places, not names; the names are given here, when somebody reads.
 local abi = require "abi"
 local metrics = require "tidegate.metrics"
+local pace = require "runtime.pace"
 
 local C, vm, to_string = abi.C, abi.vm, abi.string
 
@@ -203,7 +204,10 @@ end
 --- start(cfg, id): the generation `id` is current
 function gateway_metrics.start(cfg, id)
   info.id = id
-  for _, route in ipairs(cfg.route) do upstream_by_route[route.name] = route.to end
+  for _, route in ipairs(cfg.route) do
+    pace.breathe()
+    upstream_by_route[route.name] = route.to
+  end
   metrics.collect(write)
 end
 

@@ -1,6 +1,7 @@
 --- identity: the headers that plugins alone may state, taken from what clients send before any plugin sees it.
 local abi = require "abi"
 local consumers = require "tidegate.consumers"
+local pace = require "runtime.pace"
 
 local C = abi.C
 local identity = { names = {} } -- set of these, in lower case
@@ -27,6 +28,7 @@ end
 function identity.strip(uses)
   local authenticates, names = false, {}
   for _, use in ipairs(uses) do
+    pace.breathe()
     authenticates = authenticates or (use.plugin.authenticate or use.plugin.authenticate_shadow) ~= nil
     local fields = use.plugin.identity_headers
     if type(fields) == "function" then fields = fields(use.conf) end

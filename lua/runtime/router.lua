@@ -53,13 +53,6 @@ local function signature(entry)
   return table.concat(parts, " ")
 end
 
-local function precedes(a, b)
-  local na, nb = a.matchers and #a.matchers or 0, b.matchers and #b.matchers or 0
-  if na ~= nb then return na > nb end
-  if (a.methods ~= false) ~= (b.methods ~= false) then return a.methods ~= false end
-  return a.conf.index < b.conf.index
-end
-
 -- What browsers ask before they send a request with a method of the route: of the route, where one of its uses answers that.
 local function preflights_of(conf, methods)
   local list = {}
@@ -76,19 +69,10 @@ local function preflights_of(conf, methods)
   return list
 end
 
-local function entries_of(routes)
-  local list = {}
-  local function add(conf)
-    local entry = { conf = conf, methods = methods_of(conf), matchers = matchers_of(conf) }
-    entry.signature = signature(entry)
-    list[#list + 1] = entry
-    return entry
-  end
-  for _, conf in ipairs(routes) do
-    for _, preflight in ipairs(preflights_of(conf, add(conf).methods)) do add(preflight) end
-  end
-  table.sort(list, precedes)
-  return list
+local function entry_of(conf, methods)
+  local entry = { conf = conf, methods = methods, matchers = matchers_of(conf) }
+  entry.signature = signature(entry)
+  return entry
 end
 
 -- The names of a pattern's parameters with the numbers of their segments: one list for all patterns that are alike in them.
@@ -115,11 +99,11 @@ local function put(self, build, host, path, entry)
   local other = build.seen[key]
   if other == conf then return end
   if other then
-    build.twins[#build.twins + 1] = { conf, other, path }
-    return
+    return build.report:problem(conf.at, { ('route "%s"'):format(conf.name) },
+      ('matches the same requests as route "%s" at %s: %s'):format(other.name, other.at, path))
   end
   build.seen[key] = conf
-  local number = C.tg_abi_routes_add(self.table, host, #host, path, #path, conf.index, conf.priority, entry.matchers and 1 or 0)
+  local number = C.tg_abi_routes_add(self.table, host, #host, path, #path, conf.index, conf.priority, entry.matchers and #entry.matchers or 0)
   local rc = number < 0 and number or 0
   for _, method in ipairs(entry.methods or {}) do
     if rc == 0 then rc = C.tg_abi_routes_allow(self.table, method, #method) end
@@ -137,16 +121,11 @@ local function paths_of(path)
   return { shorter == "" and "/" or shorter, path }
 end
 
--- What is wrong, in the order of the configuration: the later one of two is told.
-local function report_twins(build, report)
-  for _, twin in ipairs(build.twins) do
-    if twin[1].index < twin[2].index then twin[1], twin[2] = twin[2], twin[1] end
-  end
-  table.sort(build.twins, function(a, b) return a[1].index < b[1].index end)
-  for _, twin in ipairs(build.twins) do
-    local mine, other = twin[1], twin[2]
-    report:problem(mine.at, { ('route "%s"'):format(mine.name) },
-      ('matches the same requests as route "%s" at %s: %s'):format(other.name, other.at, twin[3]))
+local function put_all(self, build, entry)
+  for _, host in ipairs(entry.conf.host or { "" }) do
+    for _, pattern in ipairs(entry.conf.path) do
+      for _, path in ipairs(paths_of(pattern)) do put(self, build, host:lower(), path, entry) end
+    end
   end
 end
 
@@ -160,16 +139,13 @@ end
 --- build(routes, report) -> router of these routes; a match gives the index of one. `only` is the route when there is but one possibility
 function router.build(routes, report)
   local self = setmetatable({ table = abi.routes(), names = {}, matchers = {}, methods = {}, only = find_only(routes) }, Router)
-  local build = { seen = {}, twins = {}, names = {} }
-  for _, entry in ipairs(entries_of(routes)) do
+  local build = { report = report, seen = {}, names = {} }
+  for _, conf in ipairs(routes) do
     pace.breathe()
-    for _, host in ipairs(entry.conf.host or { "" }) do
-      for _, pattern in ipairs(entry.conf.path) do
-        for _, path in ipairs(paths_of(pattern)) do put(self, build, host:lower(), path, entry) end
-      end
-    end
+    local methods = methods_of(conf)
+    put_all(self, build, entry_of(conf, methods))
+    for _, preflight in ipairs(preflights_of(conf, methods)) do put_all(self, build, entry_of(preflight, methods_of(preflight))) end
   end
-  report_twins(build, report)
   local rc = C.tg_abi_routes_settle(self.table)
   if rc ~= 0 then error("routes: " .. abi.code(rc), 0) end
   return self

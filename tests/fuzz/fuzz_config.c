@@ -227,7 +227,7 @@ check_loads(struct tg_slice bundle)
 static void
 check_bundle(int fd, struct result *result)
 {
-    struct tg_generation *generation = tg_generation_open(fd, &result->err);
+    struct tg_generation *generation = tg_generation_open(fd, NULL, &result->err);
     MUST(generation != NULL);
     const struct tg_manifest *manifest = generation->manifest;
     MUST(manifest->listen_count > 0 && manifest->listen_count == count_lines(generation, "listen"));

@@ -101,7 +101,10 @@ compare(const void *left, const void *right)
         return a->priority > b->priority ? -1 : 1;
     }
     const int rank = strcmp(b->rank, a->rank);
-    return rank != 0 ? rank : a->number < b->number ? -1 : 1;
+    if (rank != 0 || a->asks != b->asks) {
+        return rank != 0 ? rank : a->asks ? -1 : 1;
+    }
+    return a->number < b->number ? -1 : 1;
 }
 
 /* ------------------------------------------------------------------ the table */

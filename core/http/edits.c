@@ -84,6 +84,8 @@ prepare_edit(struct edit *edit, struct tg_slice name, struct tg_slice value)
     const struct tg_slice nothing = {0};
     enum tg_rc rc;
     switch ((enum tg_abi_edit)edit->kind) {
+    case TG_EDIT_TELL:
+        return TG_OK;
     case TG_EDIT_REMOVE:
         return prepare(name, nothing, &edit->field);
     case TG_EDIT_RENAME:
@@ -138,8 +140,19 @@ set_id(struct tg_message *message, const struct tg_field *as, struct tg_slice id
     return tg_message_put(message, &field);
 }
 
-enum tg_rc
-tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message)
+static enum tg_rc
+put_told(struct tg_message *message, const struct tg_told **told)
+{
+    enum tg_rc rc = TG_OK;
+    for (; *told != NULL && rc == TG_OK; *told = (*told)->next) {
+        rc = tg_message_put(message, &(*told)->field);
+    }
+    return rc;
+}
+
+/* What of `told` was set is not set once more. */
+static enum tg_rc
+apply(const struct tg_edits *edits, struct tg_slice id, const struct tg_told **told, struct tg_message *message)
 {
     enum tg_rc rc = TG_OK;
     for (unsigned i = 0; i < edits->count && rc == TG_OK; i++) {
@@ -160,7 +173,25 @@ tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_messa
         case TG_EDIT_RENAME:
             tg_message_rename(message, &edit->from.field, &edit->field.field);
             break;
+        case TG_EDIT_TELL:
+            rc = put_told(message, told);
+            break;
         }
     }
     return rc;
+}
+
+enum tg_rc
+tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message)
+{
+    const struct tg_told *nothing = NULL;
+    return apply(edits, id, &nothing, message);
+}
+
+enum tg_rc
+tg_edits_apply_told(const struct tg_edits *edits, struct tg_slice id, const struct tg_told *told,
+                    struct tg_message *message)
+{
+    const enum tg_rc rc = edits == NULL ? TG_OK : apply(edits, id, &told, message);
+    return rc == TG_OK ? put_told(message, &told) : rc;
 }

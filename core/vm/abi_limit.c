@@ -76,7 +76,7 @@ tg_abi_limit_change(uint32_t dict, const struct tg_abi_limit *limit, const char 
 
 /* ------------------------------------------------------------------ what clients are told */
 
-enum { DIGITS = 20 };
+static const size_t DIGITS = 20; /* of a number at most */
 
 static void
 push(struct tg_exchange *x, struct tg_told *told)
@@ -111,7 +111,7 @@ tg_abi_tell(struct tg_abi_exchange *abi, const char *name, size_t name_len, cons
 static char *
 put_number(char *p, double value)
 {
-    char digits[DIGITS];
+    char digits[20];
     size_t n = sizeof digits;
     uint64_t left = value < 1 ? 0 : value < 1e18 ? (uint64_t)value : (uint64_t)1e18;
     do {

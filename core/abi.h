@@ -261,14 +261,15 @@ TG_ABI int tg_abi_field_remove(struct tg_abi_exchange *x, int side, const char *
 
 /*
  * Changes of fields that are known beforehand: made once, and kept as long as an exchange may last to which they are
- * applied. `value`: of RENAME the new name, of REMOVE and SET_ID nothing. -TG_EINVAL as of tg_abi_field_set.
+ * applied. `value`: of RENAME the new name, of REMOVE, SET_ID and TELL nothing. -TG_EINVAL as of tg_abi_field_set.
  */
 enum tg_abi_edit {
     TG_EDIT_SET = 1,
     TG_EDIT_ADD = 2,
     TG_EDIT_REMOVE = 3,
     TG_EDIT_RENAME = 4,
-    TG_EDIT_SET_ID = 5 /* to the id of the exchange */
+    TG_EDIT_SET_ID = 5, /* to the id of the exchange */
+    TG_EDIT_TELL = 6    /* sets what was told of the exchange (tg_abi_tell); without it that is done behind all edits */
 };
 /* Room for so many fields, two of each RENAME, and bytes of names and values. */
 TG_ABI struct tg_abi_edits *tg_abi_edits_new(uint32_t fields, size_t text);
@@ -276,6 +277,13 @@ TG_ABI void tg_abi_edits_free(struct tg_abi_edits *edits);
 TG_ABI int tg_abi_edits_add(struct tg_abi_edits *edits, int kind, const char *name, size_t name_len, const char *value,
                             size_t value_len);
 TG_ABI int tg_abi_edits_apply(const struct tg_abi_edits *edits, struct tg_abi_exchange *x, int side);
+
+/*
+ * A field that is set in whatever response the exchange will have, before its phases; copied. What was told first wins,
+ * as responses meet the first use last. -TG_EINVAL as of tg_abi_field_set; -TG_ENOMEM.
+ */
+TG_ABI int tg_abi_tell(struct tg_abi_exchange *x, const char *name, size_t name_len, const char *value,
+                       size_t value_len);
 
 /* What the client sent: method in vm.out, and the target. */
 TG_ABI int tg_abi_original(struct tg_abi_exchange *x, struct tg_slice *target);

@@ -6,6 +6,8 @@
 
 #include "abi_cell.h"
 
+struct tg_abi_exchange;
+
 enum tg_abi_algorithm {
     TG_LIMIT_GCRA = 0,    /* the generic cell rate algorithm: `rate` in `per`, and `burst` at once */
     TG_LIMIT_LEAKY = 1,   /* one after the other; who would have to wait longer than `delay` is refused */
@@ -50,6 +52,18 @@ TG_ABI int tg_abi_limit_take(uint32_t dict, const struct tg_abi_limit *limit, co
 TG_ABI int tg_abi_limit_name(uint32_t place, const struct tg_abi_limit *limit, const char *scope, size_t scope_len,
                              const char *key, size_t key_len);
 TG_ABI int tg_abi_limit_take_all(uint32_t dict, uint32_t count, double cost, int charge);
+
+/* How clients are told what is left. */
+enum tg_abi_limit_form {
+    TG_LIMIT_DRAFT = 1,      /* RateLimit-Policy and RateLimit of draft-ietf-httpapi-ratelimit-headers */
+    TG_LIMIT_X_RATELIMIT = 2 /* X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset */
+};
+/*
+ * Tells (tg_abi_tell) what the last decision on one limit has left, in these forms. `policy`, the field of the draft,
+ * is borrowed as long as the exchange lasts; `title` begins the other one. -TG_ENOMEM.
+ */
+TG_ABI int tg_abi_limit_tell(struct tg_abi_exchange *x, uint32_t forms, const struct tg_abi_limit *limit,
+                             const char *policy, size_t policy_len, const char *title, size_t title_len);
 
 enum tg_abi_limit_change {
     TG_LIMIT_ADD = 0, /* so much more, whatever comes of it; less when it is below 0 */

@@ -43,7 +43,7 @@ local abi = {
   VERDICT_NONE = C.TG_VERDICT_NONE, VERDICT_PROXY = C.TG_VERDICT_PROXY, VERDICT_RESPOND = C.TG_VERDICT_RESPOND,
   WANT_RESPONSE = C.TG_WANT_RESPONSE, WANT_LOG = C.TG_WANT_LOG,
   EDIT = { set = tonumber(C.TG_EDIT_SET), add = tonumber(C.TG_EDIT_ADD), remove = tonumber(C.TG_EDIT_REMOVE), rename = tonumber(C.TG_EDIT_RENAME),
-    set_id = tonumber(C.TG_EDIT_SET_ID) },
+    set_id = tonumber(C.TG_EDIT_SET_ID), tell = tonumber(C.TG_EDIT_TELL) },
   REDIS_NIL = C.TG_REDIS_NIL, REDIS_NUMBER = C.TG_REDIS_NUMBER, REDIS_STRING = C.TG_REDIS_STRING, REDIS_STATUS = C.TG_REDIS_STATUS,
   REDIS_ERROR = C.TG_REDIS_ERROR, REDIS_LIST = C.TG_REDIS_LIST, REDIS_JOINED = C.TG_REDIS_JOINED, REDIS_ALONE = C.TG_REDIS_ALONE,
   REDIS_REPLICA = C.TG_REDIS_REPLICA,
@@ -263,6 +263,9 @@ abi.limits = {
   gcra = tonumber(C.TG_LIMIT_GCRA), leaky = tonumber(C.TG_LIMIT_LEAKY), fixed = tonumber(C.TG_LIMIT_FIXED), sliding = tonumber(C.TG_LIMIT_SLIDING),
   log = tonumber(C.TG_LIMIT_LOG),
 }
+
+--- limit_forms: how clients are told of a limit, as far as the core knows it
+abi.limit_forms = { draft = tonumber(C.TG_LIMIT_DRAFT), ["x-ratelimit"] = tonumber(C.TG_LIMIT_X_RATELIMIT) }
 
 --- limit{ algorithm, rate, per, burst?, delay? } -> what the core counts by. Whoever uses it holds it.
 function abi.limit(one)

@@ -136,14 +136,18 @@ route "orders" { path = "/orders/*", to = "orders", use = {
   end,
 
   setup = function(conf)
-    local state = { keeps = #conf.headers > 0 or conf.settle ~= nil, own = limiter_of(conf, conf.limits or {
-      { limit = conf.limit, per = conf.per, burst = conf.burst, delay = conf.delay } }) }
+    local state = { own = limiter_of(conf, conf.limits or { { limit = conf.limit, per = conf.per, burst = conf.burst, delay = conf.delay } }) }
     if conf.plans then
       state.plans = {}
       for name, list in pairs(conf.plans) do state.plans[name] = limiter_of(conf, list) end
     end
+    state.tells = state.own.limiter:tells(conf.headers)
+    for _, limits in pairs(state.plans or {}) do limits.limiter:tells(conf.headers) end
     return state
   end,
+
+  -- What is told is known when the request is let through or not; the core puts it into the response.
+  response_edits = function(_, state) return state.tells and tg.limit.told or nil end,
 
   idle = function(conf)
     local names = {}
@@ -160,11 +164,15 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     local cost = cost_for(ctx, conf)
     if not cost then return refuse(ctx, name, tg.problem(400, "the cost of the request is no number")) end
     local decision
-    if state.keeps then
+    if not state.tells or ctx.shadow then
       decision = assert(limits.limiter:take(key, cost, name))
       ctx.vars[state] = decision
+    elseif conf.settle then
+      decision = assert(limits.limiter:take(key, cost, name))
+      decision:tell(conf.headers)
+      ctx.vars[state] = decision
     else
-      decision = assert(limits.limiter:pass(key, cost, name))
+      decision = assert(limits.limiter:admit(key, cost, name))
       if decision == true then return end
     end
     if decision.delay > 0 and not ctx.shadow then tg.sleep(decision.delay) end
@@ -176,7 +184,7 @@ route "orders" { path = "/orders/*", to = "orders", use = {
 
   response = function(ctx, conf, state)
     local decision = ctx.vars[state]
-    if decision then decision:apply(ctx, conf.headers) end
+    if decision and (not state.tells or ctx.shadow) then decision:apply(ctx, conf.headers) end
   end,
 
   log = function(ctx, conf, state)

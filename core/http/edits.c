@@ -58,12 +58,25 @@ prepare(struct tg_edits *edits, uint8_t kind, struct tg_slice name, struct tg_sl
     return TG_OK;
 }
 
+static enum tg_rc
+add_told(struct tg_edits *edits)
+{
+    if (edits->count == edits->capacity) {
+        return TG_ELIMIT;
+    }
+    edits->list[edits->count++] = (struct edit){.kind = TG_EDIT_TELL};
+    return TG_OK;
+}
+
 enum tg_rc
 tg_edits_add(struct tg_edits *edits, enum tg_abi_edit kind, struct tg_slice name, struct tg_slice value)
 {
     const uint32_t count = edits->count;
     const uint32_t text_used = edits->text_used;
     const bool has_value = kind == TG_EDIT_SET || kind == TG_EDIT_ADD;
+    if (kind == TG_EDIT_TELL) {
+        return add_told(edits);
+    }
     if (kind < TG_EDIT_SET || kind > TG_EDIT_SET_ID || (has_value && !tg_is_value(value.p, value.n))) {
         return TG_EINVAL;
     }
@@ -101,8 +114,19 @@ set_id(struct tg_message *message, const struct tg_field *as, struct tg_slice id
     return tg_message_put(message, &field);
 }
 
-enum tg_rc
-tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message)
+static enum tg_rc
+put_told(struct tg_message *message, const struct tg_told **told)
+{
+    enum tg_rc rc = TG_OK;
+    for (; *told != NULL && rc == TG_OK; *told = (*told)->next) {
+        rc = tg_message_put(message, &(*told)->field);
+    }
+    return rc;
+}
+
+/* What of `told` was set is not set once more. */
+static enum tg_rc
+apply(const struct tg_edits *edits, struct tg_slice id, const struct tg_told **told, struct tg_message *message)
 {
     enum tg_rc rc = TG_OK;
     for (uint32_t i = 0; i < edits->count && rc == TG_OK; i++) {
@@ -123,9 +147,27 @@ tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_messa
         case TG_EDIT_RENAME:
             tg_message_rename(message, &edits->list[++i].field, field);
             break;
+        case TG_EDIT_TELL:
+            rc = put_told(message, told);
+            break;
         default:
             TG_ASSERT(false);
         }
     }
     return rc;
+}
+
+enum tg_rc
+tg_edits_apply(const struct tg_edits *edits, struct tg_slice id, struct tg_message *message)
+{
+    const struct tg_told *nothing = NULL;
+    return apply(edits, id, &nothing, message);
+}
+
+enum tg_rc
+tg_edits_apply_told(const struct tg_edits *edits, struct tg_slice id, const struct tg_told *told,
+                    struct tg_message *message)
+{
+    const enum tg_rc rc = edits == NULL ? TG_OK : apply(edits, id, &told, message);
+    return rc == TG_OK ? put_told(message, &told) : rc;
 }

@@ -112,6 +112,7 @@ struct tg_exchange {
     struct tg_message response;
     struct tg_message trailers;  /* of the response */
     bool has_trailers;           /* the upstream's were looked for */
+    const struct tg_told *told;  /* set in whatever response there will be; in the arena */
     struct tg_message *original; /* the request as it came, once somebody asks */
     struct tg_h1_scan scan;
     bool head_whole;                      /* on a stream: `request` is there, */

@@ -265,10 +265,10 @@ static enum tg_rc
 edit_response(struct tg_exchange *x)
 {
     const struct tg_edits *edits = (const struct tg_edits *)x->abi.edits;
-    if (tg_edits_take_id(edits) && x->abi.id.n == 0) {
+    if (edits != NULL && tg_edits_take_id(edits) && x->abi.id.n == 0) {
         x->proxy->policy->identify(x);
     }
-    const enum tg_rc rc = tg_edits_apply(edits, x->abi.id, &x->response);
+    const enum tg_rc rc = tg_edits_apply_told(edits, x->abi.id, x->told, &x->response);
     if (rc != TG_OK) {
         tg_log(TG_LOG_ERROR, "the headers of a response: %s", rc == TG_ELIMIT ? "too many" : "memory is short");
     }
@@ -281,9 +281,10 @@ tg_reply_phases(struct tg_exchange *x)
     if (x->shadow != NULL && !x->entered && x->outcome == TG_OK) {
         x->proxy->policy->show(x);
     }
-    if (!x->entered && x->abi.edits != NULL && edit_response(x) != TG_OK) {
+    if (!x->entered && (x->abi.edits != NULL || x->told != NULL) && edit_response(x) != TG_OK) {
         drop_upstream(x);
         x->abi.edits = NULL; /* or the next response would have the same fault */
+        x->told = NULL;
         x->abi.wants &= (uint8_t)~TG_WANT_RESPONSE;
         tg_exchange_fail(x, 500, "a policy failed");
         return TG_STEP_NEXT;

@@ -408,6 +408,21 @@ tg_abi_client_uid(struct tg_abi_exchange *x)
     return credentials.uid == (uid_t)-1 ? -1 : (double)credentials.uid;
 }
 
+/* Sixteen bits of an address, without leading zeros. */
+static char *
+put_group(char *p, unsigned group)
+{
+    bool began = false;
+    for (int shift = 12; shift >= 0; shift -= 4) {
+        const unsigned digit = group >> shift & 15;
+        began = began || digit != 0 || shift == 0;
+        if (began) {
+            *p++ = "0123456789abcdef"[digit];
+        }
+    }
+    return p;
+}
+
 int
 tg_abi_client_network(struct tg_abi_exchange *x)
 {
@@ -417,9 +432,13 @@ tg_abi_client_network(struct tg_abi_exchange *x)
         return tg_abi_client_ip(x);
     }
     const unsigned char *b = ip->s6_addr;
-    const int n = snprintf(text, sizeof text, "%x:%x:%x:%x::/64", b[0] << 8 | b[1], b[2] << 8 | b[3], b[4] << 8 | b[5],
-                           b[6] << 8 | b[7]);
-    put_out(text, (size_t)n);
+    char *p = text;
+    for (unsigned i = 0; i < 8; i += 2) {
+        p = put_group(p, (unsigned)b[i] << 8 | b[i + 1]);
+        *p++ = ':';
+    }
+    memcpy(p, ":/64", 4);
+    put_out(text, (size_t)(p + 4 - text));
     return TG_OK;
 }
 

@@ -5,6 +5,7 @@
 
 static const double NEARLY = 1e-9;        /* what sums of fractions may be wrong by */
 static const double LONG_AGO = -HUGE_VAL; /* also where the clock has only begun */
+static const double TOTAL_MAX = 0x1p52;   /* units of a log: up to here, each has a number of its own */
 
 static double
 number_at(const char *p, size_t i)
@@ -311,8 +312,8 @@ take_back(char *p, size_t size, double units)
 {
     const double total = number_at(p, 0);
     const double back = smaller(units, smaller((double)size, total));
-    for (double i = 1; i <= back; i++) {
-        put_number(p, 1 + (uint64_t)(total - i) % size, LONG_AGO);
+    for (uint64_t i = (uint64_t)(total - back); i < (uint64_t)total; i++) {
+        put_number(p, 1 + i % size, LONG_AGO);
     }
     put_number(p, 0, total - back);
 }
@@ -329,10 +330,12 @@ tg_rate_log(char *p, size_t count, double units, double now)
     if (total > 0) {
         now = larger(now, number_at(p, 1 + (uint64_t)(total - 1) % size));
     }
-    for (double i = larger(0, units - (double)size); i < units; i++) {
-        put_number(p, 1 + (uint64_t)(total + i) % size, now);
+    /* However many they are said to be, no more than the ring has places are written, and they can be counted on. */
+    const double sum = smaller(total + units, TOTAL_MAX);
+    for (uint64_t i = (uint64_t)(sum - smaller(sum - total, (double)size)); i < (uint64_t)sum; i++) {
+        put_number(p, 1 + i % size, now);
     }
-    put_number(p, 0, total + units);
+    put_number(p, 0, sum);
 }
 
 void
@@ -341,8 +344,8 @@ tg_rate_log_copy(struct tg_rate_list list, char *to, size_t count)
     const struct ring ring = ring_of(list, (double)(count - 1));
     memset(to, 0, count * sizeof(double));
     put_number(to, 0, ring.total);
-    for (double i = ring.first; i < ring.total; i++) {
-        put_number(to, 1 + (uint64_t)i % (count - 1), moment_at(&ring, i));
+    for (uint64_t i = (uint64_t)ring.first; i < (uint64_t)ring.total; i++) {
+        put_number(to, 1 + i % (count - 1), moment_at(&ring, (double)i));
     }
 }
 

@@ -126,6 +126,7 @@ local function watch_limits()
     return decision, err
   end
   function limit.Limiter:pass(key, cost, name) return self:take(key, cost, name) end
+  limit.Limiter.admit = limit.take_and_tell
 end
 
 local function shorten(value) return value and tostring(value):sub(1, VALUE_MAX) end

@@ -163,6 +163,11 @@ function edits.id(name)
   return setmetatable({ run = link(compile(list)), idle = false, constant = list }, Edits)
 end
 
+--- told() -> edits: what was told of the exchange (tg_abi_tell) is set at this place
+function edits.told()
+  return setmetatable({ run = nothing, idle = false, constant = { { abi.EDIT.tell, "" } } }, Edits)
+end
+
 --- apply(ctx, message): all changes, in ctx.req or ctx.res.
 function Edits:apply(ctx, message) self.run(ctx, message) end
 

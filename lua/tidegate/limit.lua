@@ -2,6 +2,7 @@
 local abi = require "abi"
 local decision = require "tidegate.limit_decision"
 local dict = require "tidegate.dict"
+local edits = require "tidegate.edits"
 local failure = require "tidegate.failure"
 local places = require "tidegate.limit_places"
 local shared = require "tidegate.limit_redis"
@@ -9,7 +10,7 @@ local status = require "tidegate.limit_status"
 local store = require "tidegate.limit_local"
 local task = require "tidegate.task"
 
-local C, kinds, taken = abi.C, abi.limits, abi.taken
+local C, vm, kinds, taken = abi.C, abi.vm, abi.limits, abi.taken
 local max, huge = math.max, math.huge
 local misuse = failure.misuse
 local LIMITS_MAX, LOG_MAX, PER_MAX = 8, 10000, 366 * 86400 -- TG_RECORDS; units; seconds
@@ -127,11 +128,17 @@ function Limiter:take(key, cost, name)
   return decision.new(self, place, counted, cost or 1, allowed, source)
 end
 
--- pass, of one limit that is counted here: no more is done than to count.
-local function pass_alone(self, place, key, cost)
+-- pass and admit, of one limit that is counted here: no more is done than to count, and to tell. `forms`: bits of abi.limit_forms.
+local function pass_alone(self, place, key, cost, forms)
   key = decision.key(key)
-  local scope = place.scope
-  local rc = C.tg_abi_limit_take(self.dict_id, self.core, scope, #scope, key, #key, check_cost(cost), self.charge)
+  local scope, core = place.scope, self.core
+  local rc = C.tg_abi_limit_take(self.dict_id, core, scope, #scope, key, #key, check_cost(cost), self.charge)
+  if rc >= 0 and forms ~= 0 then
+    local policy, title, x = place.policy, place.title, vm.exchange
+    if x == nil then misuse "clients can be told of a limit in a request" end
+    local told = C.tg_abi_limit_tell(x, forms, core, policy, #policy, title, #title)
+    if told ~= 0 then rc = told end
+  end
   if rc == 1 and taken[1].wait == 0 and cost > 0 then
     place.allowed = place.allowed + 1
     return true
@@ -144,7 +151,7 @@ end
 --- pass(key, cost = 1, name?) -> true when it is let through at once | decision | nil, err: as take, for who needs not know what is left.
 function Limiter:pass(key, cost, name)
   local place = decision.place(self, name or self.name)
-  if self.core and type(key) ~= "table" then return pass_alone(self, place, key, cost or 1) end
+  if self.core and type(key) ~= "table" then return pass_alone(self, place, key, cost or 1, 0) end
   local counted, allowed, source = decide(self, place, key, cost or 1)
   if counted == nil then return nil, allowed end
   if allowed and store.out.wait == 0 and cost ~= 0 then
@@ -152,6 +159,27 @@ function Limiter:pass(key, cost, name)
     return true
   end
   return decision.new(self, place, counted, cost or 1, allowed, source)
+end
+
+-- What the core tells by, if it knows all of these forms and there is one limit that is counted here.
+local function bits_of(self, forms)
+  local bits = 0
+  for _, form in ipairs(forms) do
+    if not self.core or not abi.limit_forms[form] then return nil end
+    bits = bit.bor(bits, abi.limit_forms[form])
+  end
+  return bits
+end
+
+function Limiter:tells(forms)
+  self.bits = bits_of(self, forms)
+  return decision.tells(self, forms)
+end
+
+--- admit(key, cost, name) -> as pass; and clients are told what is left in the forms of tells.
+function Limiter:admit(key, cost, name)
+  if self.bits and self.core and type(key) ~= "table" then return pass_alone(self, decision.place(self, name), key, cost, self.bits) end
+  return decision.take_and_tell(self, key, cost, name)
 end
 
 --- settle(decision, actual): what it has cost in the end; the rest is charged, or given back.
@@ -194,7 +222,7 @@ function limit.new(options, algorithm)
   self.dict_id, self.charge = self.dict.id, self.count_denied and 1 or 0
   if name then
     self.shared = shared.new(self, name, options)
-  elseif #self.limits == 1 then
+  elseif #self.limits == 1 and not abi.offline then
     self.core = self.limits[1].core
   end
   return self
@@ -211,12 +239,12 @@ limit.window = limit.fixed
 function limit.concurrency(options) return limit.new(options, "concurrency") end
 
 --- what plugins see
-limit.public = { new = limit.new, window = limit.window, concurrency = limit.concurrency, status = status.of }
+limit.public = { new = limit.new, window = limit.window, concurrency = limit.concurrency, status = status.of, told = edits.told() }
 for algorithm in pairs(kinds) do limit.public[algorithm] = limit[algorithm] end
 
 -- ---------------------------------------------------------------- for the runtime
 
-limit.Limiter = Limiter -- of all but those of concurrency
+limit.Limiter, limit.take_and_tell = Limiter, decision.take_and_tell -- of all but those of concurrency
 
 --- names() -> those of all limits that have one, in their order
 function limit.names()

@@ -6,6 +6,7 @@ local response = require "tidegate.response"
 local limit_status = require "tidegate.limit_status"
 local store = require "tidegate.limit_local"
 
+local C, vm = abi.C, abi.vm
 local ceil, max, min, huge = math.ceil, math.max, math.min, math.huge
 local out = store.out
 local misuse = failure.misuse
@@ -50,7 +51,7 @@ local function new_place(self, name)
     place.titles[i] = ('"%s"'):format(title)
     policies[i] = ('"%s";q=%d%s'):format(title, max(1, one.rate), window)
   end
-  place.policy, place.scope = table.concat(policies, ", "), place.scopes[1]
+  place.policy, place.scope, place.title = table.concat(policies, ", "), place.scopes[1], place.titles[1]
   self.places[name] = place
   return place
 end
@@ -150,6 +151,34 @@ function methods:headers(into, forms)
     for i = 2, #forms do forms_of[forms[i]](into, self, place) end
   end
   return into
+end
+
+-- Passes for a table of headers: what is put into it is set in whatever response the exchange will have.
+local teller = setmetatable({}, { __newindex = function(_, name, value)
+  local x = vm.exchange
+  if x == nil then misuse "clients can be told of a limit in a request" end
+  value = tostring(value)
+  local rc = C.tg_abi_tell(x, name, #name, value, #value)
+  if rc ~= 0 then error("header " .. name .. ": " .. abi.code(rc), 0) end
+end })
+
+--- decision:tell(forms): they are put into the response when that is there, without a `response` phase.
+function methods:tell(forms)
+  if #forms > 0 then self:headers(teller, forms) end
+end
+
+--- tells(limiter, forms) -> whether admit tells clients in these forms. In set-up. Not where nothing of an exchange may be changed: there a
+-- `response` phase shows what it would be.
+function decision.tells(self, forms)
+  self.forms = forms
+  return not (abi.in_shadow or abi.offline)
+end
+
+--- take_and_tell(limiter, key, cost, name) -> decision | nil, err
+function decision.take_and_tell(self, key, cost, name)
+  local made, err = self:take(key, cost, name)
+  if made then made:tell(self.forms) end
+  return made, err
 end
 
 --- decision:apply(ctx, forms?): puts them into the response; in a `response` phase.

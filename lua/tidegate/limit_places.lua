@@ -138,6 +138,8 @@ function Places:pass(key, cost, name)
   return taken, err
 end
 
+Places.tells, Places.admit = decision.tells, decision.take_and_tell
+
 --- release(decision): its place is free.
 function Places.release(_, taken)
   if taken.deferred then taken.deferred.done = true end

@@ -105,6 +105,41 @@ def test_what_clients_are_told():
         assert "in shadow it would have answered 429 (access)" in gw.log()
 
 
+def test_what_is_told_stands_where_the_response_phase_of_the_use_would():
+    """Responses meet the last use first: what a use before it removes is gone, what one behind it removes was another's."""
+    limit, remove = '{ "rate-limit", limit = 5, per = "1h", name = "%s", group = "%s" }', '{ "headers", response = { remove = { "RateLimit" } } }'
+    reader = '{ "reader" }'
+    uses = {
+        "behind": f'{remove}, {limit % ("l", "g")}', "before": f'{limit % ("l", "g")}, {remove}', "two": f'{limit % ("a", "first")}, {limit % ("b", "second")}',
+        "read": f'{reader}, {limit % ("l", "g")}', "when": f'{{ "rate-limit", limit = 5, per = "1h", group = "g", when = function() return true end }}',
+        "both": '{ "rate-limit", limit = 5, per = "1h", group = "g", headers = { "x-ratelimit", "draft" }, settle = function() return 1 end }',
+        "refused": f'{limit % ("l", "g2")}, {{ "refuser" }}', "plan": '{ "rate-limit", limit = 5, per = "1h", group = "g", plan = "p", plans = { p = { { limit = 3, per = "1h", algorithm = "gcra" } } } }',
+    }
+    text = HEAD + 'upstream "back" { targets = { "http://127.0.0.1:@PORT@" } }\n'
+    text += 'route "back" { path = "/back/*", handler = function() return tg.respond(200, "b", { ["RateLimit"] = "upstream", ["RateLimit-Policy"] = "upstream" }) end }\n'
+    for name, use in uses.items():
+        text += f'route "{name}" {{ path = "/{name}", to = "back", use = {{ {{ "path", to = "/back/" }}, {use} }} }}\n'
+    plugins = {
+        "path": 'return { schema = { to = t.string() }, access = function(ctx, conf) ctx.req.path = conf.to end }',
+        "reader": 'return { response = function(ctx) ctx.res.headers["X-Read"] = ctx.res.headers["RateLimit"] end }',
+        "refuser": 'return { access = function() return tg.respond(403) end }',
+    }
+    with Gateway(text, plugins=plugins) as gw:
+        told = {name: gw.request(f"/{name}") for name in uses}
+        policy = '"g";q=5;w=3600'
+        assert told["behind"].headers["RateLimit"] is None and told["behind"].headers["RateLimit-Policy"] == policy
+        assert re.fullmatch(r'"g";r=\d;t=\d+', told["before"].headers["RateLimit"])
+        assert told["two"].headers["RateLimit"].startswith('"first";r=4') and told["two"].headers["RateLimit-Policy"] == '"first";q=5;w=3600'
+        assert told["read"].headers["X-Read"] == told["read"].headers["RateLimit"] and told["read"].headers["RateLimit"].startswith('"g"')
+        for name in ("when", "both"):
+            assert told[name].headers["RateLimit"].startswith('"g";r='), name
+        assert told["both"].headers["X-RateLimit-Limit"] == "5" and 0 < int(told["both"].headers["X-RateLimit-Reset"]) <= 3600
+        assert told["refused"].status == 403 and told["refused"].headers["RateLimit"].startswith('"g2";r=4')
+        assert told["plan"].headers["RateLimit-Policy"] == '"g";q=3;w=3600'
+        for answer in told.values():
+            assert sum(name.lower() == "ratelimit-policy" for name, _ in answer.headers.items()) == 1
+
+
 def test_a_group_is_shared_by_routes_and_a_plan_has_its_own_limits():
     text = HEAD + 'consumer "a" { credentials = { key = "ka" }, meta = { plan = "gold" } } consumer "b" { credentials = { key = "kb" }, groups = { "silver" } }\n'
     text += 'consumer "c" { credentials = { key = "kc" } }\n'

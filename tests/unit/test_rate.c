@@ -416,6 +416,28 @@ several_limits_count_all_or_none(void **state)
     tg_dict_close(dict);
 }
 
+/* A cost may come from a header: none keeps a worker in a loop, or makes it count what is no number. */
+static void
+no_cost_is_too_much(void **state)
+{
+    const double costs[] = {1e6, 1e17, 1e300};
+    (void)state;
+    for (unsigned i = 0; i < KEEPS_COUNT; i++) {
+        for (unsigned k = 0; k < sizeof costs / sizeof *costs; k++) {
+            struct taker taker = taker_of(counting[i], 10, 1, 10);
+            taker.charge = true;
+            for (unsigned n = 0; n < 3; n++) {
+                assert_false(take(&taker, 3, costs[k]));
+            }
+            (void)change(&taker, 3, TG_LIMIT_ADD, costs[k]);
+            assert_false(take(&taker, 3, 1));
+            (void)change(&taker, 3, TG_LIMIT_ADD, -1e308);
+            assert_true(take(&taker, 3, 1));
+            tg_dict_close(taker.dict);
+        }
+    }
+}
+
 /* A log that no class of a small dictionary has room for is refused, and not let through uncounted. */
 static void
 what_there_is_no_room_for_is_an_error(void **state)
@@ -527,6 +549,7 @@ main(void)
         cmocka_unit_test(it_goes_on_with_what_was_counted_when_the_rate_changes),
         cmocka_unit_test(clocks_may_be_a_little_ahead_or_set_back),
         cmocka_unit_test(several_limits_count_all_or_none),
+        cmocka_unit_test(no_cost_is_too_much),
         cmocka_unit_test(what_there_is_no_room_for_is_an_error),
         cmocka_unit_test(processes_let_through_no_more_and_no_less_than_the_limit),
         cmocka_unit_test(a_process_that_is_killed_while_it_counts_is_survived),

@@ -3,8 +3,8 @@ return {
   api = 1,
   doc = [[
 Let in whom no other authentication of the route knows.
-The client becomes the consumer `consumer`, with its groups and plan, and the upstream gets `X-Anonymous-Consumer: true`. A wrong credential
-is still answered with 401: whoever shows one wants to be known by it. A consumer that is `disabled` lets nobody in.]],
+The client becomes the consumer `consumer`, with its groups and plan, and the upstream gets `X-Anonymous-Consumer: true`. A wrong credential,
+also one that is malformed, is still answered with 401: whoever shows one wants to be known by it. A consumer that is `disabled` lets nobody in.]],
 
   schema = {
     consumer = t.string { default = "anonymous", doc = "A declared consumer, or a name for one without groups." },

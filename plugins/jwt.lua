@@ -25,6 +25,13 @@ local function find_token(req, conf)
   if token then return token, "query", conf.query end
 end
 
+-- A token that comes in two places is hidden in both: the upstream writes what it sees into logs.
+local function hide(req, where, name, conf)
+  req[where][name] = nil
+  if conf.cookie and req.cookies[conf.cookie] then req.cookies[conf.cookie] = nil end
+  if conf.query and req.query[conf.query] then req.query[conf.query] = nil end
+end
+
 -- What of a token must be known for each request with it. It is remembered by the whole text that it came in: `name` of req[where].
 local function accept(req, where, name, conf, state, claims, err)
   if not claims then return nil, err end
@@ -122,7 +129,7 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     end
     if not entry.consumer then return claims_of.refuse(conf, 401, "invalid_token", "the token is of nobody who is known here") end
     if entry.forbidden then return claims_of.refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
-    if conf.hide_credentials then req[where][name] = nil end
+    if conf.hide_credentials then hide(req, where, name, conf) end
     if state.tell then state.tell(headers, entry.claims) end
     ctx.vars.jwt = entry.claims
     ctx:authenticate(entry.consumer, entry.credential)

@@ -41,6 +41,8 @@ describe("jwt", function()
     local gw = gateway { cookie = "token", query = "access_token" }
     local text = token { sub = "ann" }
     expect(gw:get("/", { headers = { Cookie = "a=b; token=" .. text } }):json()):equals { id = "ann", cookie = "a=b", target = "/" }
+    expect(gw:get("/?b=1&access_token=" .. text, { headers = { Cookie = "a=b; token=" .. text, Authorization = "Bearer " .. text } }):json()):equals {
+      id = "ann", cookie = "a=b", target = "/?b=1" }
     expect(gw:get("/x?access_token=" .. text .. "&y=1"):json()):equals { id = "ann", target = "/x?y=1" }
   end)
 

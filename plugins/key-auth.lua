@@ -1,5 +1,12 @@
 --- key-auth: who sends a known key is its consumer.
 -- The keys of all consumers become one table when the generation is made: a request costs one look-up.
+
+-- A key that comes in two places is hidden in both: the upstream writes what it sees into logs.
+local function hide(req, conf)
+  if conf.query and req.query[conf.query] then req.query[conf.query] = nil end
+  if conf.cookie and req.cookies[conf.cookie] then req.cookies[conf.cookie] = nil end
+end
+
 return {
   api = 1,
   doc = [[
@@ -24,7 +31,10 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth" } }]],
   challenge = function(conf) return ('Key realm="%s"'):format(conf.realm) end,
 
   setup = function(conf)
-    return { keys = tg.consumers.credentials "key", challenge = ('Key realm="%s", error="invalid_key"'):format(conf.realm) }
+    return {
+      keys = tg.consumers.credentials "key", elsewhere = (conf.query or conf.cookie) ~= nil,
+      challenge = ('Key realm="%s", error="invalid_key"'):format(conf.realm),
+    }
   end,
 
   authenticate = function(ctx, conf, state)
@@ -33,16 +43,15 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth" } }]],
     local consumer, credential = state.keys:find_in(headers, conf.header)
     if consumer == false then
       local key = conf.query and req.query[conf.query]
-      if key then
-        if conf.hide_credentials then req.query[conf.query] = nil end
-      else
+      if not key then
         key = conf.cookie and req.cookies[conf.cookie]
         if not key then return end
-        if conf.hide_credentials then req.cookies[conf.cookie] = nil end
       end
+      if conf.hide_credentials then hide(req, conf) end
       consumer, credential = state.keys:find(key)
     elseif conf.hide_credentials then
       headers[conf.header] = nil
+      if state.elsewhere then hide(req, conf) end
     end
     if not consumer then
       return tg.problem(401, "unknown API key", nil, { ["WWW-Authenticate"] = state.challenge })

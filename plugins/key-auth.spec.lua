@@ -44,6 +44,15 @@ describe("key-auth", function()
     expect(answer:json().target):equals "/x?a=1"
   end)
 
+  it("hides the key wherever it came, and each of several", function()
+    local gw = test.gateway { consumer = acme, to = test.upstream(function(req)
+      return 200, { target = req.target, cookie = req.headers.cookie, key = req.headers["x-api-key"] }
+    end), use = { { "key-auth", query = "apikey", cookie = "apikey" } } }
+    for _, headers in ipairs { { ["X-Api-Key"] = "k1", Cookie = "a=1; apikey=k1" }, { Cookie = "a=1; apikey=k1" } } do
+      expect(gw:get("/x?apikey=k1&a=1&%61pikey=k1", { headers = headers }):json()):equals { target = "/x?a=1", cookie = "a=1" }
+    end
+  end)
+
   it("lets the anonymous pass where authentication is optional", function()
     local gw = test.gateway { consumer = acme, route = {
       all = { path = "/*", to = echo(), auth = "optional", use = { "key-auth" } },

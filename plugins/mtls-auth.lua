@@ -6,6 +6,20 @@ local function add(map, key, value, consumer)
   map[key] = value
 end
 
+local KINDS = { dns = true, email = true, uri = true, ip = true }
+
+-- As a certificate tells it, or an error: one that is written otherwise would be nobody's for ever.
+local written = {
+  fingerprint = function(text)
+    text = text:gsub("[:%s]", ""):lower()
+    return #text == 64 and not text:find "%X" and text, "a fingerprint is a SHA-256 in 64 hexadecimal digits"
+  end,
+  subject = function(text) return text:find "=" and text, "a subject is written as in RFC 2253: CN=client,O=Example" end,
+  name = function(text)
+    return KINDS[text:match "^(%l+):." or ""] and text, "a name begins with its kind: dns:client.example.com, email:, uri: or ip:"
+  end,
+}
+
 -- Each credential names a certificate in one way.
 local function credentials()
   local by = { fingerprint = {}, subject = {}, name = {} }
@@ -17,7 +31,9 @@ local function credentials()
       local key = fields[kind]
       if type(key) == "string" then
         count = count + 1
-        if kind == "fingerprint" then key = key:gsub("[:%s]", ""):lower() end
+        local problem
+        key, problem = written[kind](key)
+        if not key then error(("consumer %s: %s"):format(consumer.id, problem), 0) end
         add(map, key, found, consumer)
       end
     end

@@ -45,25 +45,38 @@ local function said_by(r)
   return r.headers and r.headers["WWW-Authenticate"]
 end
 
--- The first that knows the client wins. A wrong credential is told by the method that it was for, unless another one knows him; a method
--- whose own backend fails denies in the same way.
-local function any_of(methods, challenges)
-  return function(ctx)
-    local failed, wrong, said = nil, nil, {}
-    for i, method in ipairs(methods) do
-      if not ((wrong or failed) and method.anonymous) then
-        local r = method.chain(ctx)
-        if not r and ctx[CONSUMER] then return nil end
-        if r and r.status == 401 then
-          wrong, said[i] = r, said_by(r)
-        elseif r then
-          failed = failed or r
-        end
+-- The verdict when the first methods do not know the client: `given` has what those before `from` have said. A wrong credential is told by the
+-- method that it was for, unless another one knows him; a method whose own backend fails denies in the same way.
+local function ask_the_rest(ctx, methods, challenges, given, from)
+  local failed, wrong, said = nil, nil, {}
+  for i, method in ipairs(methods) do
+    if i < from or not ((wrong or failed) and method.anonymous) then
+      local r = given[i]
+      if i >= from then r = method.chain(ctx) end
+      if i >= from and not r and ctx[CONSUMER] then return nil end
+      if r and r.status == 401 then
+        wrong, said[i] = r, said_by(r)
+      elseif r then
+        failed = failed or r
       end
     end
-    if failed then return failed end
-    if wrong and #methods > 1 then return unauthorized(said, challenges) end
-    return wrong
+  end
+  if failed then return failed end
+  if wrong and #methods > 1 then return unauthorized(said, challenges) end
+  return wrong
+end
+
+-- The first that knows the client wins. The two that know most clients are asked without a loop, which would keep the path of a request from
+-- being compiled.
+local function any_of(methods, challenges)
+  local first, second = methods[1].chain, methods[2].chain
+  return function(ctx)
+    local a = first(ctx)
+    if a then return ask_the_rest(ctx, methods, challenges, { a }, 2) end
+    if ctx[CONSUMER] then return nil end
+    local b = second(ctx)
+    if not b and ctx[CONSUMER] then return nil end
+    return ask_the_rest(ctx, methods, challenges, { nil, b }, 3)
   end
 end
 

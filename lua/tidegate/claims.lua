@@ -90,7 +90,10 @@ function claims_of.consumer(claims, conf)
     table.sort(groups)
   end
   local plan = jwt.claim(claims, "plan")
-  return { id = id, groups = groups or NONE, meta = claims, plan = type(plan) == "string" and plan or nil }
+  return {
+    id = id, groups = groups or NONE, groups_text = groups and consumers.text_of_groups(groups) or false, meta = claims,
+    plan = type(plan) == "string" and plan or nil,
+  }
 end
 
 --- entry(claims, conf, scope?) -> { claims, consumer?, credential, forbidden }: all that the options `scopes`, `roles`, their claims and those

@@ -211,13 +211,22 @@ local function put_if_printable(headers, name, value)
   if value then headers[name] = value end
 end
 
--- A group of a token may have any name; one with a comma would be told as two, of which the second may be anybody's.
-local function groups_of(consumer)
-  local groups, told_ones = consumer.groups, {}
-  for _, group in ipairs(type(groups) == "table" and groups or {}) do
-    if not group:find(",", 1, true) then told_ones[#told_ones + 1] = group end
+--- text_of_groups(list) -> what is told of them, or false. A group of a token may have any name; one with a comma would be told as two, of which
+-- the second may be anybody's.
+function consumers.text_of_groups(groups)
+  local list_told = {}
+  for _, group in ipairs(groups) do
+    group = tostring(group)
+    if not group:find(",", 1, true) then list_told[#list_told + 1] = group end
   end
-  return #told_ones > 0 and table.concat(told_ones, ", ") or nil
+  return #list_told > 0 and table.concat(list_told, ", ")
+end
+
+-- Whoever keeps a consumer for more than a request has made the text once, in groups_text.
+local function groups_of(consumer)
+  local groups, text = consumer.groups, consumer.groups_text
+  if text == nil and type(groups) == "table" then text = consumers.text_of_groups(groups) end
+  return text or nil
 end
 
 -- The groups of declared consumers as one text, made once.

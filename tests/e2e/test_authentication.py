@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from gateway import Gateway
+from gateway import RELEASE, Gateway
 from redis_servers import Redis, redis_word
+from test_processes import HARMLESS, PATH
 from test_security_plugins import Authorities, basic, bearer, signed
 
 SECRET = "s" * 32
@@ -83,6 +84,25 @@ def test_all_methods_must_know_the_client_and_none_is_anonymous(tmp_path):
         gw.write("gateway.lua", text.replace('all = { "key-auth", "jwt" }', 'all = { "key-auth", "anonymous" }'))
         refused = gw.command("reload")
         assert refused.returncode != 0 and "anonymous" in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("header", ["X-Api-Key: ann-key", "Authorization: Bearer @TOKEN@"])
+def test_the_path_of_a_request_compiles_with_several_methods(header, tmp_path):
+    trace_log = tmp_path / "jit.log"
+    text = HEAD + f"""listen {{ name = "front", port = @PORT@, keepalive_requests = 100000000 }}
+listen {{ name = "back", port = @PORT2@, keepalive_requests = 100000000 }}
+upstream "back" {{ targets = {{ "http://127.0.0.1:@PORT2@" }} }}
+route "back" {{ listen = "back", path = "/*", handler = function() return tg.respond(200, "ok") end }}
+route "all" {{ listen = "front", path = "/*", to = "back", use = {{ "key-auth", {{ "jwt", alg = "HS256", secret = "{SECRET}" }}, "anonymous" }} }}
+"""
+    with Gateway(text, binary=RELEASE, env={"TIDEGATE_JIT_LOG": str(trace_log)}) as gw:
+        load = ["wrk", "-t1", "-c8", "-d3", "-H", header.replace("@TOKEN@", token(groups=["a", "b"])), f"http://127.0.0.1:{gw.port}/"]
+        assert "Non-2xx" not in subprocess.run(load, check=True, capture_output=True, text=True).stdout
+    lines = trace_log.read_text().splitlines()
+    served = lines[next(n for n, line in enumerate(lines) if "serve.lua" in line and "stitch coroutine.yield" in line):]
+    given_up = [line for line in served if "TRACE ---" in line and not any(reason in line for reason in HARMLESS)]
+    given_up += [line for line in served if "inner loop" in line and any(start in line for start in PATH)]
+    assert not given_up, given_up
 
 
 def test_a_token_of_a_declared_consumer_and_a_key_beside_a_token_are_revoked():

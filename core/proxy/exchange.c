@@ -46,6 +46,17 @@ tg_exchange_new(struct tg_downstream *down)
     return x;
 }
 
+struct tg_slice
+tg_exchange_client(struct tg_exchange *x)
+{
+    if (x->client_n == 0) {
+        unsigned port;
+        x->client_n = (uint8_t)tg_downstream_client(&x->client, x->client_text, &port);
+        x->abi.client_port = (uint16_t)port;
+    }
+    return tg_slice_of(x->client_text, x->client_n);
+}
+
 static void
 drop_body(struct tg_exchange_body *body)
 {

@@ -146,8 +146,10 @@ struct tg_exchange {
     bool messages_deflate;             /* they may be compressed */
     struct tg_slice unsent;            /* rest of a 103, which goes before the response */
     struct sockaddr_in6 client;        /* who the request is for, as far as can be believed */
+    uint8_t client_n;                  /* bytes of client_text; 0: it was not asked for yet */
     char input[TG_EXCHANGE_INPUT];
     char block[TG_EXCHANGE_BLOCK];
+    char client_text[TG_ADDRESS_TEXT];
 };
 
 /* An exchange for the next request of `down`; NULL when memory is short or there are too many. */
@@ -157,6 +159,9 @@ void tg_exchange_free(struct tg_exchange *exchange);
 
 /* Puts `left` (bytes of the next request, read already) into a fresh exchange. TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_exchange_feed(struct tg_exchange *exchange, struct tg_slice left);
+
+/* The address of the client as text, which lives as long as the exchange. Not before its head was parsed. */
+struct tg_slice tg_exchange_client(struct tg_exchange *exchange);
 
 /* Makes the response our own with `status` and `reason` (static, for the client: no details) and goes to RESPONSE. */
 void tg_exchange_fail(struct tg_exchange *exchange, unsigned status, const char *reason);

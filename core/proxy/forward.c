@@ -79,7 +79,6 @@ request_frame(const struct tg_exchange *x)
 static enum tg_rc
 write_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_slice *head)
 {
-    char client[TG_ADDRESS_TEXT];
     char peer[TG_ADDRESS_TEXT];
     unsigned port;
     struct tg_h1_forward forward = {
@@ -89,7 +88,7 @@ write_head(struct tg_exchange *x, const struct tg_h1_frame *frame, struct tg_sli
         .port = tg_downstream_config(x->down)->port,
         .trust = (enum tg_trust)x->trust,
     };
-    forward.client_ip = tg_slice_of(client, tg_downstream_client(&x->client, client, &port));
+    forward.client_ip = tg_exchange_client(x);
     forward.peer_ip = forward.client_ip;
     if (x->trust != TG_TRUST_NONE) {
         forward.peer_ip = tg_slice_of(peer, tg_downstream_client(&x->down->client, peer, &port));

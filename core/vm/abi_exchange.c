@@ -385,11 +385,7 @@ tg_abi_set_status(struct tg_abi_exchange *x, int status)
 int
 tg_abi_client_ip(struct tg_abi_exchange *x)
 {
-    static char text[TG_ADDRESS_TEXT];
-    unsigned port;
-    const size_t n = tg_downstream_client(&tg_exchange_of(x)->client, text, &port);
-    x->client_port = (uint16_t)port;
-    put_out(text, n);
+    tg_abi_vm.out = tg_exchange_client(tg_exchange_of(x));
     return TG_OK;
 }
 

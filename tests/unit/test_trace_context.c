@@ -88,6 +88,15 @@ the_share_is_of_the_last_seven_bytes(void **state)
     assert_true(tg_traceparent_share("00-00000000000000000080000000000000-" PARENT "-00") == 0.5);
     const double most = tg_traceparent_share("00-000000000000000000ffffffffffffff-" PARENT "-00");
     assert_true(most > 0.999 && most <= 1);
+    unsigned char random[24];
+    char text[TG_TRACEPARENT_LEN];
+    for (unsigned i = 0; i < 256; i++) {
+        for (unsigned k = 0; k < sizeof random; k++) {
+            random[k] = (unsigned char)(i * 7 + k * 31);
+        }
+        tg_traceparent_write(text, random);
+        assert_true(tg_traceparent_share(text) == tg_traceparent_share_of(random));
+    }
 }
 
 int

@@ -9,6 +9,8 @@ PYTHON ?= /usr/bin/python3
 FUZZ_SECONDS ?= 60
 FUZZ_LIMIT = -max_total_time=$(FUZZ_SECONDS)
 SOAK_SECONDS ?= 3600
+CHANGES_SECONDS ?= 600
+CHANGES_RELOADS ?= 10000
 
 BUILD_PACKAGES := gcc make pkg-config luajit2 libluajit2-5.1-dev libevent-dev libssl-dev libpcre2-dev libhiredis-dev \
 	libc-ares-dev libyaml-dev libcrypt-dev libargon2-dev zlib1g-dev libbrotli-dev libzstd-dev libexpat1-dev libnghttp2-dev
@@ -53,7 +55,7 @@ PYTEST = $(PYTHON) -m pytest -q -o cache_dir=$(BUILD)/pytest $(wildcard tests/ch
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/debug/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all debug deps run test unit check e2e soak bench lint fuzz clean help install FORCE
+.PHONY: all debug deps run test unit check e2e soak changes bench lint fuzz clean help install FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -147,6 +149,7 @@ test: ## set up, build, and run all checks and tests
 	@$(MAKE) --no-print-directory fuzz FUZZ_LIMIT="-seed=1 -runs=4000"
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory soak SOAK_SECONDS=20
+	@$(MAKE) --no-print-directory changes CHANGES_SECONDS=20 CHANGES_RELOADS=100
 
 check: ## the project's own rules: layers, sizes, banned functions, documents
 	@for c in $(CHECKS); do $(PYTHON) $$c || exit 1; done
@@ -162,6 +165,9 @@ e2e: all debug ## specs of the plugins and tests with other people's clients, ag
 
 soak: all ## half load with one percent of faults of each kind for SOAK_SECONDS
 	$(PYTHON) tests/load/soak.py --seconds $(SOAK_SECONDS)
+
+changes: all ## reloads of all kinds under load while workers are killed, for CHANGES_SECONDS, then CHANGES_RELOADS more
+	$(PYTHON) tests/load/changes.py --seconds $(CHANGES_SECONDS) --reloads $(CHANGES_RELOADS)
 
 bench: ## CPU per request beside nginx and HAProxy, as ratios
 	$(call install_packages,$(BENCH_PACKAGES))

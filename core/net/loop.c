@@ -8,9 +8,11 @@
 
 enum {
     WHEEL_SIZE = 1024, /* times TG_LOOP_TICK: four minutes; what is further away hangs in the last place */
-    SPARE_MIN = 100,   /* microseconds */
-    SPARE_MAX = 1000,
-    SPARE_SHARE = 8 /* parts of what a turn has taken, of which one may be spent on what can wait */
+    SPARE_EVERY = 300, /* microseconds between two moments for what can wait, unless */
+    SPARE_IDLE = 5,    /* nothing has happened for so many turns */
+    SPARE_MIN = 100,   /* microseconds of a moment */
+    SPARE_MAX = 300,
+    SPARE_SHARE = 3 /* parts of the time since the last one, of which it may take one */
 };
 
 struct tg_loop {
@@ -25,6 +27,11 @@ struct tg_loop {
     struct tg_task *first;
     struct tg_task **last;
     struct tg_task *running; /* what is left of this turn's */
+    struct tg_task *spare;   /* in no hurry */
+    struct event *spare_tick;
+    uint64_t spare_until; /* microseconds: of this moment, */
+    uint64_t spare_ended; /* and when the last one was over */
+    unsigned idle;        /* turns in which nothing has happened */
     bool stop;
 };
 
@@ -123,6 +130,15 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* All that it does is to end the wait. */
+static void
+on_spare_tick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+}
+
 struct tg_loop *
 tg_loop_new(void)
 {
@@ -145,7 +161,8 @@ tg_loop_new(void)
     loop->last = &loop->first;
     loop->swept = read_clock() / 1000 / TG_LOOP_TICK;
     loop->tick = event_new(loop->base, -1, EV_PERSIST, on_tick, loop);
-    if (loop->tick == NULL || event_add(loop->tick, &tick) < 0) {
+    loop->spare_tick = event_new(loop->base, -1, 0, on_spare_tick, NULL);
+    if (loop->tick == NULL || loop->spare_tick == NULL || event_add(loop->tick, &tick) < 0) {
         goto fail;
     }
     return loop;
@@ -163,6 +180,9 @@ tg_loop_free(struct tg_loop *loop)
     }
     if (loop->tick != NULL) {
         event_free(loop->tick);
+    }
+    if (loop->spare_tick != NULL) {
+        event_free(loop->spare_tick);
     }
     if (loop->base != NULL) {
         event_base_free(loop->base);
@@ -192,6 +212,41 @@ run_tasks(struct tg_loop *loop)
     }
 }
 
+/* Who rests between two moments sleeps meanwhile: the scheduler of the system lets whoever does so run at once when it
+ * is woken, and makes others wait for whoever always has something to do. */
+static void
+run_spare(struct tg_loop *loop)
+{
+    if (loop->spare == NULL) {
+        return;
+    }
+    loop->idle = loop->now == 0 ? loop->idle + 1 : 0;
+    const uint64_t clock = read_clock();
+    const uint64_t rested = clock - loop->spare_ended;
+    if (loop->idle < SPARE_IDLE && rested < SPARE_EVERY) {
+        return;
+    }
+    const uint64_t share = rested / SPARE_SHARE;
+    loop->spare_until = clock + (share < SPARE_MIN ? SPARE_MIN : share > SPARE_MAX ? SPARE_MAX : share);
+    struct tg_task *task = loop->spare;
+    loop->spare = task->next;
+    task->next = NULL;
+    task->queued = false;
+    task->run(task);
+    loop->spare_ended = read_clock();
+}
+
+static bool
+must_not_wait(struct tg_loop *loop)
+{
+    static const struct timeval moment = {0, 1000};
+    if (loop->first != NULL || loop->spare == NULL) {
+        return loop->first != NULL;
+    }
+    return loop->idle >= SPARE_IDLE ||
+           (!event_pending(loop->spare_tick, EV_TIMEOUT, NULL) && event_add(loop->spare_tick, &moment) < 0);
+}
+
 void
 tg_loop_run(struct tg_loop *loop)
 {
@@ -199,7 +254,8 @@ tg_loop_run(struct tg_loop *loop)
         loop->now = 0;
         /* Once also where it must not block: libevent would go on until nothing is ready, which under load is never,
          * and neither would tasks run nor time go on. */
-        (void)event_base_loop(loop->base, EVLOOP_ONCE | (loop->first != NULL ? EVLOOP_NONBLOCK : 0));
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | (must_not_wait(loop) ? EVLOOP_NONBLOCK : 0));
+        run_spare(loop);
         run_tasks(loop);
     }
     loop->stop = false;
@@ -233,9 +289,7 @@ tg_loop_clock(void)
 uint64_t
 tg_loop_spare(struct tg_loop *loop)
 {
-    const uint64_t clock = read_clock();
-    const uint64_t share = loop->now == 0 ? 0 : (clock - loop->now) / SPARE_SHARE;
-    return clock + (share < SPARE_MIN ? SPARE_MIN : share > SPARE_MAX ? SPARE_MAX : share);
+    return loop->spare_until;
 }
 
 uint64_t
@@ -281,12 +335,33 @@ tg_task_queue(struct tg_loop *loop, struct tg_task *task)
 }
 
 void
+tg_task_queue_spare(struct tg_loop *loop, struct tg_task *task)
+{
+    struct tg_task **last = &loop->spare;
+    if (task->queued) {
+        return;
+    }
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    task->queued = true;
+    task->next = NULL;
+    *last = task;
+}
+
+void
 tg_task_remove(struct tg_loop *loop, struct tg_task *task)
 {
     if (!task->queued) {
         return;
     }
     task->queued = false;
+    for (struct tg_task **p = &loop->spare; *p != NULL; p = &(*p)->next) {
+        if (*p == task) {
+            *p = task->next;
+            return;
+        }
+    }
     for (struct tg_task **p = &loop->running; *p != NULL; p = &(*p)->next) {
         if (*p == task) {
             *p = task->next;

@@ -54,11 +54,6 @@ uint64_t tg_loop_now(struct tg_loop *loop);
 uint64_t tg_loop_micros(struct tg_loop *loop);
 /* The same clock, read now: for how long something took within a turn. */
 uint64_t tg_loop_clock(void);
-/*
- * Until when, by that clock, a task may go on whose work is in no hurry: a moment, so that whoever asks meanwhile does
- * not notice, and where the loop has much to do a small share of that. To be asked when the task begins.
- */
-uint64_t tg_loop_spare(struct tg_loop *loop);
 /* Seconds of the wall clock; read once a turn. */
 double tg_loop_wall(struct tg_loop *loop);
 /* Time of day in the form of RFC 9110, section 5.6.7; made once a second. 29 bytes. */
@@ -77,7 +72,14 @@ void tg_deadline_remove(struct tg_deadline *deadline);
 
 /* Queues the task unless it is queued already. */
 void tg_task_queue(struct tg_loop *loop, struct tg_task *task);
-/* Takes it out of the queue. */
+/*
+ * The same for work that is in no hurry: while anybody is served it gets a quarter of the time at most, in moments that
+ * nobody who asks meanwhile notices; all of it where nothing else happens. It may go on until tg_loop_spare.
+ */
+void tg_task_queue_spare(struct tg_loop *loop, struct tg_task *task);
+/* Until when, by tg_loop_clock, the task may go on that runs as such a one. */
+uint64_t tg_loop_spare(struct tg_loop *loop);
+/* Takes it out of either queue. */
 void tg_task_remove(struct tg_loop *loop, struct tg_task *task);
 
 #endif

@@ -49,7 +49,11 @@ on_step(struct tg_task *task)
     const enum tg_rc rc = tg_vm_build(preparation->unfinished, until, &err);
     preparation->spent += tg_loop_clock() - begin;
     if (rc == TG_AGAIN) {
-        tg_task_queue(preparation->host->proxy->loop, task);
+        if (is_small) {
+            tg_task_queue(preparation->host->proxy->loop, task);
+        } else {
+            tg_task_queue_spare(preparation->host->proxy->loop, task);
+        }
         return;
     }
     if (rc != TG_OK) {

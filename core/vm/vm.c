@@ -53,7 +53,7 @@ on_close_task(struct tg_task *task)
      * before it, in steps. */
     vm->closing += collect_until(vm, tg_loop_spare(vm->host->proxy->loop));
     if (vm->closing < CLOSE_CYCLES) {
-        tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
+        tg_task_queue_spare(vm->host->proxy->loop, &vm->collect_task);
         return;
     }
     tg_heap_release(&vm->heap, vm->L);
@@ -169,7 +169,7 @@ tg_vm_unref(struct tg_vm *vm)
     drop_roots(vm);
     tg_task_remove(vm->host->proxy->loop, &vm->collect_task);
     vm->collect_task.run = on_close_task;
-    tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
+    tg_task_queue_spare(vm->host->proxy->loop, &vm->collect_task);
 }
 
 size_t
@@ -331,7 +331,7 @@ on_settle_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
     if (!collect_until(vm, tg_loop_spare(vm->host->proxy->loop)) || ++vm->cycles < 2) {
-        tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
+        tg_task_queue_spare(vm->host->proxy->loop, &vm->collect_task);
         return;
     }
     set_collector(vm->L);
@@ -341,7 +341,7 @@ void
 tg_vm_start(struct tg_vm *vm)
 {
     vm->collect_task.run = on_settle_task;
-    tg_task_queue(vm->host->proxy->loop, &vm->collect_task);
+    tg_task_queue_spare(vm->host->proxy->loop, &vm->collect_task);
     struct tg_coroutine *co = tg_coroutine_take(vm, NULL, TG_ENTRY_TASK);
     vm->has_stop = vm->wants_stop;
     if (co != NULL) {

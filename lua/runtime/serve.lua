@@ -486,7 +486,8 @@ local function judge(value, traceback, entry, mark)
     apply(x, value)
     return true
   end
-  log.raised(3, tostring(value) .. describe(mark) .. "\n" .. traceback, value)
+  local first = task.traceback_of(value)
+  log.raised(3, tostring(value) .. describe(mark) .. "\n" .. (first and first .. "\nraised again at\n" or "") .. traceback, value)
   if not failure.is(value) then
     C.tg_abi_metric_raised()
     plugin_times.errors:inc(1, { plugin = all_uses[mark] and all_uses[mark].label or "-" })

@@ -73,7 +73,7 @@ local function called(self, ok, value, err, ttl)
 end
 
 local function load(self, key, loader)
-  local value, err, ttl = called(self, pcall(loader, key))
+  local value, err, ttl = called(self, task.catching(loader, key))
   if value ~= nil then
     write(self, key, value, ttl or self.ttl)
   elseif err == nil and self.negative > 0 then

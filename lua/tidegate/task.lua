@@ -19,6 +19,24 @@ function task.need_worker()
 end
 local need_worker = task.need_worker
 
+-- Where the last error came from that somebody has caught to raise it again: by then its stack is gone.
+local caught = { value = nil, traceback = nil }
+
+--- catching(f, ...) -> as pcall; should the error be raised again, its traceback is known.
+function task.catching(f, ...)
+  return xpcall(f, function(value)
+    if type(value) == "string" then caught.value, caught.traceback = value, debug.traceback("", 2):sub(2) end
+    return value
+  end, ...)
+end
+
+--- traceback_of(value) -> where it was raised first | nil. It is asked once.
+function task.traceback_of(value)
+  local traceback = caught.value == value and caught.traceback or nil
+  caught.value, caught.traceback = nil, nil
+  return traceback
+end
+
 local core = setmetatable({}, { __mode = "k" }) -- the threads that the core resumes
 local owner = setmetatable({}, { __mode = "k" }) -- thread of a plugin's own that waits -> serial of the core's coroutine it waits in
 local WAITING = {}

@@ -378,6 +378,28 @@ def test_a_cache_loads_once_gives_stale_values_and_forgets_everywhere(gw):
     assert ask(gw, "/cached?key=bad")["err"] == "broken"
 
 
+def test_a_loader_of_a_cache_that_raises_is_told_with_its_own_lines():
+    plugin = """local function fetch(key)
+  return key.missing.field
+end
+local values = tg.cache("v", { ttl = 1 }, function(key)
+  local found = fetch(key)
+  return found
+end)
+return { doc = "x", handler = function(ctx)
+  if ctx.req.path == "/caught" then return tg.respond(200, tostring(select(2, pcall(values.get, values, "a")))) end
+  return tg.respond(200, values:get "a")
+end }
+"""
+    config = 'api = 1 listen { address = "127.0.0.1", port = @PORT@ } route "r" { path = "/*", handler = "loads" }'
+    with Gateway(config, plugins={"loads": plugin}) as gw:
+        assert gw.request("/").status == 500
+        told = gw.log()
+        assert told.index("loads.lua:2: ") < told.index("loads.lua:5: ") < told.index("raised again at"), told
+        assert b"loads.lua:2: " in gw.request("/caught").text
+        assert b"traceback" not in gw.request("/caught").text, "who catches it gets the message alone"
+
+
 def test_a_batch_sends_portions_keeps_what_could_not_be_sent_and_is_bounded(gw):
     with Client(gw.port) as client:  # one connection, so one worker
         def add(n, more=""):

@@ -1,5 +1,6 @@
 #include "unit.h"
 
+#include <event2/event.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -239,6 +240,84 @@ the_last_task_may_be_removed_and_others_queued_after_it(void **state)
     tg_loop_free(loop);
 }
 
+enum { MOMENTS = 20, ROUNDS = 2000, EVENT_EVERY = 100 /* microseconds */ };
+
+static struct tg_task spare[2];
+static struct tg_task busy;
+static struct event *always;
+static unsigned moments;
+static unsigned rounds;
+static uint64_t spared; /* microseconds */
+
+static void
+on_spare(struct tg_task *t)
+{
+    const uint64_t begin = tg_loop_clock();
+    assert_true(t == &spare[0]); /* the other one was taken out */
+    assert_true(tg_loop_spare(loop) > begin);
+    while (tg_loop_clock() < tg_loop_spare(loop)) {
+    }
+    spared += tg_loop_clock() - begin;
+    if (++moments == MOMENTS && rounds == 0) {
+        tg_loop_stop(loop);
+    } else {
+        tg_task_queue_spare(loop, t);
+    }
+}
+
+/* As if something came in each turn. */
+static void
+on_busy(struct tg_task *t)
+{
+    const uint64_t until = tg_loop_clock() + EVENT_EVERY;
+    while (tg_loop_clock() < until) {
+    }
+    if (++rounds == ROUNDS) {
+        tg_loop_stop(loop);
+    } else {
+        event_active(always, EV_TIMEOUT, 0);
+        tg_task_queue(loop, t);
+    }
+}
+
+static void
+on_always(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+    (void)tg_loop_now(loop); /* as all do that serve */
+}
+
+static void
+what_can_wait_has_all_of_an_idle_loop_and_a_part_of_a_busy_one(void **state)
+{
+    (void)state;
+    moments = rounds = 0;
+    spared = 0;
+    loop = tg_loop_new();
+    spare[0] = spare[1] = (struct tg_task){.run = on_spare};
+    tg_task_queue_spare(loop, &spare[1]);
+    tg_task_queue_spare(loop, &spare[0]);
+    tg_task_queue_spare(loop, &spare[0]);
+    tg_task_remove(loop, &spare[1]);
+    tg_loop_run(loop); /* ends: nothing else happens, and it comes again and again */
+    assert_int_equal(moments, MOMENTS);
+    always = event_new(tg_loop_base(loop), -1, 0, on_always, NULL);
+    busy = (struct tg_task){.run = on_busy};
+    spared = 0;
+    const uint64_t begin = tg_loop_clock();
+    event_active(always, EV_TIMEOUT, 0);
+    tg_task_queue(loop, &busy);
+    tg_task_queue_spare(loop, &spare[0]);
+    tg_loop_run(loop);
+    const uint64_t took = tg_loop_clock() - begin;
+    assert_true(moments > MOMENTS);
+    assert_true(spared < took / 2); /* a quarter, where nothing else runs on the machine */
+    event_free(always);
+    tg_loop_free(loop);
+}
+
 static void
 the_date_has_the_form_of_http(void **state)
 {
@@ -277,6 +356,7 @@ main(void)
         cmocka_unit_test(a_deadline_that_is_moved_away_does_not_come_at_the_old_time),
         cmocka_unit_test(tasks_run_in_order_and_new_ones_in_the_next_turn),
         cmocka_unit_test(the_last_task_may_be_removed_and_others_queued_after_it),
+        cmocka_unit_test(what_can_wait_has_all_of_an_idle_loop_and_a_part_of_a_busy_one),
         cmocka_unit_test(the_date_has_the_form_of_http),
         cmocka_unit_test(a_loop_without_memory_is_none),
     };

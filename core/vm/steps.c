@@ -86,10 +86,17 @@ tg_steps_free(struct tg_steps *steps)
     tg_mem_free(steps);
 }
 
+/* Of the generation that is being built; NULL: memory is short, or there is no worker to do them. */
+static struct tg_steps *
+of_building(void)
+{
+    return tg_host == NULL ? NULL : steps_of(tg_host->building);
+}
+
 int
 tg_abi_open_correlate(const char *name, size_t name_len, int keep, int version)
 {
-    struct tg_steps *steps = steps_of(tg_host->building);
+    struct tg_steps *steps = of_building();
     if (name_len > UINT16_MAX || !tg_is_token(name, name_len)) {
         return TG_EINVAL;
     }
@@ -111,7 +118,7 @@ tg_abi_open_correlate(const char *name, size_t name_len, int keep, int version)
 int
 tg_abi_open_trace(double ratio, int follows)
 {
-    struct tg_steps *steps = steps_of(tg_host->building);
+    struct tg_steps *steps = of_building();
     if (steps == NULL) {
         return TG_ENOMEM;
     }
@@ -132,7 +139,7 @@ tg_abi_open_trace(double ratio, int follows)
 void
 tg_abi_open_except(uint32_t listener)
 {
-    struct tg_steps *steps = steps_of(tg_host->building);
+    struct tg_steps *steps = of_building();
     if (steps != NULL && listener <= TG_LISTENERS_MAX) {
         steps->except[listener / WORD] |= UINT64_C(1) << listener % WORD;
     }
@@ -171,7 +178,10 @@ tg_abi_ending_failures(struct tg_abi_ending *ending)
 int
 tg_abi_ending_of(uint32_t route, const struct tg_abi_ending *ending)
 {
-    struct tg_steps *steps = steps_of(tg_host->building);
+    if (tg_host == NULL) { /* where there is no worker, no exchange ends */
+        return TG_OK;
+    }
+    struct tg_steps *steps = of_building();
     if (steps == NULL) {
         return TG_ENOMEM;
     }
@@ -195,6 +205,9 @@ tg_abi_ending_of(uint32_t route, const struct tg_abi_ending *ending)
 int
 tg_abi_name(int kind, uint32_t number, const char *p, size_t n)
 {
+    if (tg_host == NULL) { /* nor is it told of */
+        return TG_OK;
+    }
     struct tg_vm *vm = tg_host->running != NULL ? tg_host->running->vm : tg_host->building;
     if (vm->names == NULL && (vm->names = tg_names_new()) == NULL) {
         return TG_ENOMEM;

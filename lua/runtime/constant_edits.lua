@@ -39,11 +39,14 @@ function constant_edits.of_responses(uses)
   return split(uses, "response", "response_edits", #uses, 1, -1)
 end
 
---- of_requests(uses) -> what the core does to a request once its route is known | nil, the uses whose `access` does the rest
-function constant_edits.of_requests(uses)
+--- of_requests(uses, own) -> what the core does to a request once its route is known | nil, the uses whose `access` does the rest. `own`: those
+-- that are the route's, whose `rewrite` comes after that moment; that of the others is over by then.
+function constant_edits.of_requests(uses, own)
+  for _, use in ipairs(own) do
+    if use.plugin.rewrite then return nil, uses end
+  end
   for _, use in ipairs(uses) do
-    local plugin = use.plugin
-    if plugin.rewrite or plugin.authenticate or use.shadow then return nil, uses end
+    if use.plugin.authenticate or use.shadow then return nil, uses end
   end
   return split(uses, "access", "request_edits", 1, #uses, 1)
 end

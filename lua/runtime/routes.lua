@@ -52,12 +52,12 @@ local function calls(uses, phase)
 end
 
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
-local function phases(uses, auth)
+local function phases(uses, own, auth)
   local authenticate, challenge = authentication.build(uses, auth)
   local level = levels(uses)
   local request_edits, at_access, response_edits, at_response = nil, uses, nil, uses
   if not level then
-    request_edits, at_access = constant_edits.of_requests(uses)
+    request_edits, at_access = constant_edits.of_requests(uses, own)
     response_edits, at_response = constant_edits.of_responses(uses)
   end
   local ending, logging, logs = core_steps.ending(uses)
@@ -108,7 +108,7 @@ end
 local function build_route(server, conf, global)
   local p = server.shared
   if #conf.use > 0 or type(conf.auth) == "table" or conf.auth == "required" then
-    local ok, made = pcall(phases, concat(global, conf.use), conf.auth)
+    local ok, made = pcall(phases, concat(global, conf.use), conf.use, conf.auth)
     if not ok then error(("%s: route %q: %s"):format(conf.at, conf.name, tostring(made)), 0) end
     p = made
   end
@@ -147,7 +147,7 @@ end
 
 -- What answers on the listener for operators: no plugin of the configuration has a say there. Index 0 is no route.
 local function build_admin(server, conf, index, answer)
-  local p = phases({})
+  local p = phases({}, {})
   set_head(server, index, { p = p, timeout = ADMIN_TIME, body_limit = 8 * 2 ^ 20, doubts = 0, more = true })
   server.routes[index] = {
     p, false, false, false, false, false, true, name = "admin", public = freeze { name = "admin" },
@@ -163,7 +163,7 @@ function routes.build(cfg, uses, report, answer)
   local behind = #cfg.route + 1
   local server = {
     routes = {}, heads = abi.routes_of(behind), names = {}, routers = {}, ups = {}, number_of = {},
-    shared = phases(cfg.use), rewrite = chain.build(core_steps.opening(cfg.use), "rewrite"),
+    shared = phases(cfg.use, {}), rewrite = chain.build(core_steps.opening(cfg.use), "rewrite"),
   }
   for _, conf in ipairs(cfg.route) do
     server.routes[conf.index] = build_route(server, conf, cfg.use)

@@ -140,7 +140,7 @@ def test_lua_is_not_entered_for_what_each_exchange_has_alike():
 http {{ allow = {{ "127.0.0.1" }} }}
 upstream "one" {{ targets = {{ "{one.url}" }} }}
 use {{ {uses} }}
-route "all" {{ path = "/*", to = "one" }}
+route "all" {{ path = "/*", to = "one", use = {{ {{ "headers", request = {{ set = {{ ["X-A"] = "1" }} }}, response = {{ set = {{ ["X-B"] = "2" }} }} }} }} }}
 route "other" {{ path = "/other", to = "one", use = {{ {{ "access-log", path = "@DIR@/other.log", extra = {{ f = function() return "x" end }} }} }} }}
 """
         with Gateway(config) as gw:
@@ -148,7 +148,9 @@ route "other" {{ path = "/other", to = "one", use = {{ {{ "access-log", path = "
                 text = gw.request("/metrics", port=gw.port2).text.decode()
                 return {plugin for plugin in re.findall(r'tidegate_plugin_calls_total\{plugin="([^"]+)",phase="[^"]+"\} [1-9]', text)}
             for _ in range(65):
-                assert gw.request("/a").headers["X-Request-Id"]
+                answer = gw.request("/a")
+                assert answer.headers["X-Request-Id"] and answer.headers["X-B"] == "2"
+            assert "\r\nX-A: 1\r\n" in one.heads[-1]
             assert calls() == set()
             gw.request("/other")
             assert "access-log" in calls(), "a function of its own is Lua's"

@@ -303,8 +303,7 @@ static bool
 hash_entry(void *arg, struct tg_slice name, struct tg_slice data)
 {
     EVP_MD_CTX *digest = arg;
-    if (!begins_with(name, "module:") && !begins_with(name, "plugin:") && !begins_with(name, "file:") &&
-        !begins_with(name, "secret:")) {
+    if (!begins_with(name, "plugin:") && !begins_with(name, "file:") && !begins_with(name, "secret:")) {
         const uint64_t sizes[2] = {name.n, data.n};
         (void)EVP_DigestUpdate(digest, sizes, sizeof sizes);
         (void)EVP_DigestUpdate(digest, name.p, name.n);

@@ -18,6 +18,7 @@
 #include "process/status.h"
 #include "process/token.h"
 #include "process/tracing.h"
+#include "vm/modules.h"
 
 enum {
     CHECK_EVERY = 250, /* milliseconds */
@@ -413,6 +414,9 @@ open_master(struct tg_master *master, struct tg_err *err)
     tg_keeping_init(&master->keeping, options->state, options->history);
     master->reload.keeping = &master->keeping;
     master->reload.most = options->history;
+    if (tg_modules_compile(err) != TG_OK) {
+        return TG_ESCRIPT;
+    }
     struct tg_generation *first = first_generation(master, err);
     if (first == NULL) {
         return TG_ESCRIPT;

@@ -4,13 +4,12 @@
 #include <lauxlib.h>
 
 #include "vm/bundle.h"
-#include "vm/embedded.h"
 #include "vm/fetch.h"
 #include "vm/load.h"
 
-/* glob(pattern) -> list of paths, sorted */
 enum { CHILD_PAUSE = 400 /* percent: what is built here lives, or ends with its process */ };
 
+/* glob(pattern) -> list of paths, sorted */
 static int
 list_files(lua_State *L)
 {
@@ -23,25 +22,6 @@ list_files(lua_State *L)
             lua_rawseti(L, -2, (int)i + 1);
         }
         globfree(&found);
-    }
-    return 1;
-}
-
-/* modules() -> list of { name, path, text }: what is built in */
-static int
-list_modules(lua_State *L)
-{
-    lua_newtable(L);
-    int n = 0;
-    for (const struct tg_embedded *module = tg_embedded; module->name != NULL; module++) {
-        lua_createtable(L, 3, 0);
-        lua_pushstring(L, module->name);
-        lua_rawseti(L, -2, 1);
-        lua_pushstring(L, module->path);
-        lua_rawseti(L, -2, 2);
-        lua_pushlstring(L, (const char *)module->text, module->size);
-        lua_rawseti(L, -2, 3);
-        lua_rawseti(L, -2, ++n);
     }
     return 1;
 }
@@ -103,7 +83,6 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
     }
     (void)lua_gc(L, LUA_GCSETPAUSE, CHILD_PAUSE);
     enum tg_rc rc = TG_ESCRIPT;
-    lua_gc(L, LUA_GCSETPAUSE, 400); /* this process ends soon: half of its time would go into collecting */
     if (tg_load_module(L, "runtime.boot", err)) { /* boot */
         lua_getfield(L, -1, "compile");           /* boot compile */
         lua_createtable(L, 0, 4);                 /* boot compile core */
@@ -111,8 +90,6 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
         lua_setfield(L, -2, "entry");
         lua_pushcfunction(L, list_files);
         lua_setfield(L, -2, "glob");
-        lua_pushcfunction(L, list_modules);
-        lua_setfield(L, -2, "modules");
         lua_pushcfunction(L, fetch_once);
         lua_setfield(L, -2, "fetch");
         if (kept.n > 0) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "vm/embedded.h"
+#include "vm/modules.h"
 
 /* What our require runs on: package.loaded first, then `find`; the rest is the standard one's. */
 static const char prelude[] =
@@ -13,13 +14,10 @@ static const char prelude[] =
     "function require(name)\n"
     "  local value = loaded[name]\n"
     "  if value ~= nil then return value end\n"
-    "  local chunk, where = find(name)\n"
-    "  if not chunk then return standard(name) end\n"
+    "  local f = find(name)\n"
+    "  if not f then return standard(name) end\n"
     "  if loading[name] then error('modules require each other: ' .. name, 2) end\n"
     "  loading[name] = true\n"
-    "  if where:byte() == 61 and chunk:byte() ~= 27 then where = '@lua/' .. name:gsub('%.', '/') .. '.lua' end\n"
-    "  local f, err = loadstring(chunk, where)\n"
-    "  if not f then error(err, 0) end\n"
     "  value = f(name)\n"
     "  if value == nil then value = true end\n"
     "  loaded[name], loading[name] = value, nil\n"
@@ -30,27 +28,19 @@ static const char prelude[] =
     "require('jit.opt').start('maxtrace=8000', 'maxrecord=30000', 'maxirconst=4000', 'maxside=1000', 'maxsnap=4000',\n"
     "  'loopunroll=300', 'sizemcode=64', 'maxmcode=16384')\n";
 
-/* find(name) -> chunk, chunk name | nil */
+/* find(name) -> what the module's file is, as a function | nil */
 static int
 find_module(lua_State *L)
 {
-    const char *name = luaL_checkstring(L, 1);
-    lua_settop(L, 1);
-    lua_getfield(L, LUA_REGISTRYINDEX, "tidegate"); /* name files */
-    lua_pushfstring(L, "module:%s", name);          /* name files key */
-    lua_rawget(L, -2);                              /* name files chunk */
-    if (lua_isstring(L, -1)) {
-        lua_pushfstring(L, "=%s", name);
-        return 2;
+    struct tg_module module;
+    if (tg_modules_find(luaL_checkstring(L, 1), &module) != TG_OK) {
+        return 0;
     }
-    for (const struct tg_embedded *module = tg_embedded; module->name != NULL; module++) {
-        if (strcmp(module->name, name) == 0) {
-            lua_pushlstring(L, (const char *)module->text, module->size);
-            lua_pushfstring(L, "@%s", module->path);
-            return 2;
-        }
+    lua_pushfstring(L, "@%s", module.path);
+    if (luaL_loadbuffer(L, module.code.p, module.code.n, lua_tostring(L, -1)) != 0) {
+        return lua_error(L);
     }
-    return 0;
+    return 1;
 }
 
 static bool

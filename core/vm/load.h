@@ -1,5 +1,5 @@
 /*
- * load.h - Lua states and the code in them: from the program itself while validating, from a bundle in a worker.
+ * load.h - Lua states and the code in them: modules of the program, and in a worker what is in a bundle.
  *
  * Owns: nothing. Used by: vm.c and compile.c. Does not know: exchanges, coroutines.
  */
@@ -11,8 +11,8 @@
 #include "vm/bundle.h"
 
 /*
- * A state with the standard libraries and our `require`. Entries of `bundle` (empty while validating) are in the
- * registry table "tidegate"; those named "module:NAME" are what `require` finds. NULL and `err`.
+ * A state with the standard libraries and our `require`, which finds the modules of the program. Entries of `bundle`
+ * (empty while validating) are in the registry table "tidegate". NULL and `err`.
  */
 lua_State *tg_load_state(struct tg_slice bundle, struct tg_err *err);
 

@@ -354,10 +354,6 @@ local function add_fingerprint(entries, source, names)
   entries[#entries + 1] = { "secrets", abi.out() }
 end
 
--- Modules that make tables with many names for each call. LuaJIT's bytecode does not keep the names of a table whose values are not known
--- before, so that such a table grows name by name; loaded as text it is made in one piece.
-local AS_TEXT = { ["tidegate.call"] = true, ["tidegate.task"] = true, ["tidegate.branch"] = true, ["tidegate.response"] = true }
-
 local function bundle(core, source, entry, cfg, uses)
   local entries, names, unhashed = { { "entry", entry }, { "manifest", manifest(cfg, uses, source) } }, {}, {}
   for i, listen in ipairs(cfg.listen) do
@@ -381,10 +377,6 @@ local function bundle(core, source, entry, cfg, uses)
     else
       entries[#entries + 1] = { name, source.files[name] }
     end
-  end
-  for _, module in ipairs(core.modules()) do
-    local f = assert(loadstring(module[3], "@" .. module[2]))
-    entries[#entries + 1] = { "module:" .. module[1], AS_TEXT[module[1]] and module[3] or string.dump(f) }
   end
   return entries
 end
@@ -481,12 +473,10 @@ local function log_traces()
   if path then require("jit.v").start(path) end
 end
 
--- What only loading needs: of consumers there may be many, and of the files only modules are asked for later.
+-- What only loading needs: of consumers there may be many.
 local function forget(cfg, files)
   cfg.consumer, cfg.consumers, cfg.credentials = nil, nil, nil
-  for name in pairs(files) do
-    if not name:find "^module:" then files[name] = nil end
-  end
+  for name in pairs(files) do files[name] = nil end
 end
 
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks

@@ -151,7 +151,7 @@ def test_a_full_disk_harms_nobody_and_is_told_once(tmp_path):
     place = tmp_path / "state"
     place.mkdir(mode=0o700)
     script = tmp_path / "run"  # the file system ends with the process that has it
-    script.write_text(f'#!/bin/sh\nmount -t tmpfs -o size=64k,mode=0700 tmpfs {place} && exec {BINARY} "$@"\n')
+    script.write_text(f'#!/bin/sh\nmount -t tmpfs -o size=64k,mode=0700 tmpfs {place} && head -c 65536 /dev/zero > {place}/full && exec {BINARY} "$@"\n')
     script.chmod(0o755)
     script = [] if os.geteuid() == 0 else ["-r"]
     (tmp_path / "tidegate").write_text(f'#!/bin/sh\nexec unshare {" ".join(["-m", *script])} {tmp_path}/run "$@"\n')

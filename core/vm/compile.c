@@ -82,6 +82,7 @@ tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice ke
         return TG_ESCRIPT;
     }
     (void)lua_gc(L, LUA_GCSETPAUSE, CHILD_PAUSE);
+    (void)lua_gc(L, LUA_GCRESTART, -1);
     enum tg_rc rc = TG_ESCRIPT;
     if (tg_load_module(L, "runtime.boot", err)) { /* boot */
         lua_getfield(L, -1, "compile");           /* boot compile */
@@ -130,6 +131,7 @@ tg_compile_run(const char *module, void (*provide)(struct lua_State *L), int arg
     if (L == NULL) {
         return -1;
     }
+    (void)lua_gc(L, LUA_GCRESTART, -1);
     if (tg_load_module(L, module, err)) { /* module */
         lua_getfield(L, -1, "main");      /* module main */
         lua_newtable(L);                  /* module main core */

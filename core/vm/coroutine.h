@@ -47,7 +47,6 @@ struct tg_vm {
     unsigned strip_count;
     uint32_t strip[TG_HOST_STRIP]; /* hashes of identity headers, taken from clients */
     struct tg_task collect_task;
-    unsigned cycles;   /* of the collector, since it is current */
     bool collecting;   /* a cycle of the collector has begun while it is built, */
     size_t collect_at; /* as it does when it has more bytes than these */
 };

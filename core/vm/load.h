@@ -12,7 +12,8 @@
 
 /*
  * A state with the standard libraries and our `require`, which finds the modules of the program. Entries of `bundle`
- * (empty while validating) are in the registry table "tidegate". NULL and `err`.
+ * (empty while validating) are in the registry table "tidegate". The collector waits for its first cycle. NULL and
+ * `err`.
  */
 lua_State *tg_load_state(struct tg_slice bundle, struct tg_err *err);
 

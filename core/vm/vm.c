@@ -254,6 +254,7 @@ tg_vm_begin(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const
         return NULL;
     }
     tg_heap_bound(&vm->heap, vm->L, host->lua_memory * 2);
+    vm->collect_at = BUILD_LEAST;
     struct tg_vm *building = host->building;
     host->building = vm;
     tg_backtrace_hold(true);
@@ -287,7 +288,10 @@ enum tg_rc
 tg_vm_build(struct tg_vm *vm, uint64_t until, struct tg_err *err)
 {
     struct tg_host *host = vm->host;
-    if (until != 0 && !collect_built(vm, until)) {
+    if (until == 0) {
+        (void)lua_gc(vm->L, LUA_GCRESTART, 0);
+        vm->collecting = true; /* by itself, and where it will be at the end is not known */
+    } else if (!collect_built(vm, until)) {
         return TG_AGAIN;
     }
     struct tg_vm *building = host->building;
@@ -325,12 +329,14 @@ tg_vm_new(struct tg_host *host, struct tg_slice bundle, uint64_t serial, const c
 }
 
 /* What loading left is collected in steps; only then it is known how large the heap is. A cycle that began while it was
- * loading has marked what is garbage now, so there are two. */
+ * loading has marked what is garbage now, so another follows. */
 static void
 on_settle_task(struct tg_task *task)
 {
     struct tg_vm *vm = (struct tg_vm *)((char *)task - offsetof(struct tg_vm, collect_task));
-    if (!collect_until(vm, tg_loop_spare(vm->host->proxy->loop)) || ++vm->cycles < 2) {
+    const bool whole = collect_until(vm, tg_loop_spare(vm->host->proxy->loop));
+    if (!whole || vm->collecting) {
+        vm->collecting = vm->collecting && !whole;
         tg_task_queue_spare(vm->host->proxy->loop, &vm->collect_task);
         return;
     }

@@ -1,8 +1,8 @@
 --- boot: makes a generation. `compile` in the validating process gives a bundle; `start` in a worker makes it serve.
 require "tidegate.unread" -- before anything has taken `next` and `pairs` for its own
 local pace = require "runtime.pace" -- from here on the loop turns between two modules
+local jit_options = require "jit.opt"
 local abi = require "abi"
-local admin = require "admin.service"
 local ask = require "admin.ask"
 local budget = require "runtime.budget"
 local json = require "tidegate.json"
@@ -31,6 +31,7 @@ local boot = {}
 local CANARY_SHARE = 0.05 -- of the requests, where nothing else is said
 -- Percent, of LuaJIT's collector while a worker loads, and after that: what it takes at that time it never gives back.
 local PAUSE, STEPS, USUAL_STEPS = 120, 1000, 200
+local HOT = 56 -- turns of a loop until it is compiled: LuaJIT's own figure
 
 local function names_of(map)
   local set = {}
@@ -121,7 +122,7 @@ local function build(source, entry, report)
   consumers.define(cfg.consumers, cfg.credentials, cfg.consumer_store)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end
-  local server = routes.build(cfg, uses, report, admin.handle)
+  local server = routes.build(cfg, uses, report, cfg.admin and require("admin.service").handle)
   if report:count() > 0 then return nil end
   return cfg, uses, server
 end
@@ -495,7 +496,8 @@ function boot.start(core)
   forget(cfg, core.files)
   core.files = nil
   collectgarbage("setstepmul", USUAL_STEPS)
-  if cfg.admin and not abi.in_shadow then admin.start(cfg, uses) end
+  jit_options.start("hotloop=" .. HOT) -- requests are what comes often; loading was not
+  if cfg.admin and not abi.in_shadow then require("admin.service").start(cfg, uses) end
   if cfg.explain and not abi.in_shadow then
     local confs = {}
     for i, listen in ipairs(cfg.listen) do confs[i] = routes.of_listener(cfg, listen) end

@@ -13,6 +13,11 @@ local BUCKETS = C.TG_METRIC_BUCKETS
 
 -- The master counts in it.
 metrics.counter("tidegate_reloads_total", { help = "Reloads by what came of them; tried: put on trial.", labels = { "outcome" } })
+-- A generation in shadow counts in it, and is not asked.
+local generation_shadow = metrics.counter("tidegate_generation_shadow_total",
+  { help = "Requests that a generation in shadow has judged, by what would have been different.", labels = { "verdict" } })
+generation_shadow.of_shadow = true
+gateway_metrics.generation_shadow = generation_shadow
 local upstream_by_route = {} -- name -> name
 local info = {}
 

@@ -7,9 +7,9 @@ local chain = require "runtime.chain"
 local budget = require "runtime.budget"
 local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
+local gateway_metrics = require "runtime.gateway_metrics"
 local limit = require "tidegate.limit"
 local log = require "tidegate.log"
-local metrics = require "tidegate.metrics"
 local phases = require "runtime.rehearsal_phases"
 local records = require "tidegate.records"
 local redis = require "runtime.redis"
@@ -24,9 +24,7 @@ local KINDS = { "same", "unjudged", "raised", "route", "status", "upstream", "ta
 local SOFT, OVERRUNS_MAX = 0.02, 3 -- seconds of the processor for a phase; so many that took longer, and nothing is judged any more
 local PATH_MAX, TEXT_MAX = 100, 256
 
-local counted = metrics.counter("tidegate_generation_shadow_total",
-  { help = "Requests that a generation in shadow has judged, by what would have been different.", labels = { "verdict" } })
-counted.of_shadow = true
+local counted = gateway_metrics.generation_shadow
 local live = {} -- slot -> record of the exchange that is judged there
 local told = {} -- kind -> the master has an example
 local server, generation, all_uses

@@ -28,7 +28,6 @@ local probe = require "runtime.probe"
 local quarantine = require "runtime.quarantine"
 local redis = require "runtime.redis"
 local refusals = require "runtime.refusals"
-local rehearsal = require "runtime.rehearsal"
 local response = require "tidegate.response"
 local slots = require "runtime.route_slots"
 local secret = require "tidegate.secret"
@@ -543,7 +542,7 @@ function serve.start(server, cfg, uses, id)
   log.context = function() return describe(vm.mark[0]) end
   call.exchange = function() return vm.exchange ~= nil and ctx_of(vm.exchange) or nil end
   if abi.in_shadow then
-    main, judge = rehearsal.start(server, cfg, uses, id, run_hooks)
+    main, judge = require("runtime.rehearsal").start(server, cfg, uses, id, run_hooks)
     return main, judge, false, has_stop(uses)
   end
   -- What only loading needs is garbage from now on, and need not be marked again and again.

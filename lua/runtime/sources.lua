@@ -11,7 +11,7 @@ local time = require "tidegate.time"
 
 local C, vm = abi.C, abi.vm
 local sources = {}
-local kinds = { redis = require "runtime.source_redis", etcd = require "runtime.source_etcd", consul = require "runtime.source_consul" }
+local kinds = { redis = "runtime.source_redis", etcd = "runtime.source_etcd", consul = "runtime.source_consul" } -- modules
 
 local PAUSE_MIN, PAUSE_MAX, JITTER = 0.5, 5, 0.25 -- seconds between two attempts; a share of each pause
 local SETTLE = 0.1 -- seconds: keys that are written one after the other are one change
@@ -166,7 +166,7 @@ function sources.start()
   conf.name = conf.name or host_name()
   own = text and digest(text)
   begin()
-  local self = { source = kinds[conf.kind].new(conf), trouble = nil }
+  local self = { source = require(kinds[conf.kind]).new(conf), trouble = nil }
   task.start(abi.TASK_SERVICE, keep_telling, self)
   task.start(abi.TASK_SERVICE, follow, self)
 end

@@ -28,12 +28,10 @@ local tg = {
   after = timer.after,
   cache = require("tidegate.cache").open,
   batch = require("tidegate.batch").open,
-  semaphore = require("tidegate.semaphore").open,
   crypto = require "tidegate.crypto",
   json = json,
   re = require "tidegate.re",
   redis = require("tidegate.redis").open,
-  xml = require "tidegate.xml",
   null = json.null,
   limit = require("tidegate.limit").public,
   log = require "tidegate.log",
@@ -47,16 +45,36 @@ local tg = {
   cidr = require("tidegate.cidr").set,
   network = require("tidegate.cidr").network,
   consumers = require "tidegate.consumers",
-  http_signature = require "tidegate.http_signature",
-  jwt = require "tidegate.jwt",
-  protobuf = require "tidegate.protobuf",
-  claims = require "tidegate.claims",
-  openid = require "tidegate.openid",
-  session = require "tidegate.session",
   cookie = require "tidegate.cookie",
   span = trace.span,
-  trace = { context = trace.context, tracer = require("tidegate.tracer").new, otlp = require "tidegate.otlp", zipkin = require "tidegate.zipkin" },
+  trace = { context = trace.context },
 }
+
+-- Each generation would load these, and few use them: they come when they are asked for. Values: module, and which part of it.
+local function later(t, modules)
+  setmetatable(t, {
+    __index = function(_, name)
+      local from = modules[name]
+      if not from then return nil end
+      local module = require(from[1])
+      local value = from[2] and module[from[2]] or module
+      rawset(t, name, value)
+      return value
+    end,
+  })
+end
+
+later(tg, {
+  claims = { "tidegate.claims" },
+  http_signature = { "tidegate.http_signature" },
+  jwt = { "tidegate.jwt" },
+  openid = { "tidegate.openid" },
+  protobuf = { "tidegate.protobuf" },
+  semaphore = { "tidegate.semaphore", "open" },
+  session = { "tidegate.session" },
+  xml = { "tidegate.xml" },
+})
+later(tg.trace, { otlp = { "tidegate.otlp" }, tracer = { "tidegate.tracer", "new" }, zipkin = { "tidegate.zipkin" } })
 
 --- uuid.v4() -> a random UUID; uuid.v7() -> one that begins with the time, greater than all before it in this worker (RFC 9562)
 tg.uuid = {

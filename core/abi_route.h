@@ -16,7 +16,7 @@ struct tg_abi_found {
     uint32_t asks; /* how much more the route asks of a request */
 };
 
-/* What every request gets of its route: one cache line, made once a generation. */
+/* What every request gets of its route: one cache line of 64 bytes, made once a generation. */
 struct tg_abi_route {
     const struct tg_abi_edits
         *request_edits; /* done to the request at once; NULL: none. Both live as long as Lua does */
@@ -29,6 +29,7 @@ struct tg_abi_route {
     uint8_t wants;     /* bits of enum tg_abi_want */
     uint8_t doubts;    /* those of tg_abi_exchange.path_doubts that it refuses */
     uint8_t more;      /* 1: there is more to do than an attempt at the upstream */
+    uint8_t unused[13];
 };
 
 /*

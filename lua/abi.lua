@@ -126,8 +126,13 @@ function abi.routes()
   return ffi.gc(table_of_routes, C.tg_abi_routes_free)
 end
 
---- routes_of(n) -> n of struct tg_abi_route, from 1 on
-function abi.routes_of(n) return ffi.new("struct tg_abi_route[?]", n + 1) end
+--- routes_of(n) -> n of struct tg_abi_route, from 1 on, each in a cache line of its own; and their memory, which whoever uses them holds
+function abi.routes_of(n)
+  local LINE = ffi.sizeof "struct tg_abi_route"
+  local memory = ffi.new("uint8_t[?]", LINE * (n + 2))
+  local at = ffi.cast("uintptr_t", memory)
+  return ffi.cast("struct tg_abi_route *", at + (LINE - at % LINE) % LINE), memory
+end
 
 --- What stands for no edits.
 abi.no_edits = ffi.cast("const struct tg_abi_edits *", nil)

@@ -205,16 +205,19 @@ local function params_of(names, path, n)
   return params
 end
 
---- find(x, request) -> index of the route of an exchange, number of its pattern | nil, 404; or nil, 405, allowed methods
+--- find(x, request) -> index of the route of an exchange, number of its pattern | nil, 404; or nil, 405, allowed methods. `request` is
+-- pointed at the exchange when more of it is asked for: x in a field is an object for each request.
 function Router:find(x, request)
   local count = C.tg_abi_routes_find(self.table, x, 0)
   if count > 0 then
-    local first = found[0]
-    if first.asks == 0 then return first.route, first.pattern end
+    if found[0].asks == 0 then return found[0].route, found[0].pattern end
+    request.x = x
     local route, pattern = choose(self, count, request)
     if route then return route, pattern end
   end
-  local allow = C.tg_abi_routes_blocked() ~= 0 and allowed(self, C.tg_abi_routes_find(self.table, x, 1), request)
+  if C.tg_abi_routes_blocked() == 0 then return nil, 404 end
+  request.x = x
+  local allow = allowed(self, C.tg_abi_routes_find(self.table, x, 1), request)
   if allow then return nil, 405, allow end
   return nil, 404
 end

@@ -162,9 +162,10 @@ end
 function routes.build(cfg, uses, report, answer)
   local behind = #cfg.route + 1
   local server = {
-    routes = {}, heads = abi.routes_of(behind), names = {}, routers = {}, ups = {}, number_of = {},
+    routes = {}, names = {}, routers = {}, ups = {}, number_of = {},
     shared = phases(cfg.use, {}), rewrite = chain.build(core_steps.opening(cfg.use), "rewrite"),
   }
+  server.heads, server.heads_memory = abi.routes_of(behind)
   for _, conf in ipairs(cfg.route) do
     server.routes[conf.index] = build_route(server, conf, cfg.use)
     pace.breathe()

@@ -291,20 +291,17 @@ local function on_request(x)
   end
   if not table_of_routes then return not_found(x, 404) end
   local index, pattern, allow = table_of_routes.only, nil, nil
-  if not index then
-    probe.x = x
-    index, pattern, allow = table_of_routes:find(x, probe)
-  end
+  if not index then index, pattern, allow = table_of_routes:find(x, probe) end
   if x.path_doubts ~= 0 and (not index or band(x.path_doubts, heads[index].doubts) ~= 0) then
     return apply(x, refusals.doubtful_path(x.path_doubts))
   end
   if not index then return not_found(x, pattern, allow) end
-  local head = heads[index]
-  local rc = C.tg_abi_route_enter(x, head)
+  -- heads[index] in a variable of its own would be an object for each request.
+  local rc = C.tg_abi_route_enter(x, heads + index)
   if rc ~= 0 then error("headers: " .. abi.code(rc), 0) end
   if trace.on then trace.want(x) end
-  if head.more == 0 then
-    local r = attempt(x, ups[head.upstream])
+  if heads[index].more == 0 then
+    local r = attempt(x, ups[heads[index].upstream])
     return r and apply(x, r)
   end
   local route = routes[index]
@@ -513,6 +510,7 @@ function serve.route_name(x) return names[x.route] end
 function serve.start(server, cfg, uses, id)
   generation_id, all_uses, routes, routers = id, uses, server.routes, server.routers
   heads, ups, names = server.heads, server.ups, server.names
+  serve.heads_memory = server.heads_memory
   serve.shared, serve.rewrite = server.shared, server.rewrite
   exchange.generation = id
   edits.close()

@@ -26,7 +26,7 @@ local TAKEN = {} -- what is raised where a body would have been taken
 -- Slots of the view: up to 12 those of ctx, so that a chain takes it for one; behind them the view of those in shadow when it is a ctx to them,
 -- what it is a view of, what would have been changed, and of a generation in shadow its record of the exchange.
 local CONSUMER, UPSTREAM, CREDENTIAL = exchange.CONSUMER, exchange.UPSTREAM, exchange.CREDENTIAL
-local REQ, RES, VARS = 6, 7, 8
+local REQ, RES, VARS, PEERS = 6, 7, 8, exchange.PEERS
 local SHADOW, REAL, NOTES, ID, RECORD = 13, exchange.REAL, 15, 16, 17
 
 local function note(view, text)
@@ -195,10 +195,13 @@ local get = {
   shadow = function() return true end,
   req = function(view) return message_of(view, REQ, "req", abi.REQUEST) end,
   res = function(view)
-    if view[RECORD] then return view[RES] or nil end -- that of the exchange is another generation's
+    local record = view[RECORD]
+    if record and record.handles then error(shadow.UNKNOWN, 0) end -- there is none yet that it could begin with
+    if record then return view[RES] or nil end -- that of the exchange is another generation's
     return message_of(view, RES, "res", abi.RESPONSE)
   end,
   vars = function(view) return view[VARS] end,
+  peers = function(view) return view[PEERS] or view[REAL].peers end,
   consumer = function(view) return view[CONSUMER] or view[REAL].consumer end,
   credential = function(view) return view[CREDENTIAL] or view[REAL].credential end,
   upstream = function(view) return view[UPSTREAM] or view[REAL].upstream end,
@@ -344,6 +347,9 @@ function shadow.enter_response(view, head)
   rawset(view, RES, setmetatable({ view[1], view[2], abi.RESPONSE, known, {}, view }, Message))
 end
 
+--- enter_balance(view, peers): what a `balance` phase chooses from
+function shadow.enter_balance(view, peers) rawset(view, PEERS, peers) end
+
 --- response_edits(view) -> as edits, of its response
 function shadow.response_edits(view) return view.res.headers[EDITS] end
 
@@ -375,7 +381,7 @@ end
 
 local function note_result(view, phase, result)
   if phase == "balance" then
-    note(view, "chosen a peer")
+    note(view, "chosen the peer " .. tostring(type(result) == "table" and result.name or result))
   else
     return ("%s must return a response or nothing, returned a %s"):format(phase, type(result))
   end
@@ -423,6 +429,7 @@ function shadow.without_effect(plugin)
   for _, phase in ipairs(PHASES) do
     idle[phase] = plugin[phase] and function() end
   end
+  idle.handler = nil
   return idle
 end
 

@@ -86,6 +86,18 @@ def test_nothing_that_a_use_in_shadow_does_changes_the_exchange():
         assert "would have set header X-Set of the request, set " in log and "taken the request's body" in log
 
 
+def test_a_peer_that_would_be_chosen_is_told_and_another_is_asked():
+    text = '''upstream "two" { targets = { "http://127.0.0.1:@PORT2@", "http://127.0.0.1:1" }, balance = function(_, peers) return peers[1] end }
+route "x" { path = "/x", listen = { "public" }, to = "two", use = { { "chooses", shadow = true } } }
+'''
+    port = free_port()
+    chooses = "return { balance = function(ctx) return ctx.peers[2] end }"
+    with Gateway(HEAD.replace("@ADMIN@", str(port)) + text, plugins={"chooses": chooses}) as gw:
+        assert gw.request("/x").status == 200
+        assert counts(gw, port)['plugin="chooses",verdict="changed"'] == 1
+        assert "in shadow it would have chosen the peer 127.0.0.1:1 (balance) [plugin chooses" in gw.log()
+
+
 def test_who_is_not_known_is_told_and_passes_on_a_route_in_shadow():
     text = '''
 route "closed" { path = "/closed", listen = { "public" }, to = "origin", shadow = true, use = { "key-auth", { "acl", allow = { "gold" } }, { "rate-limit", limit = 1, per = "1h" } } }

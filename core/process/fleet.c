@@ -501,6 +501,26 @@ tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status)
     return false;
 }
 
+const struct tg_generation *
+tg_fleet_running_in(const struct tg_fleet *fleet, const struct tg_slot *slot, char *out, size_t size)
+{
+    const struct tg_score *score = &fleet->board->scores[slot->number];
+    const struct tg_generation *in = NULL;
+    struct tg_slice plugin = TG_SLICE("?");
+    struct tg_slice route = TG_SLICE("?");
+    if (fleet->trial != NULL && (uint32_t)fleet->trial->serial == score->mark[2]) {
+        in = fleet->trial;
+    } else if ((uint32_t)fleet->generation->serial == score->mark[2]) {
+        in = fleet->generation;
+    }
+    if (in != NULL) {
+        plugin = tg_manifest_name(in, "use", score->mark[0]);
+        route = tg_manifest_name(in, "route", score->mark[1]);
+    }
+    (void)snprintf(out, size, "plugin %.*s, route %.*s", (int)plugin.n, plugin.p, (int)route.n, route.p);
+    return score->mark[0] == 0 ? NULL : in;
+}
+
 void
 tg_fleet_check(struct tg_fleet *fleet)
 {
@@ -512,10 +532,10 @@ tg_fleet_check(struct tg_fleet *fleet)
         if (slot->pid == 0 || now < beat || now - beat < fleet->watchdog * 1000ULL) {
             continue;
         }
-        const struct tg_slice plugin = tg_manifest_name(fleet->generation, "use", score->mark[0]);
-        const struct tg_slice route = tg_manifest_name(fleet->generation, "route", score->mark[1]);
-        tg_log(TG_LOG_ERROR, "worker %u (pid %d) is stuck since %llu ms: plugin %.*s, route %.*s; it is killed", i,
-               (int)slot->pid, (unsigned long long)(now - beat), (int)plugin.n, plugin.p, (int)route.n, route.p);
+        char where[256];
+        const struct tg_generation *in = tg_fleet_running_in(fleet, slot, where, sizeof where);
+        tg_log(TG_LOG_ERROR, "worker %u (pid %d) is stuck since %llu ms: %s%s%s; it is killed", i, (int)slot->pid,
+               (unsigned long long)(now - beat), where, in == NULL ? "" : ", generation ", in == NULL ? "" : in->id);
         score->heartbeat = now; /* once is enough */
         (void)kill(slot->pid, SIGKILL);
     }

@@ -141,6 +141,7 @@ begin_trial(struct tg_reload *reload)
 {
     char text[128];
     reload->trial = reload->next;
+    reload->fleet->trial = reload->next;
     reload->next = NULL;
     reload->canary.options = reload->wanted;
     (void)event_del(reload->overdue);
@@ -196,6 +197,7 @@ end_trial(struct tg_reload *reload, bool good, const char *why)
 {
     struct tg_generation *trial = reload->trial;
     reload->trial = NULL;
+    reload->fleet->trial = NULL;
     if (reload->canary.options.shadow) {
         end_shadow(reload, trial, good, why);
         return;
@@ -275,13 +277,13 @@ go_on_when_ready(struct tg_reload *reload)
 
 /* False: a worker runs that cannot be asked. */
 static bool
-ask_slot(const struct tg_reload *reload, struct tg_slot *slot)
+ask_slot(const struct tg_reload *reload, struct tg_slot *slot, const struct tg_generation *generation)
 {
     struct tg_channel_message message = {
-        .type = TG_CHANNEL_PREPARE, .serial = reload->next->serial, .number = reload->wanted.shadow};
-    (void)snprintf(message.text, sizeof message.text, "%s", reload->next->id);
+        .type = TG_CHANNEL_PREPARE, .serial = generation->serial, .number = reload->wanted.shadow};
+    (void)snprintf(message.text, sizeof message.text, "%s", generation->id);
     slot->prepared = false;
-    slot->asked = slot->pid != 0 && tg_channel_send(slot->channel, &message, reload->next->fd) == TG_OK;
+    slot->asked = slot->pid != 0 && tg_channel_send(slot->channel, &message, generation->fd) == TG_OK;
     return slot->asked || slot->pid == 0;
 }
 
@@ -300,7 +302,7 @@ prepare(struct tg_reload *reload, struct tg_generation *generation)
     reload->next = generation;
     bool all = true;
     for (unsigned i = 0; i < reload->fleet->count; i++) {
-        all = ask_slot(reload, &reload->fleet->slots[i]) && all;
+        all = ask_slot(reload, &reload->fleet->slots[i], generation) && all;
     }
     if (!all) {
         abandon_next(reload, "a worker could not be asked to build the generation");
@@ -341,6 +343,14 @@ tg_reload_message(struct tg_reload *reload, struct tg_slot *slot, const struct t
 void
 tg_reload_died(struct tg_reload *reload, struct tg_slot *slot)
 {
+    char where[256];
+    const struct tg_generation *in = tg_fleet_running_in(reload->fleet, slot, where, sizeof where);
+    if (in != NULL && in == reload->trial) { /* it has taken along what the other one served */
+        char why[sizeof where + 64];
+        (void)snprintf(why, sizeof why, "worker %u has died in it: %s", slot->number, where);
+        end_trial(reload, false, why);
+        return;
+    }
     if (reload->next == NULL || !slot->asked || slot->prepared) {
         return;
     }
@@ -357,16 +367,9 @@ tg_reload_died(struct tg_reload *reload, struct tg_slot *slot)
 void
 tg_reload_born(struct tg_reload *reload, struct tg_slot *slot)
 {
-    if (reload->returns && reload->next != NULL && !ask_slot(reload, slot)) {
-        tg_log(TG_LOG_ERROR, "worker %u cannot be told of the generation that comes back", slot->number);
-    }
-    if (reload->trial != NULL) {
-        const struct tg_channel_message message = {
-            .type = TG_CHANNEL_PREPARE, .serial = reload->trial->serial, .number = reload->canary.options.shadow};
-        const enum tg_rc rc = tg_channel_send(slot->channel, &message, reload->trial->fd);
-        if (rc != TG_OK) {
-            tg_log(TG_LOG_ERROR, "worker %u cannot be told of the generation on trial", slot->number);
-        }
+    const struct tg_generation *coming = reload->returns ? reload->next : reload->trial;
+    if (coming != NULL && !ask_slot(reload, slot, coming)) {
+        tg_log(TG_LOG_ERROR, "worker %u cannot be told of generation %s", slot->number, coming->id);
     }
 }
 

@@ -10,6 +10,7 @@ local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
 local query_string = require "tidegate.query"
 local response = require "tidegate.response"
+local shadow_messages = require "runtime.shadow_messages"
 local trace = require "tidegate.trace"
 
 local C = abi.C
@@ -18,8 +19,8 @@ local rawget, rawset, setmetatable, type, error, tostring = rawget, rawset, setm
 local shadow = {}
 local counted = metrics.counter("tidegate_shadow_total",
   { help = "Calls of plugins in shadow, by what would have come of them: a status, changed, raised or passed.", labels = { "plugin", "verdict" } })
-local PHASES = { "rewrite", "authenticate", "access", "balance", "response", "log" }
-local DECIDES = { rewrite = true, authenticate = true, access = true } -- phases of which a pass is a verdict
+local PHASES = { "rewrite", "authenticate", "access", "balance", "response", "websocket", "log" }
+local DECIDES = { rewrite = true, authenticate = true, access = true, websocket = true } -- phases of which a pass is a verdict
 local NOTES_MAX = 16 -- of one call
 local TAKEN = {} -- what is raised where a body would have been taken
 
@@ -380,7 +381,9 @@ local function judge_error(use, phase, err)
 end
 
 local function note_result(view, phase, result)
-  if phase == "balance" then
+  if phase == "websocket" then
+    return shadow_messages.judge(result, function(text) note(view, text) end)
+  elseif phase == "balance" then
     note(view, "chosen the peer " .. tostring(type(result) == "table" and result.name or result))
   else
     return ("%s must return a response or nothing, returned a %s"):format(phase, type(result))
@@ -388,7 +391,7 @@ local function note_result(view, phase, result)
 end
 
 local function judge(use, phase, view, ok, result)
-  if response.is(result) then return count(use, tostring(result.status), phase, "answered " .. result.status) end
+  if response.is(result) and phase ~= "websocket" then return count(use, tostring(result.status), phase, "answered " .. result.status) end
   if not ok and result ~= TAKEN then return judge_error(use, phase, result) end
   local wrong = ok and result ~= nil and note_result(view, phase, result)
   if wrong then return judge_error(use, phase, wrong) end
@@ -412,13 +415,24 @@ local function wrap(use, phase, f)
   end
 end
 
+-- The same for a message, which goes on as it is.
+local function wrap_messages(use, f)
+  local when = use.when
+  return function(ctx, message, conf, state)
+    local view = view_of(ctx)
+    if when and not when(view) then return end
+    view[NOTES] = {}
+    local held = shadow_messages.hold(message, function(text) note(view, text) end)
+    judge(use, "websocket", view, pcall(f, view, held, conf, state))
+  end
+end
+
 -- ---------------------------------------------------------------- once a generation
 
 --- refusal(plugin, use) -> why it cannot be in shadow | nil
 function shadow.refusal(loaded, use)
   if use.is_handler then return "cannot be in shadow: nothing else would answer" end
   if loaded.around then return "cannot be in shadow: its `around` wraps what others do, and would have to do it" end
-  if loaded.websocket then return "cannot be in shadow: messages of a WebSocket that are looked at have limits, which would hold" end
   if loaded.shadow == false then return "cannot be in shadow: it changes exchanges by other ways than ctx" end
 end
 
@@ -438,7 +452,8 @@ function shadow.stand_in(use)
   local stand_in = {}
   for name, value in pairs(use.plugin) do stand_in[name] = value end
   for _, phase in ipairs(PHASES) do
-    stand_in[phase] = use.plugin[phase] and wrap(use, phase, use.plugin[phase])
+    local f = use.plugin[phase]
+    if f then stand_in[phase] = phase == "websocket" and wrap_messages(use, f) or wrap(use, phase, f) end
   end
   stand_in.authenticate, stand_in.authenticate_shadow = nil, stand_in.authenticate
   return stand_in

@@ -104,7 +104,7 @@ local function prepare_uses(cfg, source, report)
       use.state = state
       if report:count() == 0 then use.plugin = plugin.without_idle(use.plugin, use, report) end
     end
-    if use.call_time then use.plugin = call_time.stand_in(use) end
+    if use.call_time and not abi.in_shadow then use.plugin = call_time.stand_in(use) end
     use.conditional = use.when ~= nil
     if use.shadow then
       use.plugin, use.when = shadow.stand_in(use), nil

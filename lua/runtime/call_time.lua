@@ -1,5 +1,6 @@
 --- call_time: uses with `call_time = "500ms"`: a call of a phase that takes longer, waiting included, ends with an error, and with it all that it has
--- begun. Each such call is a task of its own, which is what can be ended; uses that do not say so are as they were.
+-- begun. Each such call is a task of its own, which is what can be ended; uses that do not say so are as they were, and so are all in a generation
+-- in shadow, which has limits of its own and is judged by what it has said when the exchange is over.
 local abi = require "abi"
 local schema = require "runtime.schema"
 local task = require "tidegate.task"

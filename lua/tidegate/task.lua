@@ -48,7 +48,7 @@ end
 
 -- Gives way to the core, through all coroutines of a plugin's own that are in between: each is resumed by `pass` below.
 local function give_way()
-  need_worker()
+  if abi.validating then need_worker() end
   if vm.grown ~= 0 and task.weigh then task.weigh() end -- what is kept during a wait is not looked at again
   local thread = running()
   if core[thread] then

@@ -246,6 +246,9 @@ def test_what_the_client_would_get_is_compared_by_the_response_that_really_came(
         ("raised", route(), route('"raises"'), "oops"),
         ("response", route('"raises"'), route(), "status 500 now, 200 in shadow"),
         ("unjudged", route(), route('"reads"'), "reads the response's body"),
+        ("response", route(), route('{ "turns", call_time = "20s" }'), "status 200 now, 203 in shadow"),
+        ("response", route(), route('{ "throws", call_time = "20s" }'), "status 200 now, 503 in shadow"),
+        ("unjudged", route(), route('{ "reads", call_time = "20s" }'), "reads the response's body"),
         ("unjudged", route(), route('"sleeps"'), "response have waited"),
         ("response", route(), route('"cookie"'), "header set-cookie differs"),
         ("response", route(), route('"wraps"'), "header x-wrapped differs"),
@@ -268,7 +271,7 @@ def test_what_the_client_would_get_is_compared_by_the_response_that_really_came(
 
 def test_answers_that_are_the_same_are_counted_as_the_same():
     limit = '{ "rate-limit", limit = 1000, per = "1h" }'
-    uses = ('"sets"', '"turns"', '"wraps"', '"wraps", "sets", "turns"', '"cookie"', limit, '"sets", "wraps", "key-auth"', '"throws"', '"raises"', '"correlation-id", { "cors", origins = { "https://a.test" } }')
+    uses = ('{ "sets", call_time = "20s" }', '"sets"', '"turns"', '"wraps"', '"wraps", "sets", "turns"', '"cookie"', limit, '"sets", "wraps", "key-auth"', '"throws"', '"raises"', '"correlation-id", { "cors", origins = { "https://a.test" } }')
     with gateway(route(), workers=1, plugins=RESPONDS) as gw:
         gw.request("/x/1")
         for use in uses:

@@ -161,7 +161,8 @@ struct tg_abi_vm {
     uint32_t resumes; /* how often Lua was entered */
     uint32_t grown;   /* 1: since then its memory has grown by more than a call may, perhaps by garbage; 2: by one block
                          alone */
-    uint32_t *mark;   /* [0] which use runs, [1] for which route: shared with the master, for its watchdog; 0 is none */
+    uint32_t *mark;   /* [0] which use runs, [1] for which route, [2] of which generation: shared with the master, for
+                         its watchdog; 0 is none */
     double now;       /* wall clock, once a loop turn */
     double monotonic; /* seconds */
     struct tg_slice out; /* where functions below put a string */

@@ -31,6 +31,8 @@ local abi = {
   -- A tool that runs phases where there is no worker: what a plugin has asked for that only a worker has.
   offline = false,
   refused = nil,
+  -- A handler runs of which nobody is to notice anything: as `validating`, but what was declared is there.
+  withholds = false,
 
   ENTRY_REQUEST = C.TG_ENTRY_REQUEST, ENTRY_BALANCE = C.TG_ENTRY_BALANCE, ENTRY_RESPONSE = C.TG_ENTRY_RESPONSE,
   ENTRY_LOG = C.TG_ENTRY_LOG, ENTRY_TASK = C.TG_ENTRY_TASK, ENTRY_REQUEST_BODY = C.TG_ENTRY_REQUEST_BODY,

@@ -87,17 +87,26 @@ run_child(struct tg_slot *slot, int channel)
     exit(tg_worker_run(&start));
 }
 
-/* The kernel goes on giving a slot without worker its share of the connections: another worker accepts them. */
+static bool
+serves(const struct tg_slot *slot)
+{
+    return slot->pid != 0 && slot->fleet->board->scores[slot->number].heartbeat != 0;
+}
+
+/*
+ * The kernel goes on giving a slot without worker its share of the connections: another worker accepts them, until the
+ * next one of that slot has built its generation, which takes seconds where that is large.
+ */
 static void
 lend(struct tg_fleet *fleet)
 {
     struct tg_slot *other = NULL;
     for (unsigned i = 0; i < fleet->count && other == NULL; i++) {
-        other = fleet->slots[i].pid != 0 ? &fleet->slots[i] : NULL;
+        other = serves(&fleet->slots[i]) ? &fleet->slots[i] : NULL;
     }
     for (unsigned i = 0; i < fleet->count && other != NULL; i++) {
         struct tg_slot *slot = &fleet->slots[i];
-        if (!slot->pauses || slot->borrower != NULL) {
+        if (!slot->pauses || slot->borrower != NULL || slot == other) {
             continue;
         }
         slot->borrower = other;
@@ -168,7 +177,6 @@ fork_worker(struct tg_slot *slot)
     if (slot->readable == NULL || event_add(slot->readable, NULL) < 0) {
         (void)kill(pid, SIGKILL); /* one that cannot be heard is replaced */
     }
-    take_back(slot);
     lend(fleet);
     fleet->hooks->born(fleet->hooks->arg, slot);
 }
@@ -454,11 +462,11 @@ replace(struct tg_slot *slot)
         slot->quick_deaths = 0;
     }
     slot->quick_deaths++;
+    slot->pauses = true;
     if (slot->quick_deaths > QUICK_FREE) {
         const unsigned shift = slot->quick_deaths - QUICK_FREE - 1;
         pause.tv_sec = shift < 5 ? 1 << shift : BACKOFF_MAX;
         tg_log(TG_LOG_ERROR, "worker %u dies too often: the next one in %ld s", slot->number, (long)pause.tv_sec);
-        slot->pauses = true;
     }
     (void)event_add(slot->restart, &pause);
 }
@@ -501,6 +509,26 @@ tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status)
     return false;
 }
 
+const struct tg_generation *
+tg_fleet_running_in(const struct tg_fleet *fleet, const struct tg_slot *slot, char *out, size_t size)
+{
+    const struct tg_score *score = &fleet->board->scores[slot->number];
+    const struct tg_generation *in = NULL;
+    struct tg_slice plugin = TG_SLICE("?");
+    struct tg_slice route = TG_SLICE("?");
+    if (fleet->trial != NULL && (uint32_t)fleet->trial->serial == score->mark[2]) {
+        in = fleet->trial;
+    } else if ((uint32_t)fleet->generation->serial == score->mark[2]) {
+        in = fleet->generation;
+    }
+    if (in != NULL) {
+        plugin = tg_manifest_name(in, "use", score->mark[0]);
+        route = tg_manifest_name(in, "route", score->mark[1]);
+    }
+    (void)snprintf(out, size, "plugin %.*s, route %.*s", (int)plugin.n, plugin.p, (int)route.n, route.p);
+    return score->mark[0] == 0 ? NULL : in;
+}
+
 void
 tg_fleet_check(struct tg_fleet *fleet)
 {
@@ -509,13 +537,16 @@ tg_fleet_check(struct tg_fleet *fleet)
         struct tg_slot *slot = &fleet->slots[i];
         struct tg_score *score = &fleet->board->scores[i];
         const uint64_t beat = score->heartbeat != 0 ? score->heartbeat : slot->started + 10000U;
+        if (slot->pauses && serves(slot)) {
+            take_back(slot);
+        }
         if (slot->pid == 0 || now < beat || now - beat < fleet->watchdog * 1000ULL) {
             continue;
         }
-        const struct tg_slice plugin = tg_manifest_name(fleet->generation, "use", score->mark[0]);
-        const struct tg_slice route = tg_manifest_name(fleet->generation, "route", score->mark[1]);
-        tg_log(TG_LOG_ERROR, "worker %u (pid %d) is stuck since %llu ms: plugin %.*s, route %.*s; it is killed", i,
-               (int)slot->pid, (unsigned long long)(now - beat), (int)plugin.n, plugin.p, (int)route.n, route.p);
+        char where[256];
+        const struct tg_generation *in = tg_fleet_running_in(fleet, slot, where, sizeof where);
+        tg_log(TG_LOG_ERROR, "worker %u (pid %d) is stuck since %llu ms: %s%s%s; it is killed", i, (int)slot->pid,
+               (unsigned long long)(now - beat), where, in == NULL ? "" : ", generation ", in == NULL ? "" : in->id);
         score->heartbeat = now; /* once is enough */
         (void)kill(slot->pid, SIGKILL);
     }

@@ -51,6 +51,7 @@ struct tg_fleet {
     int bells[TG_WORKERS_MAX]; /* by slot */
     const struct tg_fleet_hooks *hooks;
     const struct tg_generation *generation; /* that new workers begin with */
+    const struct tg_generation *trial;      /* runs beside it; NULL: there is none */
     struct tg_slot *slots;
     unsigned count;
     unsigned watchdog;            /* seconds */
@@ -79,6 +80,10 @@ void tg_fleet_trim(struct tg_fleet *fleet, const struct tg_manifest *manifest);
 void tg_fleet_start(struct tg_fleet *fleet);
 /* A child has ended: true when it was a worker; it is replaced. */
 bool tg_fleet_reaped(struct tg_fleet *fleet, pid_t pid, int status);
+/* Which plugin of which route a worker runs, or has run when it died, as text; returns the generation, NULL when it is
+ * none of the two, or no plugin ran. */
+const struct tg_generation *tg_fleet_running_in(const struct tg_fleet *fleet, const struct tg_slot *slot, char *out,
+                                                size_t size);
 /* Kills workers whose heartbeat is older than `watchdog`, and says what they were doing. */
 void tg_fleet_check(struct tg_fleet *fleet);
 /* Sends to all that run; returns how many it reached. `fd` -1: none. */

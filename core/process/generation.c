@@ -478,6 +478,17 @@ tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err)
     return NULL;
 }
 
+void
+tg_compiler_cancel(struct tg_compiler *compiler)
+{
+    if (compiler->pid != 0) {
+        (void)kill(compiler->pid, SIGKILL);
+        close(compiler->message);
+        close(compiler->bundle);
+        *compiler = (struct tg_compiler){0};
+    }
+}
+
 struct tg_generation *
 tg_generation_compile(const struct tg_source *source, struct tg_err *err)
 {

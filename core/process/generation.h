@@ -76,6 +76,8 @@ TG_MUST_CHECK enum tg_rc tg_compiler_start(struct tg_compiler *compiler, const s
                                            const struct tg_generation *before, struct tg_err *err);
 /* The child has ended with `status` (of waitpid): the generation, or NULL and `err`. The compiler is free again. */
 struct tg_generation *tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err);
+/* Ends the child, if there is one. It is still to be reaped, as nobody's; the compiler is free again. */
+void tg_compiler_cancel(struct tg_compiler *compiler);
 /* Both, waiting for at most TG_COMPILE_TIMEOUT. */
 struct tg_generation *tg_generation_compile(const struct tg_source *source, struct tg_err *err);
 

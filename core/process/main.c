@@ -537,6 +537,7 @@ static const struct tg_command commands[] = {
     {"rollback", command_rollback,
      "usage: tidegate rollback [ID] [--control PATH]\n"
      "Returns to the generation before, or to the one whose id begins with ID (see: tidegate status).\n"
+     "A reload, trial or upgrade under way ends first, and is all that ends where a trial does and no ID is given.\n"
      "Exit status: as reload.\n"},
     {"status", command_status,
      "usage: tidegate status [--json] [--control PATH]\n"

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "process/profiling.h"
 #include "process/reload.h"
+#include "process/rollback.h"
 #include "process/stats.h"
 #include "process/status.h"
 #include "process/token.h"
@@ -76,9 +77,11 @@ on_died(void *arg, struct tg_slot *slot)
         master->failed = true; /* what it could not do the next one could not either */
         (void)fprintf(stderr, "tidegate: worker %u ended while it started\n", slot->number);
         end_workers(master, SIGTERM);
-    } else if (!tg_reload_died(&master->reload, slot) && master->fleet.ending &&
-               tg_fleet_running(&master->fleet) == 0) {
-        tg_loop_stop(master->loop);
+    } else {
+        tg_reload_died(&master->reload, slot);
+        if (master->fleet.ending && tg_fleet_running(&master->fleet) == 0) {
+            tg_loop_stop(master->loop);
+        }
     }
 }
 
@@ -200,7 +203,7 @@ on_command(void *arg, struct tg_control_client *client, const char *line)
     } else if (strncmp(line, "canary ", 7) == 0) {
         tg_reload_canary(&master->reload, client, line + 7);
     } else if (strncmp(line, "rollback ", 9) == 0) {
-        tg_reload_roll_back(&master->reload, client, line + 9);
+        tg_rollback(&master->reload, client, line + 9);
     } else if (strcmp(line, "status") == 0) {
         (void)tg_status_text(&status, text, sizeof text);
         tg_control_answer(client, true, text);

@@ -43,10 +43,11 @@ end(struct tg_reload *reload, bool ok, const char *text)
     reload->waiting_count = reload->later;
     reload->later = 0;
     reload->decided = false;
+    reload->returns = false;
     tg_mem_free(reload->pushed);
     reload->pushed = NULL;
     (void)event_del(reload->overdue);
-    if (!tg_succession_resume(reload->succession) && reload->again) {
+    if (!reload->yields && !tg_succession_resume(reload->succession) && reload->again) {
         reload->again = false;
         start(reload);
     }
@@ -61,39 +62,6 @@ refuse(struct tg_reload *reload, const char *text)
     tg_log(TG_LOG_ERROR, "reload refused: %s; generation %s goes on", text, reload->current->id);
     count(reload, "refused");
     end(reload, false, answer);
-}
-
-static bool
-watch_file(void *arg, struct tg_slice rest)
-{
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
-    tg_watch_file(arg, path);
-    return true;
-}
-
-static bool
-watch_folder(void *arg, struct tg_slice rest)
-{
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
-    tg_watch_folder(arg, path);
-    return true;
-}
-
-static void
-watch_generation(struct tg_reload *reload, const struct tg_generation *generation)
-{
-    if (reload->watch != NULL) {
-        tg_manifest_each(generation, "live", watch_file, reload->watch);
-    }
-    if (reload->watch != NULL && reload->watches_all) {
-        tg_manifest_each(generation, "file", watch_file, reload->watch);
-        tg_manifest_each(generation, "folder", watch_folder, reload->watch);
-        for (const char *const *dir = reload->source->plugin_dirs; *dir != NULL; dir++) {
-            tg_watch_folder(reload->watch, *dir);
-        }
-    }
 }
 
 /* Puts the generation on top of the history. */
@@ -173,6 +141,7 @@ begin_trial(struct tg_reload *reload)
 {
     char text[128];
     reload->trial = reload->next;
+    reload->fleet->trial = reload->next;
     reload->next = NULL;
     reload->canary.options = reload->wanted;
     (void)event_del(reload->overdue);
@@ -228,6 +197,7 @@ end_trial(struct tg_reload *reload, bool good, const char *why)
 {
     struct tg_generation *trial = reload->trial;
     reload->trial = NULL;
+    reload->fleet->trial = NULL;
     if (reload->canary.options.shadow) {
         end_shadow(reload, trial, good, why);
         return;
@@ -305,6 +275,18 @@ go_on_when_ready(struct tg_reload *reload)
     commit(reload, next);
 }
 
+/* False: a worker runs that cannot be asked. */
+static bool
+ask_slot(const struct tg_reload *reload, struct tg_slot *slot, const struct tg_generation *generation)
+{
+    struct tg_channel_message message = {
+        .type = TG_CHANNEL_PREPARE, .serial = generation->serial, .number = reload->wanted.shadow};
+    (void)snprintf(message.text, sizeof message.text, "%s", generation->id);
+    slot->prepared = false;
+    slot->asked = slot->pid != 0 && tg_channel_send(slot->channel, &message, generation->fd) == TG_OK;
+    return slot->asked || slot->pid == 0;
+}
+
 /* First step: every worker builds the generation beside the current one. */
 static void
 prepare(struct tg_reload *reload, struct tg_generation *generation)
@@ -318,15 +300,9 @@ prepare(struct tg_reload *reload, struct tg_generation *generation)
     }
     generation->serial = ++reload->serials;
     reload->next = generation;
-    struct tg_channel_message message = {
-        .type = TG_CHANNEL_PREPARE, .serial = generation->serial, .number = reload->wanted.shadow};
-    (void)snprintf(message.text, sizeof message.text, "%s", generation->id);
     bool all = true;
     for (unsigned i = 0; i < reload->fleet->count; i++) {
-        struct tg_slot *slot = &reload->fleet->slots[i];
-        slot->prepared = false;
-        slot->asked = slot->pid != 0 && tg_channel_send(slot->channel, &message, generation->fd) == TG_OK;
-        all = all && slot->asked == (slot->pid != 0);
+        all = ask_slot(reload, &reload->fleet->slots[i], generation) && all;
     }
     if (!all) {
         abandon_next(reload, "a worker could not be asked to build the generation");
@@ -364,26 +340,36 @@ tg_reload_message(struct tg_reload *reload, struct tg_slot *slot, const struct t
     }
 }
 
-bool
-tg_reload_died(struct tg_reload *reload, const struct tg_slot *slot)
+void
+tg_reload_died(struct tg_reload *reload, struct tg_slot *slot)
 {
-    if (reload->next == NULL || !slot->asked || slot->prepared) {
-        return false;
+    char where[256];
+    const struct tg_generation *in = tg_fleet_running_in(reload->fleet, slot, where, sizeof where);
+    if (in != NULL && in == reload->trial) { /* it has taken along what the other one served */
+        char why[sizeof where + 64];
+        (void)snprintf(why, sizeof why, "worker %u has died in it: %s", slot->number, where);
+        end_trial(reload, false, why);
+        return;
     }
-    abandon_next(reload, "a worker died while it built the generation");
-    return true;
+    if (reload->next == NULL || !slot->asked || slot->prepared) {
+        return;
+    }
+    if (!reload->returns) {
+        abandon_next(reload, "a worker died while it built the generation");
+        return;
+    }
+    /* That generation has served: it is the one which is left that kills workers, so going back cannot depend on them.
+     * Who replaces this one is asked, or begins with it. */
+    slot->asked = false;
+    go_on_when_ready(reload);
 }
 
 void
 tg_reload_born(struct tg_reload *reload, struct tg_slot *slot)
 {
-    if (reload->trial != NULL) {
-        const struct tg_channel_message message = {
-            .type = TG_CHANNEL_PREPARE, .serial = reload->trial->serial, .number = reload->canary.options.shadow};
-        const enum tg_rc rc = tg_channel_send(slot->channel, &message, reload->trial->fd);
-        if (rc != TG_OK) {
-            tg_log(TG_LOG_ERROR, "worker %u cannot be told of the generation on trial", slot->number);
-        }
+    const struct tg_generation *coming = reload->returns ? reload->next : reload->trial;
+    if (coming != NULL && !ask_slot(reload, slot, coming)) {
+        tg_log(TG_LOG_ERROR, "worker %u cannot be told of generation %s", slot->number, coming->id);
     }
 }
 
@@ -476,7 +462,7 @@ compiled(struct tg_reload *reload, int status)
         refuse(reload, err.text);
         return;
     }
-    watch_generation(reload, generation);
+    tg_watch_generation(reload->watch, generation, reload->watched_dirs);
     if (strcmp(generation->id, reload->current->id) == 0) {
         char text[sizeof reload->current->change + 128];
         tell_unchanged(reload, text, sizeof text);
@@ -580,35 +566,55 @@ tg_reload_push(struct tg_reload *reload, struct tg_control_client *client, const
     start(reload);
 }
 
-/* A commit of an old bundle; no files are needed. */
 void
-tg_reload_roll_back(struct tg_reload *reload, struct tg_control_client *client, const char *id)
+tg_reload_yield(struct tg_reload *reload, const char *why)
 {
-    struct tg_err err = {0};
-    const struct tg_generation *old = tg_history_find(reload->current->next, id);
-    if (reload->trial != NULL && *id == '\0') {
-        tg_reload_canary(reload, client, "abort");
-        return;
+    reload->again = false; /* what was saved or asked for until now would undo what comes next */
+    reload->later = 0;
+    reload->yields = true;
+    if (reload->trial != NULL) {
+        end_trial(reload, false, why);
+    } else if (reload->next != NULL) {
+        abandon_next(reload, why);
+    } else if (reload->compiler.pid != 0) {
+        tg_compiler_cancel(&reload->compiler);
+        refuse(reload, why);
+    } else if (reload->waiting_count > 0) { /* for an upgrade */
+        char text[128];
+        (void)snprintf(text, sizeof text, "%s\n", why);
+        end(reload, false, text);
     }
-    if (old == NULL) {
-        tg_control_answer(client, false,
-                          *id == '\0' ? "there is no generation before this one\n" : "no such generation\n");
-        return;
-    }
-    if (tg_reload_is_busy(reload) || tg_succession_is_busy(reload->succession)) {
-        tg_control_answer(client, false, "a reload or an upgrade is under way; try again\n");
-        return;
-    }
-    const int fd = dup(old->fd);
-    struct tg_generation *generation = fd < 0 ? NULL : tg_generation_open(fd, NULL, &err);
-    if (generation == NULL) {
-        tg_control_answer(client, false, err.text);
-        return;
-    }
+    reload->yields = false;
+    tg_generation_free(reload->held);
+    reload->held = NULL;
+}
+
+void
+tg_reload_return(struct tg_reload *reload, struct tg_generation *old, struct tg_control_client *client)
+{
     reload->waiting[reload->waiting_count++] = client;
     reload->wanted = (struct tg_canary_options){0};
     (void)snprintf(reload->by, sizeof reload->by, "rollback by %.50s", tg_control_who(client));
-    prepare(reload, generation);
+    if (tg_succession_is_busy(reload->succession)) {
+        reload->held = old;
+        return;
+    }
+    reload->returns = true;
+    prepare(reload, old);
+}
+
+bool
+tg_reload_join(struct tg_reload *reload, const struct tg_generation *old, struct tg_control_client *client)
+{
+    if (!reload->returns || reload->next == NULL || strcmp(reload->next->id, old->id) != 0 ||
+        reload->waiting_count == TG_RELOAD_WAITING) {
+        return false;
+    }
+    struct tg_control_client **place = reload->waiting + reload->waiting_count - reload->later;
+    memmove(place + 1, place, reload->later * sizeof *place);
+    *place = client;
+    reload->waiting_count++;
+    return true;
 }
 
 /* ------------------------------------------------------------------ life */
@@ -651,20 +657,25 @@ begin_history(struct tg_reload *reload, struct tg_generation *first)
 enum tg_rc
 tg_reload_begin(struct tg_reload *reload, struct tg_generation *first, bool watch, struct tg_err *err)
 {
-    reload->watches_all = watch;
+    reload->watched_dirs = watch ? reload->source->plugin_dirs : NULL;
     reload->watch = tg_watch_new(reload->loop, watch, on_saved, reload, err);
     if (reload->watch == NULL) {
         return TG_ESYSTEM;
     }
     begin_history(reload, first);
-    watch_generation(reload, first);
+    tg_watch_generation(reload->watch, first, reload->watched_dirs);
     return TG_OK;
 }
 
 void
 tg_reload_resume(struct tg_reload *reload)
 {
-    if (reload->again) {
+    struct tg_generation *held = reload->held;
+    if (held != NULL) {
+        reload->held = NULL;
+        reload->returns = true;
+        prepare(reload, held);
+    } else if (reload->again) {
         reload->again = false;
         start(reload);
     }
@@ -675,6 +686,8 @@ tg_reload_leave(struct tg_reload *reload)
 {
     tg_watch_free(reload->watch);
     reload->watch = NULL;
+    tg_generation_free(reload->held);
+    reload->held = NULL;
     end(reload, false, "the gateway was upgraded meanwhile, with the configuration that it found; ask again\n");
 }
 

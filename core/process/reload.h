@@ -22,7 +22,7 @@ struct tg_reload {
     struct tg_fleet *fleet;
     struct tg_succession *succession;
     struct tg_watch *watch;
-    bool watches_all; /* files of the configuration; otherwise only those of which it says that they are live */
+    const char *const *watched_dirs; /* as tg_watch_generation has them */
     struct event *overdue;
     struct tg_compiler compiler;
     struct tg_generation *current; /* and by `next` those before it */
@@ -42,6 +42,9 @@ struct tg_reload {
     char by[TG_CONTROL_WHO];       /* who has asked for the reload that is under way, or the last one */
     char asked_by[TG_CONTROL_WHO]; /* who has asked last, perhaps for the one behind it */
     bool again;                    /* something changed while a reload was under way */
+    bool returns;                  /* `next` has served before, and is what everybody waits for */
+    bool yields;                   /* something else begins at once */
+    struct tg_generation *held;    /* will be prepared when an upgrade has failed; NULL: none */
     char *pushed;                  /* files that came over the control socket, as JSON; NULL: those of the disk */
     size_t pushed_length;
     struct tg_err last_error; /* empty: the last one went well */
@@ -59,15 +62,22 @@ void tg_reload_keep(struct tg_reload *reload);
 
 /* Asked for by nobody who waits. */
 void tg_reload_ask(struct tg_reload *reload, const char *by);
-/* "reload WORDS", "push WORDS", "rollback ID" and "canary promote|abort": the client is answered when that is done. */
+/* "reload WORDS", "push WORDS" and "canary promote|abort": the client is answered when that is done. */
 void tg_reload_command(struct tg_reload *reload, struct tg_control_client *client, const char *words);
 void tg_reload_push(struct tg_reload *reload, struct tg_control_client *client, const char *words);
-void tg_reload_roll_back(struct tg_reload *reload, struct tg_control_client *client, const char *id);
 void tg_reload_canary(struct tg_reload *reload, struct tg_control_client *client, const char *verb);
+
+/* Ends what is under way, and answers with `why` whoever waits for it or for the one behind it: nothing of it begins
+ * anew. An upgrade that waits for it does so still, until the end of what tg_reload_return begins. */
+void tg_reload_yield(struct tg_reload *reload, const char *why);
+/* Makes `old`, which is ours then, live for `client`, once an upgrade that is under way is over. Nothing else is. */
+void tg_reload_return(struct tg_reload *reload, struct tg_generation *old, struct tg_control_client *client);
+/* True: the workers go back to the same generation as `old` already, and the client waits with those who asked. */
+bool tg_reload_join(struct tg_reload *reload, const struct tg_generation *old, struct tg_control_client *client);
 
 /* What happens to workers and children; true: it was the reload's affair. */
 void tg_reload_message(struct tg_reload *reload, struct tg_slot *slot, const struct tg_channel_message *message);
-bool tg_reload_died(struct tg_reload *reload, const struct tg_slot *slot);
+void tg_reload_died(struct tg_reload *reload, struct tg_slot *slot);
 void tg_reload_born(struct tg_reload *reload, struct tg_slot *slot);
 bool tg_reload_reaped(struct tg_reload *reload, pid_t pid, int status);
 

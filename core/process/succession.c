@@ -199,7 +199,15 @@ tg_succession_begin(struct tg_succession *succession, struct tg_err *err)
 void
 tg_succession_cancel(struct tg_succession *succession)
 {
-    tg_upgrade_cancel(&succession->upgrade);
+    tg_upgrade_cancel(&succession->upgrade, "this master is told to end");
+}
+
+void
+tg_succession_give_way(struct tg_succession *succession, const char *why)
+{
+    if (!succession->upgrade.granted) {
+        tg_upgrade_cancel(&succession->upgrade, why);
+    }
 }
 
 void

@@ -61,6 +61,9 @@ bool tg_succession_is_busy(const struct tg_succession *succession);
 bool tg_succession_resume(struct tg_succession *succession);
 /* The workers are told to end. */
 void tg_succession_cancel(struct tg_succession *succession);
+/* Ends an upgrade of which the new master was not yet told to serve: `stayed` is called later, as for any that failed.
+ * One that is further, which is a matter of milliseconds, goes on. */
+void tg_succession_give_way(struct tg_succession *succession, const char *why);
 /* In a forked worker: closes what is the master's alone. */
 void tg_succession_forget(struct tg_succession *succession);
 

@@ -179,10 +179,10 @@ tg_upgrade_reaped(struct tg_upgrade *upgrade, pid_t pid, int status)
 }
 
 void
-tg_upgrade_cancel(struct tg_upgrade *upgrade)
+tg_upgrade_cancel(struct tg_upgrade *upgrade, const char *why)
 {
     if (upgrade->pid != 0 && !upgrade->done) {
-        (void)snprintf(upgrade->why, sizeof upgrade->why, "this master is told to end");
+        (void)snprintf(upgrade->why, sizeof upgrade->why, "%s", why);
         (void)kill(upgrade->pid, SIGKILL);
     }
 }

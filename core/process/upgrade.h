@@ -53,8 +53,9 @@ TG_MUST_CHECK enum tg_rc tg_upgrade_start(struct tg_upgrade *upgrade, const char
                                           unsigned timeout, struct tg_err *err);
 /* A child has ended: true when it was the new master. */
 bool tg_upgrade_reaped(struct tg_upgrade *upgrade, pid_t pid, int status);
-/* Ends the new master, since the old one is told to end itself. Nothing when none is under way. */
-void tg_upgrade_cancel(struct tg_upgrade *upgrade);
+/* Ends the new master, unless it serves already: `why` is what is told of it then, as of any that failed. Nothing when
+ * none is under way. */
+void tg_upgrade_cancel(struct tg_upgrade *upgrade, const char *why);
 /* In a forked worker: closes the socket. */
 void tg_upgrade_forget(const struct tg_upgrade *upgrade);
 

@@ -246,3 +246,37 @@ tg_watch_forget(struct tg_watch *watch)
         close(watch->fd);
     }
 }
+
+static bool
+watch_file(void *arg, struct tg_slice rest)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
+    tg_watch_file(arg, path);
+    return true;
+}
+
+static bool
+watch_folder(void *arg, struct tg_slice rest)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%.*s", (int)rest.n, rest.p);
+    tg_watch_folder(arg, path);
+    return true;
+}
+
+void
+tg_watch_generation(struct tg_watch *watch, const struct tg_generation *generation, const char *const *plugin_dirs)
+{
+    if (watch == NULL) {
+        return;
+    }
+    tg_manifest_each(generation, "live", watch_file, watch);
+    if (plugin_dirs != NULL) {
+        tg_manifest_each(generation, "file", watch_file, watch);
+        tg_manifest_each(generation, "folder", watch_folder, watch);
+        for (const char *const *dir = plugin_dirs; *dir != NULL; dir++) {
+            tg_watch_folder(watch, *dir);
+        }
+    }
+}

@@ -7,6 +7,7 @@
 #define TG_PROCESS_WATCH_H
 
 #include "net/loop.h"
+#include "process/generation.h"
 
 struct tg_watch;
 typedef void (*tg_watch_cb)(void *arg);
@@ -24,5 +25,9 @@ void tg_watch_forget(struct tg_watch *watch);
 void tg_watch_folder(struct tg_watch *watch, const char *path);
 /* Adds a file, whatever it is called, and its folder. */
 void tg_watch_file(struct tg_watch *watch, const char *path);
+/* Adds the files of which the generation says that they are live; with `plugin_dirs` (NULL at its end) also those that
+ * it was made of, their folders and these. `watch` NULL: nothing. */
+void tg_watch_generation(struct tg_watch *watch, const struct tg_generation *generation,
+                         const char *const *plugin_dirs);
 
 #endif

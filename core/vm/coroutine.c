@@ -248,6 +248,7 @@ tg_coroutine_resume(struct tg_coroutine *co)
     tg_abi_vm.now = tg_loop_wall(loop);
     tg_abi_vm.mark[0] = co->plugin;
     tg_abi_vm.mark[1] = co->route;
+    tg_abi_vm.mark[2] = (uint32_t)co->vm->serial;
     co->waiting = false;
     tg_heap_enter(&co->vm->heap);
     host->running = co;

@@ -84,7 +84,7 @@ struct tg_host {
     /* The master is told of a difference between the generation in shadow and the current one. */
     void (*differs)(void *arg, uint64_t serial, uint32_t kind, struct tg_slice example);
     struct tg_coroutine *running;
-    uint32_t mark[2];  /* where score is not shared */
+    uint32_t mark[3];  /* where score is not shared */
     uint32_t listener; /* the coroutine that hears of cells, by index and serial */
     uint32_t listener_serial;
     struct tg_abi_watch watch[TG_WATCHES]; /* of the next call */

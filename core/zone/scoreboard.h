@@ -16,7 +16,7 @@ enum { TG_WORKERS_MAX = 128 };
 struct tg_score {
     _Alignas(128) volatile uint64_t heartbeat; /* milliseconds of the monotonic clock; 0: not running */
     volatile uint64_t generation;              /* serial of the one that is current there */
-    volatile uint32_t mark[2];                 /* index of the use that runs (0: none), and of its route */
+    volatile uint32_t mark[3];                 /* index of the use that runs (0: none), of its route, serial of both */
     volatile uint64_t connections;             /* accepted since the start */
     volatile uint64_t requests;
     volatile uint64_t active;

@@ -11,6 +11,7 @@ local dict = require "tidegate.dict"
 local library = require "tidegate"
 local listen_tls = require "runtime.listen_tls"
 local ocsp = require "runtime.ocsp"
+local call_time = require "runtime.call_time"
 local config = require "runtime.config"
 local plugin = require "runtime.plugin"
 local quarantine = require "runtime.quarantine"
@@ -91,7 +92,10 @@ local function prepare_uses(cfg, source, report)
     end
     if abi.in_shadow and use.plugin and use.plugin.shadow == false then use.plugin, use.plugin_name = {}, nil end
     if abi.offline and use.plugin and (use.plugin.shadow == false or use.built_in) then use.plugin = shadow.without_effect(use.plugin) end
-    if use.plugin and not use.built_in then quarantine.judge(use, cfg.defaults.quarantine, report) end
+    if use.plugin and not use.built_in then
+      call_time.judge(use, report)
+      quarantine.judge(use, cfg.defaults.quarantine, report)
+    end
   end
   if report:count() > 0 then return nil end
   for _, use in ipairs(uses) do
@@ -101,6 +105,7 @@ local function prepare_uses(cfg, source, report)
       use.state = state
       if report:count() == 0 then use.plugin = plugin.without_idle(use.plugin, use, report) end
     end
+    if use.call_time and not abi.in_shadow then use.plugin = call_time.stand_in(use) end
     use.conditional = use.when ~= nil
     if use.shadow then
       use.plugin, use.when = shadow.stand_in(use), nil

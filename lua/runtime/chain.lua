@@ -18,6 +18,12 @@ local function is_authenticated(ctx)
 end
 
 local function check(result, use, phase)
+  if phase == "balance" then
+    local is_peer = type(result) == "string" or type(result) == "table" and type(result.name) == "string" and not response.is(result)
+    if is_peer then return result end
+    local kind = response.is(result) and "response" or type(result)
+    error(("%s: balance must return one of ctx.peers or nothing, returned a %s"):format(use.label, kind), 0)
+  end
   if response.is(result) then return result end
   error(("%s: %s must return a response or nothing, returned a %s"):format(use.label, phase, type(result)), 0)
 end

@@ -374,7 +374,7 @@ end
 
 -- ---------------------------------------------------------------- judgement
 
-local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true }
+local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true, call_time = true }
 
 -- One element of `use`: a name, a table that begins with it, or a function.
 local function read_use(item, at, path, report)
@@ -387,7 +387,7 @@ local function read_use(item, at, path, report)
     use.plugin = item[1] or item.plugin
     use.name, use.when = item.name, item.when
     if item.on_error ~= nil then use.on_error = item.on_error end
-    use.fail, use.quarantine_words = item.fail, item.quarantine
+    use.fail, use.quarantine_words, use.call_time = item.fail, item.quarantine, item.call_time
     use.shadow = item.shadow or false
     if type(use.shadow) ~= "boolean" then report:found(at, path, use.shadow, "true or false as `shadow`") end
     if use.name ~= nil and not is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end

@@ -11,11 +11,12 @@ local error, type = error, type
 
 local handler = {}
 
---- new(use) -> the handler of a route, made once a generation
+--- new(use) -> the handler of a route, made once a generation. Its plugin has none where it may not run: in shadow.
 function handler.new(use)
   local f = use.plugin.handler
   plugin_times.prepare(use, "handler")
-  return { handler = f, conf = use.conf, state = use.state, mark = use.index, needs_barrier = barrier.needed(f), turn = 0, weight = 1, use = use }
+  return { handler = f, conf = use.conf, state = use.state, mark = use.index, needs_barrier = f ~= nil and barrier.needed(f), turn = 0, weight = 1,
+    use = use }
 end
 
 --- plain(f, conf) -> one that is not measured

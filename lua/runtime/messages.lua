@@ -116,6 +116,6 @@ function messages.take(self, result, use)
   error(("%s: websocket returned what %s"):format(use.label, why), 0)
 end
 
-messages.REQUEST, messages.RESPONSE = REQUEST, RESPONSE
+messages.REQUEST, messages.RESPONSE, messages.opcodes = REQUEST, RESPONSE, opcodes
 
 return messages

@@ -22,7 +22,7 @@ local fields = {
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
 
 -- The fields of every use; a plugin that called one of its own so would never see it.
-local taken = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true }
+local taken = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true, call_time = true }
 
 local function check_schema(spec, at, path, report)
   local before = report:count()

@@ -1,5 +1,6 @@
 --- rehearsal_phases: what a generation in shadow would do with a request: its phases, in the order of serve.lua, on a view of the exchange that
--- takes all changes (shadow.lua). The handler and the upstream are not asked: what the current generation has from them stands for it.
+-- takes all changes (shadow.lua). The upstream is not asked, and of a handler only what it computes is known: what the current generation has
+-- from them stands for the rest.
 local abi = require "abi"
 local budget = require "runtime.budget"
 local consumers = require "tidegate.consumers"
@@ -13,12 +14,13 @@ local slots = require "runtime.route_slots"
 local secret = require "tidegate.secret"
 local shadow = require "runtime.shadow"
 local task = require "tidegate.task"
+local upstreams = require "runtime.upstreams"
 
 local vm, to_string = abi.vm, abi.string
 local band = bit.band
 
 local phases = {}
-local PHASES, REWRITE, STRIP = slots.PHASES, slots.REWRITE, slots.STRIP
+local PHASES, REWRITE, STRIP, TO = slots.PHASES, slots.REWRITE, slots.STRIP, slots.TO
 local UPSTREAM, GATEWAY = 1, 3 -- enum tg_abi_source
 
 -- ---------------------------------------------------------------- responses
@@ -78,14 +80,68 @@ function phases.see(record)
   record.head = { status = tonumber(x.status), source = x.source == UPSTREAM and "upstream" or "plugin", fields = fields }
 end
 
--- ---------------------------------------------------------------- around
-
 -- As serve.lua has it: what a plugin that wraps others gets when they raise.
 local function caught(ok, r)
   if ok or response.is(r) then return r end
   if failure.is(r) and r.status >= 400 then return response.problem(r.status, r.status < 500 and r.message or nil) end
   error(r, 0)
 end
+
+-- ---------------------------------------------------------------- what answers
+
+local function call_handler(self, view)
+  if not abi.offline then vm.mark[0] = self.mark end
+  local r = self.handler(view, self.conf, self.state)
+  if vm.grown ~= 0 then budget.weigh() end
+  if not response.is(r) then error("a handler must return a response, returned a " .. type(r), 0) end
+  return r
+end
+
+-- As while a configuration is loaded, nothing that waits or reaches others can be begun meanwhile. -> whether its answer can be known, as pcall
+local function run_withheld(record, view, handler)
+  local before = abi.validating
+  abi.refused, abi.validating, abi.withholds, record.handles = nil, true, not abi.offline, true
+  local ok, r = pcall(call_handler, handler, view)
+  abi.validating, abi.withholds, record.handles = before, false, false
+  local is_known = not abi.refused and not record.unknown and r ~= shadow.UNKNOWN
+  abi.refused, record.unknown = nil, nil
+  return is_known, ok, r
+end
+
+-- The answer of its handler, where that only computes; otherwise what the current generation's has answered.
+local function rehearse_handler(record, view, route)
+  if not route.handler.handler then return await_head(record) end -- that of a plugin which changes exchanges by other ways
+  local is_known, ok, r = run_withheld(record, view, route.handler)
+  if not is_known then
+    budget.forgive()
+    return await_head(record)
+  end
+  record.decided = true
+  answer(record, caught(ok, r))
+end
+
+-- The peer that it would ask first, where that is not a matter of turns, of chance, or of what is in flight | nil
+local function wanted_peer(view, route)
+  local name, balance = shadow.chosen(view), route[PHASES].balance
+  local up = name and upstreams.by_name[name] or route[TO]
+  if not up or abi.offline then return nil end
+  if balance then
+    shadow.enter_balance(view, up:peers())
+    local choice = balance(view)
+    local peer = choice and up:find(choice)
+    if peer then return peer end
+  end
+  return up:foresee(view)
+end
+
+local function pass_on(record, view)
+  local route = record.route
+  if route and route.handler then return rehearse_handler(record, view, route) end
+  if route then record.peer = wanted_peer(view, route) end
+  await_head(record)
+end
+
+-- ---------------------------------------------------------------- around
 
 local function pass(view) view:next() end
 
@@ -100,7 +156,7 @@ local function run_level(record, view, level)
     record.frame = before
     if not r and not frame.used then error(level.label .. ": around must call ctx:next() or return a response", 0) end
   end
-  if r then answer(record, r) elseif not record.answered then await_head(record) end
+  if r then answer(record, r) elseif not record.answered then pass_on(record, view) end
   r = level.response and caught(pcall(level.response, view))
   if r then answer(record, r) end
 end
@@ -174,7 +230,7 @@ local function run(record, x, server)
   record.next_level = next_level_of(record)
   local r = caught(pcall(decide, record, x, server))
   if r then answer(record, r) else record.wrapped = record.answered end
-  if not record.answered then await_head(record) end
+  if not record.answered then pass_on(record, record.view) end
   run_response(record, server)
 end
 

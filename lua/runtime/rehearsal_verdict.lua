@@ -76,6 +76,10 @@ local function compare_ways(x, record)
   if #up.list > 0 and not up.by_index[tonumber(x.peer)] then
     return "upstream", ("another peer now, upstream %s in shadow"):format(up.name)
   end
+  local peer = record.peer
+  if peer and x.attempt == 1 and peer.index ~= tonumber(x.peer) then
+    return "upstream", ("peer %s now, %s in shadow"):format(upstreams.peer(tonumber(x.peer)).name, peer.name)
+  end
   local target = different_target(x, record.view.req)
   if target then return "target", target end
   local field = different_field(x, record, up)

@@ -11,6 +11,7 @@ local identity = require "runtime.identity"
 local pace = require "runtime.pace"
 local router = require "runtime.router"
 local shadow = require "runtime.shadow"
+local shadow_messages = require "runtime.shadow_messages"
 local slots = require "runtime.route_slots"
 local upstreams = require "runtime.upstreams"
 
@@ -107,6 +108,8 @@ end
 
 local function build_route(server, conf, global)
   local p = server.shared
+  local lone = #conf.upgrade > 0 and shadow_messages.lone(concat(global, conf.use))
+  if lone then error(("%s: route %q: %s"):format(conf.at, conf.name, lone), 0) end
   if #conf.use > 0 or type(conf.auth) == "table" or conf.auth == "required" then
     local ok, made = pcall(phases, concat(global, conf.use), conf.use, conf.auth)
     if not ok then error(("%s: route %q: %s"):format(conf.at, conf.name, tostring(made)), 0) end

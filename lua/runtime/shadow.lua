@@ -10,6 +10,7 @@ local log = require "tidegate.log"
 local metrics = require "tidegate.metrics"
 local query_string = require "tidegate.query"
 local response = require "tidegate.response"
+local shadow_messages = require "runtime.shadow_messages"
 local trace = require "tidegate.trace"
 
 local C = abi.C
@@ -18,15 +19,15 @@ local rawget, rawset, setmetatable, type, error, tostring = rawget, rawset, setm
 local shadow = {}
 local counted = metrics.counter("tidegate_shadow_total",
   { help = "Calls of plugins in shadow, by what would have come of them: a status, changed, raised or passed.", labels = { "plugin", "verdict" } })
-local PHASES = { "rewrite", "authenticate", "access", "balance", "response", "log" }
-local DECIDES = { rewrite = true, authenticate = true, access = true } -- phases of which a pass is a verdict
+local PHASES = { "rewrite", "authenticate", "access", "balance", "response", "websocket", "log" }
+local DECIDES = { rewrite = true, authenticate = true, access = true, websocket = true } -- phases of which a pass is a verdict
 local NOTES_MAX = 16 -- of one call
 local TAKEN = {} -- what is raised where a body would have been taken
 
 -- Slots of the view: up to 12 those of ctx, so that a chain takes it for one; behind them the view of those in shadow when it is a ctx to them,
 -- what it is a view of, what would have been changed, and of a generation in shadow its record of the exchange.
 local CONSUMER, UPSTREAM, CREDENTIAL = exchange.CONSUMER, exchange.UPSTREAM, exchange.CREDENTIAL
-local REQ, RES, VARS = 6, 7, 8
+local REQ, RES, VARS, PEERS = 6, 7, 8, exchange.PEERS
 local SHADOW, REAL, NOTES, ID, RECORD = 13, exchange.REAL, 15, 16, 17
 
 local function note(view, text)
@@ -195,10 +196,13 @@ local get = {
   shadow = function() return true end,
   req = function(view) return message_of(view, REQ, "req", abi.REQUEST) end,
   res = function(view)
-    if view[RECORD] then return view[RES] or nil end -- that of the exchange is another generation's
+    local record = view[RECORD]
+    if record and record.handles then error(shadow.UNKNOWN, 0) end -- there is none yet that it could begin with
+    if record then return view[RES] or nil end -- that of the exchange is another generation's
     return message_of(view, RES, "res", abi.RESPONSE)
   end,
   vars = function(view) return view[VARS] end,
+  peers = function(view) return view[PEERS] or view[REAL].peers end,
   consumer = function(view) return view[CONSUMER] or view[REAL].consumer end,
   credential = function(view) return view[CREDENTIAL] or view[REAL].credential end,
   upstream = function(view) return view[UPSTREAM] or view[REAL].upstream end,
@@ -344,6 +348,9 @@ function shadow.enter_response(view, head)
   rawset(view, RES, setmetatable({ view[1], view[2], abi.RESPONSE, known, {}, view }, Message))
 end
 
+--- enter_balance(view, peers): what a `balance` phase chooses from
+function shadow.enter_balance(view, peers) rawset(view, PEERS, peers) end
+
 --- response_edits(view) -> as edits, of its response
 function shadow.response_edits(view) return view.res.headers[EDITS] end
 
@@ -374,15 +381,17 @@ local function judge_error(use, phase, err)
 end
 
 local function note_result(view, phase, result)
-  if phase == "balance" then
-    note(view, "chosen a peer")
+  if phase == "websocket" then
+    return shadow_messages.judge(result, function(text) note(view, text) end)
+  elseif phase == "balance" then
+    note(view, "chosen the peer " .. tostring(type(result) == "table" and result.name or result))
   else
     return ("%s must return a response or nothing, returned a %s"):format(phase, type(result))
   end
 end
 
 local function judge(use, phase, view, ok, result)
-  if response.is(result) then return count(use, tostring(result.status), phase, "answered " .. result.status) end
+  if response.is(result) and phase ~= "websocket" then return count(use, tostring(result.status), phase, "answered " .. result.status) end
   if not ok and result ~= TAKEN then return judge_error(use, phase, result) end
   local wrong = ok and result ~= nil and note_result(view, phase, result)
   if wrong then return judge_error(use, phase, wrong) end
@@ -406,13 +415,24 @@ local function wrap(use, phase, f)
   end
 end
 
+-- The same for a message, which goes on as it is.
+local function wrap_messages(use, f)
+  local when = use.when
+  return function(ctx, message, conf, state)
+    local view = view_of(ctx)
+    if when and not when(view) then return end
+    view[NOTES] = {}
+    local held = shadow_messages.hold(message, function(text) note(view, text) end)
+    judge(use, "websocket", view, pcall(f, view, held, conf, state))
+  end
+end
+
 -- ---------------------------------------------------------------- once a generation
 
 --- refusal(plugin, use) -> why it cannot be in shadow | nil
 function shadow.refusal(loaded, use)
   if use.is_handler then return "cannot be in shadow: nothing else would answer" end
   if loaded.around then return "cannot be in shadow: its `around` wraps what others do, and would have to do it" end
-  if loaded.websocket then return "cannot be in shadow: messages of a WebSocket that are looked at have limits, which would hold" end
   if loaded.shadow == false then return "cannot be in shadow: it changes exchanges by other ways than ctx" end
 end
 
@@ -423,6 +443,7 @@ function shadow.without_effect(plugin)
   for _, phase in ipairs(PHASES) do
     idle[phase] = plugin[phase] and function() end
   end
+  idle.handler = nil
   return idle
 end
 
@@ -431,7 +452,8 @@ function shadow.stand_in(use)
   local stand_in = {}
   for name, value in pairs(use.plugin) do stand_in[name] = value end
   for _, phase in ipairs(PHASES) do
-    stand_in[phase] = use.plugin[phase] and wrap(use, phase, use.plugin[phase])
+    local f = use.plugin[phase]
+    if f then stand_in[phase] = phase == "websocket" and wrap_messages(use, f) or wrap(use, phase, f) end
   end
   stand_in.authenticate, stand_in.authenticate_shadow = nil, stand_in.authenticate
   return stand_in

@@ -270,6 +270,15 @@ function Upstream:prepare(x, ctx, peer)
   return true
 end
 
+--- upstream:foresee(ctx) -> the peer that its `balance` names for this request | nil: turns, chance, a cookie or what is in flight decide
+function Upstream:foresee(ctx)
+  if not self.needs_ctx or self.sticky then return nil end
+  local view = peers.view(self)
+  if view.length == 0 then return nil end
+  if self.choice then return self.choice(ctx, view.list) end
+  return self.pick(self, view, ctx)
+end
+
 --- upstream:again(x) -> whether a failed attempt is followed by another one; waits until it is time for it.
 function Upstream:again(x)
   return retry.again(self, x)

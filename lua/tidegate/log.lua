@@ -95,12 +95,16 @@ end
 --- sink(path, { rotate, keep, kafka }?) -> object with :write(line). For plugins that write log files; never blocks, drops and counts when full.
 local Sink = {}
 Sink.__index = Sink
+-- That of a generation in shadow: what it would write is not what happens.
+local Withheld = { write = function() return true end, dropped = function() return 0 end }
+Withheld.__index = Withheld
 
 -- `path`: a file, "-" (standard output), "tcp://host:port", "tcp+octets://host:port", "udp://host:port", "unix:/path", "unixgram:/path" or
 -- "kafka://host:port/topic", with settings of librdkafka in `kafka`. rotate: from so many bytes on, a file becomes `path.1`, that `path.2`, up
 -- to `keep`.
 function log.sink(path, options)
   if abi.validating then return setmetatable({ id = -1 }, Sink) end
+  if abi.in_shadow then return setmetatable({ id = -1 }, Withheld) end
   local id = C.tg_abi_sink_open(path, #path)
   if id < 0 then error("log file " .. path .. " cannot be opened", 2) end
   local rotate, settings = options and options.rotate, settings_of(options and options.kafka)

@@ -48,6 +48,7 @@ end
 
 -- Gives way to the core, through all coroutines of a plugin's own that are in between: each is resumed by `pass` below.
 local function give_way()
+  if abi.validating then need_worker() end
   if vm.grown ~= 0 and task.weigh then task.weigh() end -- what is kept during a wait is not looked at again
   local thread = running()
   if core[thread] then
@@ -263,12 +264,8 @@ function Task:cancel()
   if self.deferred then start(abi.TASK_CHILD, run_deferred, self.deferred) end
 end
 
---- within(seconds, f, ...) -> what f returns | nil, err (`timeout`): then f and all that it began end. Raises what f raises.
-function task.within(seconds, f, ...)
-  need_worker()
-  if type(seconds) ~= "number" or seconds < 0 then error("within needs seconds >= 0", 2) end
-  if type(f) ~= "function" then error("within needs a function", 2) end
-  local child = start(abi.TASK_CHILD, f, ...)
+-- As within, below.
+local function join_within(seconds, child)
   local till = vm.monotonic + seconds
   child.waiter, child.waiter_serial = vm.coroutine, vm.coroutine_serial
   while not child.done and vm.monotonic < till do wait_until(till) end
@@ -280,13 +277,29 @@ function task.within(seconds, f, ...)
   return unpack(child, 1, child.n)
 end
 
+--- within(seconds, f, ...) -> what f returns | nil, err (`timeout`): then f and all that it began end. Raises what f raises.
+function task.within(seconds, f, ...)
+  need_worker()
+  if type(seconds) ~= "number" or seconds < 0 then error("within needs seconds >= 0", 2) end
+  if type(f) ~= "function" then error("within needs a function", 2) end
+  return join_within(seconds, start(abi.TASK_CHILD, f, ...))
+end
+
+--- limit(seconds, f, ...) -> what f returns first, whether it was ended. As within, for a phase: what it defers is for the end of the exchange.
+function task.limit(seconds, f, ...)
+  local child = start(abi.TASK_CHILD, f, ...)
+  child.is_phase = true
+  local r = join_within(seconds, child)
+  return r, not child.ok
+end
+
 --- defer(f): runs at the end of the task or of the exchange, last first, also after an error, a timeout or a client that went away.
 function task.defer(f)
   need_worker()
   if type(f) ~= "function" then error("defer needs a function", 2) end
   local self = task.current()
   local entry = { f = f, done = false }
-  if self then
+  if self and not self.is_phase then
     self.deferred = self.deferred or {}
     self.deferred[#self.deferred + 1] = entry
   end

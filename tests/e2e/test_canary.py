@@ -131,6 +131,45 @@ def test_it_survives_the_death_of_a_worker():
         assert gw.command("rollback").returncode == 0 and gw.request("/x").text == b"old"
 
 
+HANGS = """-- guard = false
+return { access = function(ctx) while ctx.req.headers["X-User"] == "bad" do end end }
+"""
+
+
+def test_one_in_which_a_worker_dies_is_rolled_back_and_told_by_its_name():
+    """What it takes along is not its own share alone, so nobody waits for a second one."""
+    for options in (("--canary", "100%"), ("--shadow", "100%")):
+        with Gateway(config(OLD), workers=2, warns=WARNS, plugins={"hangs": HANGS}, options=("--watchdog", "1")) as gw:
+            gw.write("gateway.lua", config(NEW).replace('path = "/x"', 'path = "/x", use = { "hangs" }'))
+            trial = subprocess.Popen([gw.binary, "reload", "--control", str(gw.control), *options, "--watch", "60s"], stderr=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, text=True)
+            until(lambda: "is on trial" in gw.log() or "is in shadow" in gw.log())
+            assert gw.request("/x", headers={"X-User": "good"}).status == 200
+            try:
+                gw.request("/x", headers={"X-User": "bad"})
+            except OSError:
+                pass
+            out, err = trial.communicate(timeout=15)
+            assert "has died in it: plugin hangs" in out + err, (out, err)
+            assert trial.returncode == (1 if options[0] == "--canary" else 0)
+            assert "is stuck since" in gw.log() and "plugin hangs, route " in gw.log()
+            assert {gw.request("/x", headers={"X-User": "bad"}).text for _ in range(5)} == {b"old"}
+
+
+def test_a_worker_that_is_replaced_knows_the_name_of_what_is_on_trial():
+    log = 'use { { "access-log", path = "-" } }'
+    with Gateway(config(OLD), workers=1, warns=WARNS) as gw:
+        gw.write("gateway.lua", config(NEW, log))
+        assert gw.command("reload", "--canary", "100%", "--watch", "60s", "--detach").returncode == 0
+        pid = gw.workers()[0]
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+        until(lambda: gw.workers()[0] not in (0, pid))
+        until(lambda: gw.request("/x").text == b"new")
+        trial = json.loads(gw.command("status", "--json").stdout)["canary"]["id"]
+        gw.wait_for(f'"generation":"{trial}"')
+        assert '"generation":""' not in gw.log()
+
+
 def test_it_is_aborted_by_hand_and_by_a_rollback():
     with Gateway(config(OLD), workers=1, warns=WARNS) as gw:
         for words in (("canary", "abort"), ("rollback",)):

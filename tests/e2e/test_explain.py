@@ -119,7 +119,7 @@ dict "d" { size = "1MiB" }
 consumer "acme" { credentials = { key = "k1" } }
 use { "correlation-id" }
 route "x" { path = "/x/*", to = "a", use = { @USE@ } }
-route "h" { path = "/h", handler = function() error "not run" end, use = { @USE@ } }
+route "h" { path = "/h", handler = function() tg.sleep(0) end, use = { @USE@ } }
 '''
 RAN = {
     "adds": 'return { response = function(ctx) ctx.res.headers["X-Now"] = "1" end }',
@@ -184,6 +184,25 @@ def test_plugins_are_run_and_what_upstreams_and_clients_would_get_is_told(tmp_pa
         else:
             assert {key: value for key, value in found.items() if key[0] != "limits" and (len(wanted) > 1 or key in wanted)} == wanted, (after, text)
         assert "k1" not in text
+
+
+def test_a_handler_is_run_as_far_as_it_only_computes(tmp_path):
+    (tmp_path / "gateway.lua").write_text('''listen { port = 1 }
+dict "d" { size = "1MiB" }
+upstream "a" { targets = { "http://127.0.0.1:1" } }
+route "computes" { path = "/computes", handler = function(ctx) return tg.respond(201, "x", { ["X-A"] = ctx.req.query.a }) end }
+route "keeps" { path = "/keeps", handler = function() tg.dict("d"):incr("n") return tg.respond(200) end }
+route "asks" { path = "/asks", handler = function() pcall(function() tg.upstream("a"):get("/") end) return tg.respond(200) end }
+route "raises" { path = "/raises", handler = function() error "oops" end }
+''')
+    lines = [{"method": "GET", "host": "h", "path": "/computes", "query": "a=5"}, {"method": "GET", "host": "h", "path": "/keeps"}, {"method": "GET", "host": "h", "path": "/asks"},
+             {"method": "GET", "host": "h", "path": "/raises"}, {"method": "GET", "host": "h", "path": "/keeps", "response": {"status": 404}}]
+    (tmp_path / "log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run("explain", "--run", "--json", "--config", str(tmp_path / "gateway.lua"), str(tmp_path / "log"))
+    runs = [json.loads(line)["run"] for line in done.stdout.splitlines()]
+    assert runs[0]["handler"] and runs[0]["response"] == {"status": 201, "headers": {"x-a": "5"}}, done
+    assert runs[1]["unclear"] == runs[2]["unclear"] == "no response was recorded"
+    assert "oops" in runs[3]["raised"] and runs[4]["response"]["status"] == 404
 
 
 def test_values_of_credentials_are_compared_and_not_told(tmp_path):

@@ -1,5 +1,6 @@
 """What dies is replaced; what hangs is killed and named; what is told to end ends in order."""
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -43,6 +44,35 @@ def test_a_killed_worker_is_replaced():
         wait_ok(gw)
         after = gw.workers()
         assert len(after) == 2 and after[1] == before[1] and after[0] != before[0]
+
+
+SLOW = """return { setup = function()
+  local till = os.clock() + 1.5
+  while os.clock() < till do end
+end, access = function() end }"""
+
+
+def test_while_a_worker_that_was_killed_is_built_anew_another_accepts_for_it():
+    text = 'listen { port = @PORT@, address = "127.0.0.1" }\nroute "x" { path = "/*", use = { "slow" }, handler = function() return tg.respond(200) end }\n'
+    with Gateway(text, workers=2, plugins={"slow": SLOW}) as gw:
+        killed = gw.workers()[0]
+        kill(killed)
+        until, times = time.monotonic() + 1.2, []  # the next one is not ready before
+        while time.monotonic() < until:
+            begin = time.monotonic()
+            try:
+                assert gw.request("/").status == 200
+            except OSError:
+                assert len(times) < 3, "what was its own ended with it, and nothing else"
+            times.append(time.monotonic() - begin)
+        assert len(times) > 20 and max(times) < 0.9, sorted(times)[-5:]
+
+        def accepted():
+            gw.request("/")
+            return int(re.search(r"^worker 0 .* open of (\d+)", gw.command("status").stdout, re.M).group(1))
+        end = time.monotonic() + 30
+        while accepted() < 5:
+            assert time.monotonic() < end, "the new one never serves"
 
 
 def test_a_worker_in_an_endless_call_is_killed_and_named():

@@ -103,6 +103,66 @@ def test_what_takes_too_much_memory_is_put_out():
         assert answer.status == 200 and answer.headers["X-Flaky"] is None
 
 
+WAITS = """local ended = tg.metrics.counter("ended", { labels = { "what" } })
+return { schema = { phase = t.string "access" },
+  access = function(ctx, conf)
+    local what = ctx.req.headers["X-What"]
+    if conf.phase ~= "access" then return end
+    tg.defer(function() ended:inc(1, { what = "exchange" }) end)
+    ctx.vars.seen = ctx.req:text()
+    if what == "wait" then
+      tg.spawn(function() tg.defer(function() ended:inc(1, { what = "child" }) end) tg.sleep(30) end)
+      tg.sleep(30)
+    end
+    if what == "raise" then error "flaky" end
+    if what == "deny" then return tg.respond(403) end
+    if what == "throw" then tg.sleep(0.001) error(tg.respond(418)) end
+    if what == "twice" then return nil, { code = "timeout" } end
+    tg.sleep(0.01)
+  end,
+  response = function(ctx, conf)
+    if conf.phase == "response" and ctx.req.headers["X-What"] == "wait" then tg.sleep(30) end
+    ctx.res.headers["X-Seen"] = ctx.vars.seen
+  end,
+  log = function(ctx, conf) if conf.phase == "log" then tg.sleep(30) end end,
+  handler = function(ctx) tg.sleep(0.01) if ctx.req.headers["X-What"] == "wait" then tg.sleep(30) end return tg.respond(200, "handled") end,
+}"""
+
+
+def test_what_waits_for_longer_than_a_call_may_is_ended_with_all_that_it_began():
+    text = f"""listen {{ address = "127.0.0.1", port = @PORT@ }}
+admin {{ port = @PORT2@, public_metrics = true }}
+route "a" {{ path = "/a", use = {{ {{ "waits", call_time = "1s", {RULES} }} }}, handler = function() return tg.respond(200, "whole") end }}
+route "r" {{ path = "/r", use = {{ {{ "waits", phase = "response", call_time = "1s" }} }}, handler = function() return tg.respond(200) end }}
+route "s" {{ path = "/s", use = {{ {{ "waits", call_time = "1s", on_error = "skip" }} }}, handler = function() return tg.respond(200) end }}
+route "l" {{ path = "/l", use = {{ {{ "waits", phase = "log", call_time = "1s" }} }}, handler = function() return tg.respond(200) end }}
+route "h" {{ path = "/h", handler = {{ "waits", call_time = "1s" }} }}
+"""
+    with Gateway(text, plugins={"waits": WAITS}, warns="waits") as gw:
+        def metrics():
+            return {line for line in gw.request("/metrics", port=gw.port2).text.decode().splitlines() if line.startswith("ended{")}
+        answer = gw.request("/a", "POST", b"a body")
+        assert answer.status == 200 and answer.headers["X-Seen"] == "a body" and metrics() == {'ended{what="exchange"} 1'}
+        assert [ask(gw, "/a", what) for what in ("deny", "throw", "twice", "raise")] == [[403], [418], [200], [500]]
+        for path, status in (("/a", 500), ("/r", 500), ("/s", 200), ("/h", 500), ("/l", 200)):
+            begin = time.monotonic()
+            assert ask(gw, path, "wait") == [status] and time.monotonic() - begin < 10, path
+        assert ask(gw, "/h") == [200]
+        gw.wait_for("it has taken longer than its call_time of 1 s", count=5)
+        assert '{what="child"} 2' in "".join(metrics()), "what it had begun has ended with it"
+        assert ask(gw, "/a", "wait") == [500] and ask(gw, "/a") == [503], "and it is put out"
+
+
+def test_what_no_call_time_can_limit_is_refused(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/wraps.lua").write_text("return { around = function(ctx) ctx:next() end }")
+    for use, why in (('{ "wraps", call_time = "1s" }', "limits none of its phases"), ('{ "cors", call_time = "soon" }', "call_time"),
+                     ('{ "cors", call_time = 0 }', "call_time"), ('{ "cors", call_time = true }', "call_time")):
+        (tmp_path / "gateway.lua").write_text(f'listen {{ port = 1 }}\nroute "r" {{ path = "/", handler = function() end, use = {{ {use} }} }}\n')
+        done = subprocess.run([BINARY, "check", str(tmp_path / "gateway.lua")], capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1 and why in done.stderr and "gateway.lua:2" in done.stderr, done.stderr
+
+
 def test_what_cannot_be_in_quarantine_is_refused(tmp_path):
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/who.lua").write_text(WHO)

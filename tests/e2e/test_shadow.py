@@ -86,6 +86,18 @@ def test_nothing_that_a_use_in_shadow_does_changes_the_exchange():
         assert "would have set header X-Set of the request, set " in log and "taken the request's body" in log
 
 
+def test_a_peer_that_would_be_chosen_is_told_and_another_is_asked():
+    text = '''upstream "two" { targets = { "http://127.0.0.1:@PORT2@", "http://127.0.0.1:1" }, balance = function(_, peers) return peers[1] end }
+route "x" { path = "/x", listen = { "public" }, to = "two", use = { { "chooses", shadow = true } } }
+'''
+    port = free_port()
+    chooses = "return { balance = function(ctx) return ctx.peers[2] end }"
+    with Gateway(HEAD.replace("@ADMIN@", str(port)) + text, plugins={"chooses": chooses}) as gw:
+        assert gw.request("/x").status == 200
+        assert counts(gw, port)['plugin="chooses",verdict="changed"'] == 1
+        assert "in shadow it would have chosen the peer 127.0.0.1:1 (balance) [plugin chooses" in gw.log()
+
+
 def test_who_is_not_known_is_told_and_passes_on_a_route_in_shadow():
     text = '''
 route "closed" { path = "/closed", listen = { "public" }, to = "origin", shadow = true, use = { "key-auth", { "acl", allow = { "gold" } }, { "rate-limit", limit = 1, per = "1h" } } }
@@ -108,7 +120,6 @@ def test_what_cannot_be_held_back_is_refused(tmp_path):
     config = tmp_path / "gateway.lua"
     for use, why in (('{ "fallback", chain = { { status = 200 } }, shadow = true }', "its `around` wraps what others do"),
                      ('{ "correlation-id", shadow = true }', "it changes exchanges by other ways than ctx"),
-                     ('{ "websocket-limit", shadow = true }', "messages of a WebSocket that are looked at have limits"),
                      ('{ "key-auth", shadow = true } }, auth = "required", methods = { "GET"', "all uses that authenticate are in shadow"),
                      ('{ "cors", shadow = "yes" }', "true or false as `shadow`")):
         config.write_text(f'api = 1\nlisten {{ port = 1 }}\nroute "r" {{ path = "/", handler = function() end, use = {{ {use} }} }}\n')
@@ -117,3 +128,9 @@ def test_what_cannot_be_held_back_is_refused(tmp_path):
     config.write_text('api = 1\nlisten { port = 1 }\nroute "r" { path = "/", handler = { "quota", group = "g", limit = 1, shadow = true } }\n')
     done = subprocess.run([BINARY, "check", str(config)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1 and "cannot be in shadow: nothing else would answer" in done.stderr, done.stderr
+    for uses, expected in (('{ "websocket-limit", shadow = true }', 1), ('{ "websocket-limit", shadow = true }, { "websocket-limit", name = "m" }', 0)):
+        config.write_text('listen { port = 1 }\nupstream "a" { targets = { "http://127.0.0.1:1" } }\n'
+                          f'route "r" {{ path = "/", to = "a", upgrade = "websocket", use = {{ {uses} }} }}\n')
+        done = subprocess.run([BINARY, "check", str(config)], capture_output=True, text=True, timeout=30)
+        assert done.returncode == expected, done.stderr
+        assert expected == 0 or 'gateway.lua:3: route "r": websocket-limit cannot be in shadow here: nobody else looks at the messages' in done.stderr, done.stderr

@@ -90,6 +90,91 @@ def test_each_kind_of_difference_is_found_and_no_answer_changes():
             assert "secret-value" not in json.dumps(examples) + gw.log()
 
 
+def handler(code):
+    return f'dict "d" {{ size = "1MiB" }}\nroute "x" {{ listen = {{ "public" }}, path = "/x/*", handler = function(ctx) {code} end }}\n'
+
+
+FINE = 'return tg.respond(200, "fine", { ["X-Kind"] = "a" })'
+
+
+def test_a_handler_that_only_computes_is_judged_and_nothing_leaves_it():
+    cases = (
+        ("response", FINE.replace("200", "404"), "status 200 now, 404 in shadow"),
+        ("response", FINE.replace('"a"', '"secret-value"'), "header x-kind differs"),
+        ("response", "return tg.problem(403)", "status 200 now, 403 in shadow"),
+        ("response", "error(tg.respond(410))", "status 200 now, 410 in shadow"),
+        ("raised", 'error "oops"', "oops"),
+        ("raised", "return 5", "a handler must return a response"),
+        ("raised", "while true do end", "budget"),
+        ("response", 'if tg.dict("d"):incr("n") > 0 then return tg.respond(204) end', "status 200 now, 204 in shadow"),
+    )
+    # What it cannot do unnoticed: then the answer of the current one stands for its own, and nobody hears of it.
+    unknown = ('tg.upstream("a"):get "/count"', "tg.sleep(0.001)", "tg.spawn(function() end)", 'tg.background("x", function() end)', "ctx.req:text()",
+               'pcall(tg.sleep, 0.001)', 'pcall(function() tg.upstream("a"):post("/count") end)', 'ctx.res.headers["X-Kind"] = "b"',
+               'tg.http.get "http://127.0.0.1:1/"', 'coroutine.wrap(function() tg.sleep(0.001) end)()')
+    with gateway(handler(FINE), workers=1) as gw:
+        for kind, after, said in cases:
+            found, examples = judged(gw, handler(FINE), handler(after), "/x/1")
+            assert found == {kind: 1}, (found, examples, after)
+            assert said in examples[kind] and "secret-value" not in json.dumps(examples), examples
+        for code in unknown:
+            gw.change(handler(f'if not ctx.req.headers["X-Real"] then {code} end return tg.respond(404)'))
+            assert gw.command("reload", "--shadow", "--detach").returncode == 0
+            sent = gw.request("/x/1", "POST", b"whole body")
+            assert sent.status == 200 and sent.headers["X-Kind"] == "a"
+            until(lambda: sum(report(gw)["counts"].values()) > 0)
+            assert report(gw)["counts"]["same"] == sum(report(gw)["counts"].values()) == 1, (code, report(gw))
+            gw.request("/x/1", headers={"X-Real": "1"})  # the worker's state is as it was: this one is judged
+            until(lambda: report(gw)["counts"]["response"] == 1)
+            assert gw.command("canary", "abort").returncode == 0
+
+
+def test_what_a_handler_writes_into_logs_and_dictionaries_is_not_written():
+    log = """local sink
+return { schema = { path = t.string() }, setup = function(conf) sink = tg.log.sink(conf.path) end,
+  handler = function(ctx) sink:write "a line" tg.dict("d"):incr("n") return tg.respond(CODE, tostring(tg.dict("d"):get "n")) end }"""
+    text = handler(FINE).split("route")[0] + 'route "x" { listen = { "public" }, path = "/x/*", handler = { "writes", path = "@DIR@/lines" } }\n'
+    with gateway(text, workers=1, plugins={"writes": log.replace("CODE", "200")}) as gw:
+        assert gw.request("/x/1").text == b"1"
+        gw.write("plugins/writes.lua", log.replace("CODE", "201"))
+        assert gw.command("reload", "--shadow", "--detach").returncode == 0
+        assert [gw.request("/x/1").text for _ in range(3)] == [b"2", b"3", b"4"]
+        until(lambda: report(gw)["counts"]["response"] == 3)
+        assert gw.command("canary", "abort").returncode == 0
+        until(lambda: (gw.folder / "lines").read_text() == "a line\n" * 4)
+
+
+def test_a_handler_that_cannot_be_held_back_does_not_run():
+    other = 'return { shadow = false, schema = { code = t.number() }, handler = function(_, conf) return tg.respond(conf.code) end }'
+    text = 'route "x" { listen = { "public" }, path = "/x/*", handler = { "other", code = %d } }\n'
+    with gateway(text % 200, workers=1, plugins={"other": other}) as gw:
+        assert judged(gw, text % 200, text % 404, "/x/1")[0] == {}
+
+
+def test_the_peer_that_it_would_ask_is_compared_where_that_is_no_chance():
+    port = free_port()
+
+    def to(balance, more="", use=""):
+        return (f'upstream "two" {{ targets = {{ "http://127.0.0.1:@PORT3@", "http://127.0.0.1:{port}" }}, balance = {balance}, {more} }}\n'
+                f'listen {{ name = "second", address = "127.0.0.1", port = {port} }}\n' + route(use, "two"))
+    first = "function(ctx, peers) return peers[1] end"
+    second = first.replace("[1]", "[2]")
+    chooses = 'return { schema = { n = t.number() }, balance = function(ctx, conf) return ctx.peers[conf.n] end }'
+    origin = 'route "second" { listen = { "second" }, path = "/*", handler = function() return tg.respond(200, { path = "/x/1" }) end }\n'
+    with gateway(to(first) + origin, workers=1, plugins={"chooses": chooses}) as gw:
+        found, examples = judged(gw, to(first) + origin, to(second) + origin, "/x/1")
+        assert found == {"upstream": 1} and f":{port} in shadow" in examples["upstream"], (found, examples)
+        assert judged(gw, to(first) + origin, to(first.replace("end", "end --[[x]]")) + origin, "/x/1")[0] == {}
+        assert judged(gw, to('"maglev"', 'hash = "${path}"') + origin, to('"maglev"', 'hash = function(ctx) return ctx.req.path end') + origin, "/x/1")[0] == {}
+        assert judged(gw, to(first) + origin, to('"round_robin"') + origin, "/x/1", "/x/1")[0] == {}
+        assert judged(gw, to(first) + origin, to("function() end") + origin, "/x/1", "/x/1")[0] == {}
+        found = judged(gw, to(first) + origin, to(first, use='{ "chooses", n = 2 }') + origin, "/x/1")
+        assert found[0] == {"upstream": 1}, found
+        assert judged(gw, to(first) + origin, to(second, use='{ "chooses", n = 1 }') + origin, "/x/1")[0] == {}
+        found, examples = judged(gw, to(first) + origin, to('function() error "oops" end') + origin, "/x/1")
+        assert found == {"raised": 1} and "oops" in examples["raised"], examples
+
+
 def test_what_is_the_same_is_counted_as_the_same():
     both = route('"key-auth", { "rate-limit", limit = 1000, per = "1s" }, function(ctx) ctx.req.headers["X-Set"] = ctx.consumer.id end')
     other = both.replace("end }", "end --[[ another text ]] }")
@@ -161,6 +246,9 @@ def test_what_the_client_would_get_is_compared_by_the_response_that_really_came(
         ("raised", route(), route('"raises"'), "oops"),
         ("response", route('"raises"'), route(), "status 500 now, 200 in shadow"),
         ("unjudged", route(), route('"reads"'), "reads the response's body"),
+        ("response", route(), route('{ "turns", call_time = "20s" }'), "status 200 now, 203 in shadow"),
+        ("response", route(), route('{ "throws", call_time = "20s" }'), "status 200 now, 503 in shadow"),
+        ("unjudged", route(), route('{ "reads", call_time = "20s" }'), "reads the response's body"),
         ("unjudged", route(), route('"sleeps"'), "response have waited"),
         ("response", route(), route('"cookie"'), "header set-cookie differs"),
         ("response", route(), route('"wraps"'), "header x-wrapped differs"),
@@ -183,7 +271,7 @@ def test_what_the_client_would_get_is_compared_by_the_response_that_really_came(
 
 def test_answers_that_are_the_same_are_counted_as_the_same():
     limit = '{ "rate-limit", limit = 1000, per = "1h" }'
-    uses = ('"sets"', '"turns"', '"wraps"', '"wraps", "sets", "turns"', '"cookie"', limit, '"sets", "wraps", "key-auth"', '"throws"', '"raises"', '"correlation-id", { "cors", origins = { "https://a.test" } }')
+    uses = ('{ "sets", call_time = "20s" }', '"sets"', '"turns"', '"wraps"', '"wraps", "sets", "turns"', '"cookie"', limit, '"sets", "wraps", "key-auth"', '"throws"', '"raises"', '"correlation-id", { "cors", origins = { "https://a.test" } }')
     with gateway(route(), workers=1, plugins=RESPONDS) as gw:
         gw.request("/x/1")
         for use in uses:

@@ -110,6 +110,28 @@ def test_a_balancer_is_a_function_of_ten_lines():
             assert gw.request("/?n=1").text == b"a" and gw.request("/?n=2").text == b"b"
 
 
+CHOOSES = """return { schema = {}, balance = function(ctx)
+  local wanted = ctx.req.query.n
+  if wanted == "table" then return ctx.peers[#ctx.peers] end
+  if wanted == "name" then return ctx.peers[1].name end
+  if wanted == "response" then return tg.respond(200, "no peer") end
+  if wanted == "number" then return 1 end
+end }"""
+
+
+def test_a_plugin_chooses_the_peer_of_each_attempt():
+    with Backend("a") as a, Backend("b") as b:
+        text = config([a, b], 'retry = { on = { "connect" } }', route='use = { "chooses" }')
+        with Gateway(text, plugins={"chooses": CHOOSES}, warns="chooses") as gw:
+            assert {gw.request("/?n=table").text for _ in range(4)} == {b"b"} and {gw.request("/?n=name").text for _ in range(4)} == {b"a"}
+            assert {gw.request("/").text for _ in range(4)} == {b"a", b"b"}
+            for wrong in ("response", "number"):
+                assert gw.request("/?n=" + wrong).status == 500
+                assert f"chooses: balance must return one of ctx.peers or nothing, returned a {wrong}" in gw.log()
+            b.stop()  # those at which the request has failed are not among them any more
+            assert gw.request("/?n=table").text == b"a"
+
+
 def test_a_cookie_binds_a_client_to_its_peer():
     with Backend("a") as a, Backend("b") as b:
         with Gateway(config([a, b], 'sticky = { secret = "s3cret-of-some-length" }'), workers=2) as gw:

@@ -141,6 +141,30 @@ async def close_of(client):
     return client.close_code, client.close_reason
 
 
+def test_a_use_in_shadow_is_asked_about_each_message_and_changes_none():
+    said = ("mark 1", "drop", "reply", "send", "sleep", "close", "raise", "number", "bad text", "hide", "plain")
+    config = CONFIG.split("route", 1)[0] + 'admin { port = @PORT2@, public_metrics = true }\nlog { level = "debug", rate = 0 }\n' + """
+route "ws" { path = "/ws/*", to = "ws", upgrade = "websocket", use = { "looks", { "judge", shadow = true } } }
+"""
+
+    async def talk(client):
+        for text in said:
+            await client.send(text)
+            assert await client.recv() == text
+    with Origin() as server, Gateway(config.replace("log { rate = 0 }\n", "").replace("@ORIGIN@", str(server.port)), warns="in shadow it has raised",
+                                     plugins={"judge": JUDGE, "looks": "return { websocket = function() end }"}) as gw:
+        converse(gw, talk)
+        server.wait_closed((1000, ""))
+        text = gw.request("/metrics", port=gw.port2).text.decode()
+        counts = {verdict: next((float(line.split()[-1]) for line in text.splitlines() if f'shadow_total{{plugin="judge",verdict="{verdict}"}}' in line), 0)
+                  for verdict in ("changed", "raised", "passed")}
+        # of 11 messages each way: the mark and "hide" are changed on the way back, the mark, drop, reply, send, close and "bad text" on the way there
+        assert counts["raised"] == 2 and counts["changed"] == 8 and counts["passed"] >= 12, counts
+        for note in ("held a message back", "changed a message", "answered a message", "sent a message of its own", "closed the connection with 4001"):
+            assert f"in shadow it would have {note}" in gw.log(), note
+        assert "websocket must return nothing, false or a string, returned a number" in gw.log() and "as told" in gw.log()
+
+
 def test_what_nobody_changes_goes_through_both_ways():
     async def talk(client):
         for message in ("hello", "", "\u6f6e" * 1000, b"", os.urandom(1), os.urandom(125), os.urandom(126), os.urandom(65535), os.urandom(65536), os.urandom(1 << 20)):

@@ -58,7 +58,7 @@ TG_ABI int tg_abi_line_header(struct tg_abi_line *line, const char *name, size_t
 TG_ABI void tg_abi_line_value(uint32_t number, const char *p, size_t n);
 /* Makes the line of an exchange that is over: into vm.out; or into a sink: -TG_ELIMIT: it is full. All values are
  * forgotten then. */
-TG_ABI int tg_abi_line_make(const struct tg_abi_line *line, struct tg_abi_exchange *x);
-TG_ABI int tg_abi_line_write(const struct tg_abi_line *line, struct tg_abi_exchange *x, uint32_t sink);
+TG_ABI int tg_abi_line_make(struct tg_abi_line *line, struct tg_abi_exchange *x);
+TG_ABI int tg_abi_line_write(struct tg_abi_line *line, struct tg_abi_exchange *x, uint32_t sink);
 
 #endif

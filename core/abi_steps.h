@@ -47,8 +47,8 @@ TG_ABI void tg_abi_open_except(uint32_t listener);
 struct tg_abi_ending;
 TG_ABI struct tg_abi_ending *tg_abi_ending_new(void);
 TG_ABI void tg_abi_ending_free(struct tg_abi_ending *ending);
-TG_ABI int tg_abi_ending_line(struct tg_abi_ending *ending, const struct tg_abi_line *line, uint32_t sink,
-                              double sample, uint32_t status, double seconds);
+TG_ABI int tg_abi_ending_line(struct tg_abi_ending *ending, struct tg_abi_line *line, uint32_t sink, double sample,
+                              uint32_t status, double seconds);
 TG_ABI void tg_abi_ending_failures(struct tg_abi_ending *ending);
 TG_ABI int tg_abi_ending_of(uint32_t route, const struct tg_abi_ending *ending);
 

@@ -34,22 +34,47 @@ tg_json_put(struct tg_json_text *text, const char *p, size_t n)
 }
 
 /* Whether each of eight bytes stands for itself; a borrow between two of them comes from one that does not. */
-static bool
-is_plain8(const char *p)
+static inline bool
+is_plain_word(uint64_t word)
 {
     const uint64_t ones = 0x0101010101010101U;
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
     const uint64_t quotes = word ^ (ones * '"');
     const uint64_t slashes = word ^ (ones * '\\');
     const uint64_t deletes = word ^ (ones * 0x7f);
     return ((word | (word - ones * 0x20) | (quotes - ones) | (slashes - ones) | (deletes - ones)) & (ones * 0x80)) == 0;
 }
 
+static inline bool
+is_plain8(const char *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return is_plain_word(word);
+}
+
+/* Of 1 to 7 bytes: some of them twice. */
+static inline bool
+is_plain_short(const char *p, size_t n)
+{
+    if (n < 4) {
+        const uint64_t word = (uint64_t)(unsigned char)p[0] | (uint64_t)(unsigned char)p[n / 2] << 8 |
+                              (uint64_t)(unsigned char)p[n - 1] << 16;
+        return is_plain_word(word | (uint64_t)0x3030303030 << 24);
+    }
+    uint32_t first;
+    uint32_t last;
+    memcpy(&first, p, 4);
+    memcpy(&last, p + n - 4, 4);
+    return is_plain_word((uint64_t)first << 32 | last);
+}
+
 size_t
 tg_json_plain_length(const char *p, size_t n)
 {
     size_t i = 0;
+    if (n > 0 && n < 8 && is_plain_short(p, n)) {
+        return n;
+    }
     while (n - i >= 8 && is_plain8(p + i)) {
         i += 8;
     }

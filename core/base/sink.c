@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -9,7 +10,8 @@
 #include "base/outlet.h"
 
 enum {
-    WAKE_AT = 64 * 1024 /* bytes */,
+    WAKE_AT = 64 * 1024 /* bytes: what is in the cache yet costs less to write than a wake-up for so many lines */,
+    ROOM = TG_SINK_QUEUE + TG_SINK_LINE + TG_SINK_SLACK,
     CLOSE_WAIT = 2 /* seconds */,
     PAUSE_MIN = 50,
     PAUSE_MAX = 3000 /* milliseconds */
@@ -19,13 +21,17 @@ struct tg_sink {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    char *queue; /* filled by the loop */
-    char *batch; /* being written by the thread */
+    /* The loop's, without the mutex, until it closes: a lock for each line would show. */
+    char *queue;
     size_t queued;
-    uint64_t dropped;
+    uint64_t refused;
+    /* Handed over under the mutex, when the thread has nothing; then it is the thread's. */
+    char *batch;
+    size_t handed;    /* bytes */
+    atomic_bool idle; /* nothing is handed */
+    uint64_t lost;
     bool closing;
     bool reopen;
-    bool idle; /* the thread waits */
     bool running;
     char *settings; /* for the outlet, at the next batch; NULL: as before */
     struct tg_outlet *outlet;
@@ -73,8 +79,20 @@ write_batch(struct tg_sink *sink, const char *p, size_t n)
         lost++;
     }
     (void)pthread_mutex_lock(&sink->mutex);
-    sink->dropped += lost;
+    sink->lost += lost;
     (void)pthread_mutex_unlock(&sink->mutex);
+}
+
+/* Under the mutex. */
+static void
+swap(struct tg_sink *sink)
+{
+    char *queue = sink->queue;
+    sink->queue = sink->batch;
+    sink->batch = queue;
+    sink->handed = sink->queued;
+    sink->queued = 0;
+    atomic_store_explicit(&sink->idle, false, memory_order_relaxed);
 }
 
 static void *
@@ -83,20 +101,18 @@ run(void *arg)
     struct tg_sink *sink = arg;
     (void)pthread_mutex_lock(&sink->mutex);
     for (;;) {
-        while (sink->queued == 0 && !sink->closing && !sink->reopen) {
-            sink->idle = true;
+        while (sink->handed == 0 && !sink->closing && !sink->reopen) {
             (void)pthread_cond_wait(&sink->wake, &sink->mutex);
         }
-        sink->idle = false;
+        if (sink->handed == 0 && sink->closing) {
+            swap(sink); /* the loop is done with it */
+        }
         const bool reopen = sink->reopen;
-        const size_t n = sink->queued;
-        char *batch = sink->queue;
-        if (n == 0 && !reopen && sink->closing) {
+        if (sink->handed == 0 && sink->closing && !reopen) {
             break;
         }
-        sink->queue = sink->batch;
-        sink->batch = batch;
-        sink->queued = 0;
+        const size_t n = sink->handed; /* 0: more may be handed over meanwhile */
+        const char *batch = sink->batch;
         sink->reopen = false;
         char *settings = sink->settings;
         sink->settings = NULL;
@@ -109,6 +125,10 @@ run(void *arg)
         }
         write_batch(sink, batch, n);
         (void)pthread_mutex_lock(&sink->mutex);
+        if (n > 0) {
+            sink->handed = 0;
+            atomic_store_explicit(&sink->idle, true, memory_order_relaxed);
+        }
     }
     (void)pthread_mutex_unlock(&sink->mutex);
     return NULL;
@@ -136,8 +156,9 @@ tg_sink_open(const char *path, struct tg_err *err)
         return NULL;
     }
     sink->path = tg_mem_text(path, strlen(path));
-    sink->queue = tg_mem_alloc(TG_SINK_QUEUE);
-    sink->batch = tg_mem_alloc(TG_SINK_QUEUE);
+    sink->queue = tg_mem_alloc(ROOM);
+    sink->batch = tg_mem_alloc(ROOM);
+    atomic_init(&sink->idle, true);
     sink->outlet = tg_outlet_open(path, err);
     if (sink->outlet == NULL) {
         sink_free(sink);
@@ -182,43 +203,66 @@ tg_sink_close(struct tg_sink *sink)
     sink_free(sink);
 }
 
+/* Gives what is queued to the thread, if that has nothing. */
+static void
+hand_over(struct tg_sink *sink)
+{
+    if (sink->queued == 0 || !atomic_load_explicit(&sink->idle, memory_order_relaxed)) {
+        return;
+    }
+    (void)pthread_mutex_lock(&sink->mutex);
+    swap(sink);
+    (void)pthread_cond_signal(&sink->wake);
+    (void)pthread_mutex_unlock(&sink->mutex);
+}
+
+char *
+tg_sink_begin(struct tg_sink *sink)
+{
+    if (sink->queued > TG_SINK_QUEUE) {
+        hand_over(sink);
+    }
+    if (sink->queued > TG_SINK_QUEUE) {
+        sink->refused++;
+        return NULL;
+    }
+    return sink->queue + sink->queued;
+}
+
+void
+tg_sink_end(struct tg_sink *sink, size_t n)
+{
+    TG_ASSERT(n < TG_SINK_LINE);
+    sink->queue[sink->queued + n] = '\n';
+    sink->queued += n + 1;
+    if (sink->queued > WAKE_AT) {
+        hand_over(sink);
+    }
+}
+
 enum tg_rc
 tg_sink_write(struct tg_sink *sink, const char *p, size_t n)
 {
-    enum tg_rc rc = TG_ELIMIT;
+    char *line = tg_sink_begin(sink);
+    if (line == NULL) {
+        return TG_ELIMIT;
+    }
     if (n > TG_SINK_LINE - 1) {
         n = TG_SINK_LINE - 1;
     }
-    (void)pthread_mutex_lock(&sink->mutex);
-    if (sink->queued + n + 1 <= TG_SINK_QUEUE) {
-        char *line = sink->queue + sink->queued;
-        memcpy(line, p, n);
-        /* A newline within would feign a line. In JSON it stands between values only, where a blank is the same. */
-        for (char *at = line; (at = memchr(at, '\n', n - (size_t)(at - line))) != NULL; at++) {
-            *at = ' ';
-        }
-        line[n] = '\n';
-        sink->queued += n + 1;
-        rc = TG_OK;
-    } else {
-        sink->dropped++;
+    memcpy(line, p, n);
+    /* A newline within would feign a line. In JSON it stands between values only, where a blank is the same. */
+    for (char *at = line; (at = memchr(at, '\n', n - (size_t)(at - line))) != NULL; at++) {
+        *at = ' ';
     }
-    /* Early: what is in the cache yet costs less to write than a wake-up for so many lines. */
-    if (sink->queued > WAKE_AT && sink->idle) {
-        (void)pthread_cond_signal(&sink->wake);
-    }
-    (void)pthread_mutex_unlock(&sink->mutex);
-    return rc;
+    tg_sink_end(sink, n);
+    return TG_OK;
 }
 
 void
 tg_sink_flush(struct tg_sink *sink)
 {
-    (void)pthread_mutex_lock(&sink->mutex);
-    if (sink->queued > 0 && sink->idle) {
-        (void)pthread_cond_signal(&sink->wake);
-    }
-    (void)pthread_mutex_unlock(&sink->mutex);
+    hand_over(sink);
 }
 
 void
@@ -255,9 +299,9 @@ uint64_t
 tg_sink_dropped(struct tg_sink *sink)
 {
     (void)pthread_mutex_lock(&sink->mutex);
-    const uint64_t dropped = sink->dropped;
+    const uint64_t lost = sink->lost;
     (void)pthread_mutex_unlock(&sink->mutex);
-    return dropped;
+    return lost + sink->refused;
 }
 
 const char *

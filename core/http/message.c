@@ -2,6 +2,12 @@
 
 enum { FIRST_CAPACITY = 24 };
 
+static inline uint64_t
+bit_of(uint32_t hash)
+{
+    return UINT64_C(1) << (hash & 63);
+}
+
 void
 tg_message_init(struct tg_message *message, struct tg_arena *arena)
 {
@@ -37,15 +43,27 @@ tg_message_push(struct tg_message *message, const struct tg_field *field)
         }
     }
     message->fields[message->count++] = *field;
+    message->seen |= bit_of(field->hash);
     return TG_OK;
+}
+
+/* A name that was written once a generation is often where it was put. */
+static inline bool
+is_hashed(const struct tg_field *field, const char *name, size_t n, uint32_t hash)
+{
+    return field->hash == hash && field->name_len == n &&
+           (field->name == name || tg_slice_same_text(field->name, name, n));
 }
 
 static struct tg_field *
 find_hashed(const struct tg_message *message, const char *name, size_t n, uint32_t hash, unsigned *from)
 {
+    if ((message->seen & bit_of(hash)) == 0) {
+        return NULL;
+    }
     for (unsigned i = *from; i < message->count; i++) {
         struct tg_field *field = &message->fields[i];
-        if (field->hash == hash && field->name_len == n && tg_slice_same_text(field->name, name, n)) {
+        if (is_hashed(field, name, n, hash)) {
             *from = i + 1;
             return field;
         }
@@ -107,9 +125,12 @@ static void
 remove_from(struct tg_message *message, const char *name, size_t n, uint32_t hash, unsigned from)
 {
     unsigned kept = from;
+    if ((message->seen & bit_of(hash)) == 0) {
+        return;
+    }
     for (unsigned i = from; i < message->count; i++) {
         const struct tg_field *field = &message->fields[i];
-        if (field->hash == hash && field->name_len == n && tg_slice_same_text(field->name, name, n)) {
+        if (is_hashed(field, name, n, hash)) {
             continue;
         }
         if (kept != i) {
@@ -150,8 +171,7 @@ tg_message_drop(struct tg_message *message, const struct tg_field *field)
 static bool
 is_named(const struct tg_field *field, const struct tg_field *as)
 {
-    return field->hash == as->hash && field->name_len == as->name_len &&
-           tg_slice_same_text(field->name, as->name, as->name_len);
+    return is_hashed(field, as->name, as->name_len, as->hash);
 }
 
 void
@@ -162,6 +182,7 @@ tg_message_rename(struct tg_message *message, const struct tg_field *from, const
         return;
     }
     unsigned kept = 0;
+    message->seen |= bit_of(to->hash);
     for (unsigned i = 0; i < message->count; i++) {
         struct tg_field field = message->fields[i];
         if (is_named(&field, from)) {

@@ -33,6 +33,8 @@ struct tg_message {
     struct tg_field *fields;
     unsigned count;
     unsigned capacity;
+    uint64_t seen;             /* a bit for the name of each field, also of some that are gone: most that are looked for
+                                  are not there */
     uint64_t content_length;   /* for TG_FRAMING_LENGTH */
     uint8_t framing;           /* enum tg_framing */
     uint8_t version_major;     /* 1 or 2 */

@@ -1,11 +1,8 @@
 /*
  * The border: random bytes, digests, texts of bytes, keys and passwords. Contracts are in abi.h.
  */
-#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <sys/random.h>
-#include <time.h>
 
 #include "base/base64.h"
 #include "base/digest.h"
@@ -17,13 +14,13 @@
 #include "base/seal.h"
 #include "http/trace_context.h"
 #include "vm/coroutine.h"
+#include "vm/ids.h"
 
 enum {
     ROOM = 16 * 1024,
     RANDOM_MAX = 1024 * 1024,
     PASSWORD_THREADS = 2,
     PASSWORDS_WAITING = 64, /* for some seconds */
-    UUID_COUNTER = 1 << 26,
     ID_MAX = 128
 };
 
@@ -61,111 +58,29 @@ tg_abi_forget(void)
 
 /* ------------------------------------------------------------------ random bytes */
 
-/* A signal may come in between. */
-static void
-fill(void *out, size_t n)
-{
-    for (size_t done = 0; done < n;) {
-        const ssize_t got = getrandom((char *)out + done, n - done, 0);
-        TG_ASSERT(got > 0 || errno == EINTR);
-        done += got > 0 ? (size_t)got : 0;
-    }
-}
-
-/* The kernel's, fetched 2 KiB at a time: a system call for each identifier would show. At most 24. */
-static void
-random_bytes(unsigned char *out, size_t n)
-{
-    static unsigned char pool[2048];
-    static size_t used = sizeof pool;
-    if (n > sizeof pool - used) {
-        fill(pool, sizeof pool);
-        used = 0;
-    }
-    memcpy(out, pool + used, n);
-    memset(pool + used, 0, n);
-    used += n;
-}
-
 static int
-put_uuid(const unsigned char bytes[static 16])
+put_id(int version)
 {
-    char digits[32];
-    char *text = take_room(36);
-    (void)tg_hex_encode(digits, bytes, 16);
-    memset(text, '-', 36);
-    memcpy(text, digits, 8);
-    memcpy(text + 9, digits + 8, 4);
-    memcpy(text + 14, digits + 12, 4);
-    memcpy(text + 19, digits + 16, 4);
-    memcpy(text + 24, digits + 20, 12);
-    return put_out(text, 36);
+    char *text = take_room(TG_ID_MAX);
+    return put_out(text, tg_ids_write(text, version, 0));
 }
 
-/* RFC 9562, section 5.4. */
 int
 tg_abi_uuid(void)
 {
-    unsigned char bytes[16];
-    random_bytes(bytes, sizeof bytes);
-    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40);
-    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
-    return put_uuid(bytes);
+    return put_id(4);
 }
 
-/*
- * RFC 9562, section 5.7, with the counter of section 6.2, method 1: 26 bits behind the milliseconds, which begin
- * anywhere in the lower half of their range. A clock that goes back is waited for.
- */
 int
 tg_abi_uuid7(void)
 {
-    static uint64_t last;
-    static uint32_t counter;
-    unsigned char bytes[16];
-    uint32_t start = 0;
-    struct timespec wall;
-    random_bytes(bytes, sizeof bytes);
-    memcpy(&start, bytes, sizeof start);
-    TG_ASSERT(clock_gettime(CLOCK_REALTIME, &wall) == 0);
-    const uint64_t now = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
-    counter++;
-    if (now > last || counter == UUID_COUNTER) {
-        last = now > last ? now : last + 1;
-        counter = start % (UUID_COUNTER / 2);
-    }
-    for (unsigned i = 0; i < 6; i++) {
-        bytes[i] = (unsigned char)(last >> (40 - 8 * i));
-    }
-    bytes[6] = (unsigned char)(0x70 | counter >> 22);
-    bytes[7] = (unsigned char)(counter >> 14);
-    bytes[8] = (unsigned char)(0x80 | (counter >> 8 & 0x3f));
-    bytes[9] = (unsigned char)counter;
-    return put_uuid(bytes);
+    return put_id(7);
 }
 
-/* 16 random bytes, so that it may serve as a trace id (W3C Trace Context, section 3.2.2.3). */
 int
 tg_abi_random_id(void)
 {
-    unsigned char bytes[16];
-    random_bytes(bytes, sizeof bytes);
-    char *text = take_room(sizeof bytes * 2);
-    (void)tg_hex_encode(text, bytes, sizeof bytes);
-    return put_out(text, sizeof bytes * 2);
-}
-
-/* RFC 9562 where it is a UUID; vm.out. */
-static void
-make_id(int version)
-{
-    if (version == 7) {
-        (void)tg_abi_uuid7();
-    } else if (version == 4) {
-        (void)tg_abi_uuid();
-    } else {
-        (void)tg_abi_random_id();
-    }
+    return put_id(0);
 }
 
 int
@@ -174,13 +89,12 @@ tg_abi_id(struct tg_abi_exchange *x, int version)
     if (x->id.n > 0) {
         return put_out(x->id.p, x->id.n);
     }
-    make_id(version);
-    const char *copy = tg_arena_copy(&tg_exchange_of(x)->arena, tg_abi_vm.out.p, tg_abi_vm.out.n);
-    if (copy == NULL) {
+    char *text = tg_arena_alloc(&tg_exchange_of(x)->arena, TG_ID_MAX);
+    if (text == NULL) {
         return TG_ENOMEM;
     }
-    x->id = tg_slice_of(copy, tg_abi_vm.out.n);
-    return put_out(copy, x->id.n);
+    x->id = tg_slice_of(text, tg_ids_write(text, version, (uint64_t)(x->started * 1e3)));
+    return put_out(text, x->id.n);
 }
 
 int
@@ -218,11 +132,8 @@ tg_abi_trace_join(struct tg_abi_exchange *x)
 int
 tg_abi_trace_make(void)
 {
-    unsigned char bytes[24];
-    random_bytes(bytes, sizeof bytes);
     char *text = take_room(TG_TRACEPARENT_LEN);
-    tg_traceparent_write(text, bytes);
-    tg_abi_vm.number = tg_traceparent_share_of(bytes);
+    tg_abi_vm.number = tg_ids_traceparent(text);
     return put_out(text, TG_TRACEPARENT_LEN);
 }
 
@@ -238,7 +149,7 @@ tg_abi_trace_read(const char *p, size_t n)
     return flags;
 }
 
-/* Not from the pool above: it may become a key, and a pool is a copy that a fork would share. */
+/* It may become a key. */
 int
 tg_abi_random(size_t n)
 {
@@ -246,7 +157,7 @@ tg_abi_random(size_t n)
     if (bytes == NULL) {
         return n > RANDOM_MAX ? TG_ELIMIT : TG_ENOMEM;
     }
-    fill(bytes, n);
+    tg_ids_random(bytes, n);
     return put_out(bytes, n);
 }
 

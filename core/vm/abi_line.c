@@ -3,32 +3,29 @@
  * A line by Lua would make two dozen strings, which the collector then has to find again: that cost a third of a
  * request.
  */
-#include <stdio.h>
-#include <time.h>
-
-#include "base/hex.h"
-#include "base/json_text.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sink.h"
 #include "http/trace_context.h"
 #include "vm/coroutine.h"
+#include "vm/line_text.h"
 
 enum {
     PIECES = 192,
     LITERALS = 8 * 1024, /* bytes of all texts of a line */
-    STRING_MAX = 4096,   /* bytes of a value */
-    NUMBER_MAX = 40,     /* bytes of whatever is no string */
     TRACE_ID = 32,       /* digits */
     SPAN_ID = 16,
-    SLACK = 16, /* bytes behind what is copied in such portions */
+    KNOWN = 16,       /* runs that are remembered */
+    KNOWN_TEXT = 240, /* bytes of the longest */
+    RUN_MIN = 3,      /* pieces for which one is remembered */
     SYSLOG_ERROR = 3,
     SYSLOG_WARNING = 4,
     SYSLOG_INFO = 6
 };
 
 /* What a line takes beside its strings always fits. */
-_Static_assert(LITERALS + PIECES * NUMBER_MAX < TG_SINK_LINE, "a line without strings is too long");
+_Static_assert((int)TG_LINE_SLACK <= (int)TG_SINK_SLACK, "more is copied than there is room for");
+_Static_assert(LITERALS + PIECES * TG_LINE_NUMBER_MAX < TG_SINK_LINE, "a line without strings is too long");
 
 /* A part, and the text that stands before it. */
 struct piece {
@@ -39,28 +36,46 @@ struct piece {
     uint16_t name;   /* where that begins */
     uint16_t text;   /* where the text before it begins, */
     uint16_t text_n; /* and its bytes */
+    uint16_t up_to;  /* bytes of all texts up to it, and of numbers for all parts */
+};
+
+/* All that some pieces say: it is the same for most exchanges of a route. */
+struct known {
+    uint64_t key[4];
+    size_t n; /* 0: nothing is known yet */
+    char text[KNOWN_TEXT];
 };
 
 struct tg_abi_line {
     unsigned count;
     size_t used;
-    size_t open; /* where the text begins behind which there is no part yet */
+    size_t open;  /* where the text begins behind which there is no part yet */
+    unsigned run; /* the longest row of pieces that a key decides: where it begins, */
+    unsigned run_count;
+    unsigned last_count; /* and pieces of that at the end */
     struct piece pieces[PIECES];
-    char literals[LITERALS + SLACK];
+    char literals[LITERALS + TG_LINE_SLACK];
+    struct known known[KNOWN];
 };
 
-/* The line that is being made: `reserved` bytes are for texts and numbers that are to come. */
+/* The line that is being made. */
 struct out {
-    char *p;
-    char *end;
-    size_t reserved;
+    struct tg_line_text text;
+    const struct tg_abi_line *line;
     const char *traceparent;
     bool looked;
 };
 
 static struct tg_slice values[TG_LINE_VALUES];
 static unsigned values_set;
-static char made[TG_SINK_LINE + SLACK];
+static char made[TG_SINK_LINE + TG_SINK_SLACK];
+
+static bool
+is_decided(unsigned part)
+{
+    return part == TG_LINE_STATUS || part == TG_LINE_SOURCE || part == TG_LINE_ABORTED ||
+           (part >= TG_LINE_ROUTE && part <= TG_LINE_VERSION);
+}
 
 struct tg_abi_line *
 tg_abi_line_new(void)
@@ -80,8 +95,9 @@ add_text(struct tg_abi_line *line, const char *p, size_t n)
     if (n > LITERALS - line->used) {
         return TG_ELIMIT;
     }
-    memcpy(line->literals + line->used, p, n);
-    line->used += n;
+    for (size_t i = 0; i < n; i++) {
+        line->literals[line->used++] = (char)(p[i] == '\n' ? ' ' : p[i]); /* a line is a line */
+    }
     return TG_OK;
 }
 
@@ -95,8 +111,15 @@ add_piece(struct tg_abi_line *line, struct piece piece, size_t name)
     piece.text = (uint16_t)line->open;
     piece.text_n = (uint16_t)(line->used - name - line->open);
     piece.name = (uint16_t)(line->used - name);
+    piece.up_to =
+        (uint16_t)(TG_LINE_NUMBER_MAX + piece.text_n + (line->count > 0 ? line->pieces[line->count - 1].up_to : 0));
     line->open = line->used;
     line->pieces[line->count++] = piece;
+    line->last_count = is_decided(piece.part) ? line->last_count + 1 : 0;
+    if (line->last_count > line->run_count) {
+        line->run_count = line->last_count;
+        line->run = line->count - line->last_count;
+    }
     return TG_OK;
 }
 
@@ -138,218 +161,40 @@ tg_abi_line_value(uint32_t number, const char *p, size_t n)
     }
 }
 
-/* ------------------------------------------------------------------ values */
-
-static void
-put(struct out *out, const char *p, size_t n)
-{
-    memcpy(out->p, p, n);
-    out->p += n;
-}
-
-/* Most have a few bytes: more of them are copied than there are, into room that is there. */
-static inline void
-put_literal(struct out *out, const char *p, size_t n)
-{
-    memcpy(out->p, p, SLACK);
-    for (size_t i = SLACK; i < n; i += SLACK) {
-        memcpy(out->p + i, p + i, SLACK);
-    }
-    out->p += n;
-}
-
-/* Bytes that need no room kept for them, or a few of them. */
-static inline void
-put_null(struct out *out, bool json)
-{
-    memcpy(out->p, json ? "null" : "-   ", 4);
-    out->p += json ? 4 : 1;
-}
-
-/* How much a string may take, and leave enough for all that follows. */
-static size_t
-room_of(const struct out *out)
-{
-    const size_t left = (size_t)(out->end - out->p);
-    return left <= out->reserved ? 0 : left - out->reserved < STRING_MAX ? left - out->reserved : STRING_MAX;
-}
-
-static void
-put_json_string(struct out *out, const char *p, size_t n)
-{
-    static struct tg_json_text text = {.max = (size_t)2 * STRING_MAX};
-    const size_t room = room_of(out);
-    if (n + 2 <= room && tg_json_plain_length(p, n) == n) {
-        *out->p++ = '"';
-        put(out, p, n);
-        *out->p++ = '"';
-        return;
-    }
-    tg_json_text_clear(&text, (size_t)2 * STRING_MAX);
-    if (room < 16 || tg_json_put_string_cut(&text, p, n, room - 16) != TG_OK || text.n > room) {
-        put(out, "\"\"", 2);
-        return;
-    }
-    put(out, text.p, text.n);
-}
-
-static void
-put_escaped(struct out *out, const char *p, size_t n)
-{
-    size_t room = room_of(out);
-    for (size_t i = 0; i < n && room >= 4;) {
-        const size_t plain = tg_json_plain_length(p + i, n - i < room - 3 ? n - i : room - 3);
-        put(out, p + i, plain);
-        i += plain;
-        room -= plain;
-        if (i < n && room >= 4) {
-            put(out, "\\x", 2);
-            out->p = tg_hex_encode(out->p, (const unsigned char *)p + i++, 1);
-            room -= 4;
-        }
-    }
-}
-
-static void
-put_string(struct out *out, struct tg_slice s, bool json)
-{
-    if (s.p == NULL) {
-        put_null(out, json);
-    } else if (json) {
-        put_json_string(out, s.p, s.n);
-    } else {
-        put_escaped(out, s.p, s.n);
-    }
-}
-
-/* One that has no byte that is to be escaped. */
-static void
-put_plain(struct out *out, struct tg_slice s, bool json)
-{
-    if (s.p == NULL || s.n + 2 > room_of(out)) {
-        put_string(out, s, json);
-        return;
-    }
-    *out->p = '"';
-    out->p += json;
-    put(out, s.p, s.n);
-    *out->p = '"';
-    out->p += json;
-}
-
-/* The last two digits of a number below 100. */
-static void
-put_pair(char *p, unsigned value)
-{
-    static const char pairs[] =
-        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-    memcpy(p, pairs + (size_t)value * 2, 2);
-}
-
-static void
-put_whole(struct out *out, uint64_t value)
-{
-    if (value < 10) {
-        *out->p++ = (char)('0' + value);
-        return;
-    }
-    size_t n = 2;
-    for (uint64_t limit = 100; n < 20 && value >= limit; limit *= 10) {
-        n++;
-    }
-    char *p = out->p + n;
-    for (; value >= 10; value /= 100) {
-        p -= 2;
-        put_pair(p, (unsigned)(value % 100));
-    }
-    if (p > out->p) {
-        *out->p = (char)('0' + value);
-    }
-    out->p += n;
-}
-
-/* Microseconds. The seconds of the clock are the same in many lines. */
-static void
-put_seconds(struct out *out, double seconds, bool json)
-{
-    static uint64_t known = UINT64_MAX;
-    static char text[SLACK];
-    static size_t text_n;
-    if (!(seconds >= 0 && seconds < 1e12)) {
-        put_null(out, json);
-        return;
-    }
-    const uint64_t micro = (uint64_t)(seconds * 1e6 + 0.5);
-    const uint64_t whole = micro / 1000000;
-    const unsigned rest = (unsigned)(micro % 1000000);
-    if (whole == known) {
-        put_literal(out, text, text_n);
-    } else {
-        const char *start = out->p;
-        put_whole(out, whole);
-        if (whole > 1000000) {
-            known = whole;
-            text_n = (size_t)(out->p - start);
-            memcpy(text, start, text_n);
-        }
-    }
-    *out->p = '.';
-    put_pair(out->p + 1, rest / 10000);
-    put_pair(out->p + 3, rest / 100 % 100);
-    put_pair(out->p + 5, rest % 100);
-    out->p += 7;
-}
-
-/* RFC 3339; the calendar is asked once a second. */
-static void
-put_date(struct out *out, double seconds, bool json)
-{
-    static time_t known = -1;
-    static char text[32];
-    if (!(seconds >= 0 && seconds < 253402300800.0)) {
-        put_string(out, tg_slice_of(NULL, 0), json);
-        return;
-    }
-    const time_t whole = (time_t)seconds;
-    if (whole != known) {
-        struct tm tm;
-        (void)gmtime_r(&whole, &tm);
-        (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-        known = whole;
-    }
-    unsigned rest = (unsigned)((seconds - (double)whole) * 1e3);
-    char digits[5] = {'.', '0', '0', '0', 'Z'};
-    for (size_t i = 3; i > 0; i--, rest /= 10) {
-        digits[i] = (char)('0' + rest % 10);
-    }
-    const char *quote = json ? "\"" : "";
-    put(out, quote, strlen(quote));
-    put(out, text, 19);
-    put(out, digits, sizeof digits);
-    put(out, quote, strlen(quote));
-}
-
 /* ------------------------------------------------------------------ parts */
 
-/* The request's traceparent, which is looked for once a line: NULL when there is none that can be read. */
+/* The request's traceparent: NULL when there is none that can be read. */
+static const char *
+find_traceparent(struct tg_abi_exchange *x)
+{
+    static struct tg_field named;
+    uint8_t flags;
+    const struct tg_message *request = &tg_exchange_of(x)->request;
+    if (named.name == NULL) {
+        named = tg_field_of(TG_SLICE("traceparent"), TG_SLICE(""));
+    }
+    /* It is the last when the core has made it, and nothing came after that. */
+    const struct tg_field *field = request->count == 0 ? NULL : &request->fields[request->count - 1];
+    if (field == NULL || field->hash != named.hash || field->value != x->traceparent) {
+        field = tg_message_find_same(request, &named, &(unsigned){0});
+    }
+    if (field != NULL && field->value == x->traceparent) { /* it has been read before */
+        return x->traceparent;
+    }
+    if (field != NULL && tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK &&
+        tg_traceparent_parse(tg_abi_vm.out.p, tg_abi_vm.out.n, &flags) == TG_OK) {
+        return tg_abi_vm.out.p;
+    }
+    return NULL;
+}
+
+/* Which is looked for once a line. */
 static const char *
 traceparent_of(struct out *out, struct tg_abi_exchange *x)
 {
-    uint8_t flags;
     if (!out->looked) {
-        static struct tg_field named;
-        if (named.name == NULL) {
-            named = tg_field_of(TG_SLICE("traceparent"), TG_SLICE(""));
-        }
-        const struct tg_field *field = tg_message_find_same(&tg_exchange_of(x)->request, &named, &(unsigned){0});
         out->looked = true;
-        if (field != NULL && field->value == x->traceparent) { /* it has been read before */
-            out->traceparent = x->traceparent;
-        } else if (field != NULL && tg_abi_field_get(x, TG_SIDE_REQUEST, "traceparent", 11) == TG_OK &&
-                   tg_traceparent_parse(tg_abi_vm.out.p, tg_abi_vm.out.n, &flags) == TG_OK) {
-            out->traceparent = tg_abi_vm.out.p;
-        }
+        out->traceparent = find_traceparent(x);
     }
     return out->traceparent;
 }
@@ -360,21 +205,26 @@ put_trace(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
     const bool trace = piece->part == TG_LINE_TRACE;
     const char *text = x->recorded != NULL ? x->recorded : traceparent_of(out, x);
     if (text == NULL) {
-        put_null(out, piece->json);
+        tg_line_put_null(&out->text, piece->json);
     } else {
         const size_t at = trace ? TG_TRACEPARENT_TRACE : TG_TRACEPARENT_PARENT;
-        put_plain(out, tg_slice_of(text + at, trace ? TRACE_ID : SPAN_ID), piece->json);
+        tg_line_put_plain(&out->text, tg_slice_of(text + at, trace ? TRACE_ID : SPAN_ID), piece->json);
     }
 }
 
-/* What the generation calls it: the one whose Lua runs for it, as long as some does. */
-static void
-put_name(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
+/* Whose names are meant: the one whose Lua runs for it, as long as some does. */
+static const struct tg_vm *
+vm_of(struct tg_abi_exchange *x)
 {
     const struct tg_coroutine *running = tg_host->running;
     const struct tg_exchange *exchange = tg_exchange_of(x);
-    const struct tg_vm *vm =
-        running != NULL && running->exchange == exchange ? running->vm : (const struct tg_vm *)exchange->generation;
+    return running != NULL && running->exchange == exchange ? running->vm : (const struct tg_vm *)exchange->generation;
+}
+
+static void
+put_name(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
+{
+    const struct tg_vm *vm = vm_of(x);
     enum tg_abi_name kind = TG_NAME_GENERATION;
     uint32_t number = 0;
     if (piece->part == TG_LINE_ROUTE) {
@@ -389,11 +239,11 @@ put_name(struct out *out, struct tg_abi_exchange *x, const struct piece *piece)
     }
     const struct tg_name *name = tg_names_get(vm->names, kind, number);
     if (name == NULL) {
-        put_null(out, piece->json);
+        tg_line_put_null(&out->text, piece->json);
     } else if (name->plain) {
-        put_plain(out, name->text, piece->json);
+        tg_line_put_plain(&out->text, name->text, piece->json);
     } else {
-        put_string(out, name->text, piece->json);
+        tg_line_put_string(&out->text, name->text, piece->json);
     }
 }
 
@@ -422,7 +272,7 @@ static void
 put_priority(struct out *out, const struct tg_abi_exchange *x, unsigned facility)
 {
     const unsigned severity = x->status >= 500 ? SYSLOG_ERROR : x->status >= 400 ? SYSLOG_WARNING : SYSLOG_INFO;
-    put_whole(out, facility * 8 + severity);
+    tg_line_put_whole(&out->text, facility * 8 + severity);
 }
 
 static struct tg_slice
@@ -451,8 +301,6 @@ text_of(const struct tg_abi_line *line, struct tg_abi_exchange *x, const struct 
     switch (piece->part) {
     case TG_LINE_VALUE:
         return values[piece->number];
-    case TG_LINE_METHOD:
-        return x->method;
     case TG_LINE_HOST:
         return x->host;
     case TG_LINE_PATH:
@@ -469,16 +317,16 @@ put_number(struct out *out, const struct tg_abi_exchange *x, const struct piece 
 {
     switch (piece->part) {
     case TG_LINE_STATUS:
-        put_whole(out, x->status == 0 ? 499 : x->status);
+        tg_line_put_whole(&out->text, x->status == 0 ? 499 : x->status);
         break;
     case TG_LINE_BYTES_IN:
-        put_whole(out, x->bytes_in);
+        tg_line_put_whole(&out->text, x->bytes_in);
         break;
     case TG_LINE_BYTES_OUT:
-        put_whole(out, x->bytes_out);
+        tg_line_put_whole(&out->text, x->bytes_out);
         break;
     case TG_LINE_ATTEMPTS:
-        put_whole(out, x->attempt);
+        tg_line_put_whole(&out->text, x->attempt);
         break;
     default:
         put_priority(out, x, piece->number);
@@ -491,16 +339,16 @@ put_time(struct out *out, const struct tg_abi_exchange *x, const struct piece *p
 {
     switch (piece->part) {
     case TG_LINE_TIME:
-        put_seconds(out, x->started, piece->json);
+        tg_line_put_seconds(&out->text, x->started, piece->json);
         break;
     case TG_LINE_DATE:
-        put_date(out, x->started, piece->json);
+        tg_line_put_date(&out->text, x->started, piece->json);
         break;
     case TG_LINE_DURATION:
-        put_seconds(out, x->duration, piece->json);
+        tg_line_put_seconds(&out->text, x->duration, piece->json);
         break;
     default:
-        put_seconds(out, x->upstream_time, piece->json);
+        tg_line_put_seconds(&out->text, x->upstream_time, piece->json);
         break;
     }
 }
@@ -515,20 +363,27 @@ put_piece(struct out *out, const struct tg_abi_line *line, struct tg_abi_exchang
     case TG_LINE_UPSTREAM_TIME:
         put_time(out, x, piece);
         break;
+    case TG_LINE_METHOD:
+        if (x->method_id != 0) {
+            tg_line_put_plain(&out->text, x->method, piece->json);
+        } else {
+            tg_line_put_string(&out->text, x->method, piece->json);
+        }
+        break;
     case TG_LINE_ID:
-        put_plain(out, id_of(x), piece->json);
+        tg_line_put_plain(&out->text, id_of(x), piece->json);
         break;
     case TG_LINE_CLIENT:
-        put_plain(out, client_of(x), piece->json);
+        tg_line_put_plain(&out->text, client_of(x), piece->json);
         break;
     case TG_LINE_SOURCE:
-        put_plain(out, source_of(x), piece->json);
+        tg_line_put_plain(&out->text, source_of(x), piece->json);
         break;
     case TG_LINE_SCHEME:
-        put_plain(out, x->secure != 0 ? TG_SLICE("https") : TG_SLICE("http"), piece->json);
+        tg_line_put_plain(&out->text, x->secure != 0 ? TG_SLICE("https") : TG_SLICE("http"), piece->json);
         break;
     case TG_LINE_VERSION:
-        put_plain(out, version_of(x), piece->json);
+        tg_line_put_plain(&out->text, version_of(x), piece->json);
         break;
     case TG_LINE_TRACE:
     case TG_LINE_SPAN:
@@ -541,7 +396,7 @@ put_piece(struct out *out, const struct tg_abi_line *line, struct tg_abi_exchang
         put_name(out, x, piece);
         break;
     case TG_LINE_ABORTED:
-        put(out, x->aborted ? "true" : "false", x->aborted ? 4 : 5);
+        tg_line_put(&out->text, x->aborted ? "true" : "false", x->aborted ? 4 : 5);
         break;
     case TG_LINE_STATUS:
     case TG_LINE_BYTES_IN:
@@ -551,32 +406,114 @@ put_piece(struct out *out, const struct tg_abi_line *line, struct tg_abi_exchang
         put_number(out, x, piece);
         break;
     default:
-        put_string(out, text_of(line, x, piece), piece->json);
+        tg_line_put_string(&out->text, text_of(line, x, piece), piece->json);
         break;
     }
 }
 
-int
-tg_abi_line_make(const struct tg_abi_line *line, struct tg_abi_exchange *x)
+/* ------------------------------------------------------------------ lines */
+
+/* Bytes of all texts and numbers. */
+static size_t
+size_of(const struct tg_abi_line *line)
 {
-    struct out out = {.p = made, .end = made + TG_SINK_LINE - 1};
-    out.reserved = line->used + (size_t)line->count * NUMBER_MAX;
-    for (const struct piece *piece = line->pieces; piece < line->pieces + line->count; piece++) {
-        out.reserved -= NUMBER_MAX + piece->text_n;
-        put_literal(&out, line->literals + piece->text, piece->text_n);
-        put_piece(&out, line, x, piece);
+    return line->used + (size_t)line->count * TG_LINE_NUMBER_MAX;
+}
+
+static void
+put_pieces(struct out *out, struct tg_abi_exchange *x, unsigned from, unsigned count)
+{
+    const struct tg_abi_line *line = out->line;
+    const size_t whole = size_of(line);
+    for (const struct piece *piece = line->pieces + from; piece < line->pieces + from + count; piece++) {
+        out->text.behind = whole - piece->up_to;
+        tg_line_put_literal(&out->text, line->literals + piece->text, piece->text_n);
+        put_piece(out, line, x, piece);
     }
-    put_literal(&out, line->literals + line->open, line->used - line->open);
+}
+
+/* All that decides what the pieces of a run say, for which nobody is known. */
+static void
+make_key(uint64_t key[static 4], struct tg_abi_exchange *x)
+{
+    const struct tg_vm *vm = vm_of(x);
+    key[0] = vm->serial;
+    key[1] = (uint64_t)x->route << 32 | x->upstream;
+    key[2] = (uint64_t)tg_names_version(vm->names) << 32 | (x->attempt > 0 ? x->peer : UINT32_MAX);
+    key[3] = (uint64_t)x->status << 40 | (uint64_t)x->source << 32 | (uint64_t)x->version_major << 24 |
+             (uint64_t)x->version_minor << 16 | (uint64_t)(x->aborted != 0) << 8 | (x->secure != 0);
+}
+
+/* The pieces of the line's run: as they were said before, if they were. */
+static void
+put_run(struct out *out, struct tg_abi_line *line, struct tg_abi_exchange *x)
+{
+    const uint64_t odd = 0x9e3779b97f4a7c15U;
+    uint64_t key[4];
+    if (line->run_count < RUN_MIN || x->consumer.p != NULL) {
+        put_pieces(out, x, line->run, line->run_count);
+        return;
+    }
+    make_key(key, x);
+    struct known *known = &line->known[((key[1] * odd) ^ ((key[2] + key[3]) * odd)) >> 60];
+    const uint64_t differs =
+        (known->key[0] ^ key[0]) | (known->key[1] ^ key[1]) | (known->key[2] ^ key[2]) | (known->key[3] ^ key[3]);
+    if (differs == 0 && known->n > 0 && out->text.p + known->n <= out->text.easy) {
+        tg_line_put(&out->text, known->text, known->n);
+        return;
+    }
+    const char *start = out->text.p;
+    const bool whole = out->text.p + (size_t)2 * TG_LINE_STRING_MAX <= out->text.easy;
+    put_pieces(out, x, line->run, line->run_count);
+    const size_t n = (size_t)(out->text.p - start);
+    known->n = whole && n <= KNOWN_TEXT ? n : 0;
+    if (known->n > 0) {
+        memcpy(known->text, start, n);
+        memcpy(known->key, key, sizeof key);
+    }
+}
+
+static void
+forget_values(void)
+{
     while (values_set > 0) {
         values[--values_set] = tg_slice_of(NULL, 0);
     }
-    tg_abi_vm.out = tg_slice_of(made, (size_t)(out.p - made));
+}
+
+/* Into TG_SINK_LINE + TG_SINK_SLACK bytes. Returns how many it has. */
+static size_t
+make(char *p, struct tg_abi_line *line, struct tg_abi_exchange *x)
+{
+    char *end = p + TG_SINK_LINE - 1;
+    struct out out = {.text = {.p = p, .end = end, .easy = end - size_of(line)}, .line = line};
+    put_pieces(&out, x, 0, line->run);
+    put_run(&out, line, x);
+    const unsigned behind = line->run + line->run_count;
+    put_pieces(&out, x, behind, line->count - behind);
+    tg_line_put_literal(&out.text, line->literals + line->open, line->used - line->open);
+    forget_values();
+    return (size_t)(out.text.p - p);
+}
+
+int
+tg_abi_line_make(struct tg_abi_line *line, struct tg_abi_exchange *x)
+{
+    tg_abi_vm.out = tg_slice_of(made, make(made, line, x));
     return TG_OK;
 }
 
 int
-tg_abi_line_write(const struct tg_abi_line *line, struct tg_abi_exchange *x, uint32_t sink)
+tg_abi_line_write(struct tg_abi_line *line, struct tg_abi_exchange *x, uint32_t sink)
 {
-    (void)tg_abi_line_make(line, x);
-    return tg_abi_sink_write(sink, tg_abi_vm.out.p, tg_abi_vm.out.n);
+    if (sink >= tg_host->sink_count) {
+        return TG_EINVAL;
+    }
+    char *p = tg_sink_begin(tg_host->sinks[sink]);
+    if (p == NULL) {
+        forget_values();
+        return TG_ELIMIT;
+    }
+    tg_sink_end(tg_host->sinks[sink], make(p, line, x));
+    return TG_OK;
 }

@@ -13,6 +13,7 @@ struct kind {
 };
 
 struct tg_names {
+    uint32_t version;
     struct kind kinds[TG_NAMES];
 };
 
@@ -71,8 +72,15 @@ tg_names_set(struct tg_names *names, int kind, uint32_t number, struct tg_slice 
     }
     struct tg_name *slot = &names->kinds[kind].list[number];
     tg_mem_free((char *)(uintptr_t)slot->text.p);
+    names->version++;
     *slot = (struct tg_name){.text = tg_slice_of(copy, name.n), .plain = tg_json_plain_length(copy, name.n) == name.n};
     return TG_OK;
+}
+
+uint32_t
+tg_names_version(const struct tg_names *names)
+{
+    return names == NULL ? 0 : names->version;
 }
 
 const struct tg_name *

@@ -28,6 +28,8 @@ struct tg_names *tg_names_new(void);
 void tg_names_free(struct tg_names *names);
 /* In place of what `number` was called before. TG_EINVAL: no kind, or the number is too large; TG_ENOMEM. */
 TG_MUST_CHECK enum tg_rc tg_names_set(struct tg_names *names, int kind, uint32_t number, struct tg_slice name);
+/* Another number whenever one is set. 0: there are none (NULL). */
+uint32_t tg_names_version(const struct tg_names *names);
 /* Valid until it is set anew. NULL: it has no name, or there are none (NULL). */
 const struct tg_name *tg_names_get(const struct tg_names *names, enum tg_abi_name kind, uint32_t number);
 

@@ -6,7 +6,7 @@
 #include <sys/random.h>
 
 #include "proxy/downstream.h"
-#include "vm/names.h"
+#include "vm/ids.h"
 
 enum {
     STEPS = 8,
@@ -39,7 +39,7 @@ struct tg_steps {
 };
 
 struct line {
-    const struct tg_abi_line *line;
+    struct tg_abi_line *line;
     uint32_t sink;
     uint32_t status;
     double sample;
@@ -158,7 +158,7 @@ tg_abi_ending_free(struct tg_abi_ending *ending)
 }
 
 int
-tg_abi_ending_line(struct tg_abi_ending *ending, const struct tg_abi_line *line, uint32_t sink, double sample,
+tg_abi_ending_line(struct tg_abi_ending *ending, struct tg_abi_line *line, uint32_t sink, double sample,
                    uint32_t status, double seconds)
 {
     if (ending->count == LINES) {
@@ -250,15 +250,14 @@ join_trace(const struct tg_steps *steps, struct tg_exchange *x)
         x->abi.traceparent = flags >= 0 && flags != MADE ? tg_abi_vm.out.p : NULL;
         return flags;
     }
-    (void)tg_abi_trace_make();
-    const struct tg_slice made = tg_abi_vm.out;
-    const char *copy = tg_arena_copy(&x->arena, made.p, made.n);
-    if (copy == NULL) {
+    char *made = tg_arena_alloc(&x->arena, TG_TRACEPARENT_LEN);
+    if (made == NULL) {
         return TG_ENOMEM;
     }
+    tg_abi_vm.number = tg_ids_traceparent(made);
     tg_message_drop(&x->request, &steps->tracestate);
-    const enum tg_rc rc = push(x, &steps->traceparent, tg_slice_of(copy, made.n));
-    x->abi.traceparent = copy;
+    const enum tg_rc rc = push(x, &steps->traceparent, tg_slice_of(made, TG_TRACEPARENT_LEN));
+    x->abi.traceparent = made;
     return rc == TG_OK ? MADE : (int)rc;
 }
 

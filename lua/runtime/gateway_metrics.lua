@@ -21,10 +21,13 @@ gateway_metrics.generation_shadow = generation_shadow
 local upstream_by_route = {} -- name -> name
 local info = {}
 
-local function bounds()
-  local list, micros = {}, C.tg_abi_metric_bounds()
-  for i = 1, BUCKETS - 1 do list[i] = tonumber(micros[i - 1]) / 1e6 end
-  return list
+local bounds -- of all histograms of the core
+
+local function find_bounds()
+  bounds = {}
+  local micros = C.tg_abi_metric_bounds()
+  for i = 1, BUCKETS - 1 do bounds[i] = tonumber(micros[i - 1]) / 1e6 end
+  return bounds
 end
 
 local function has_requests(sum)
@@ -99,7 +102,7 @@ end
 local EXEMPLARS = { duration = C.TG_EXEMPLAR_DURATION, upstream = C.TG_EXEMPLAR_UPSTREAM }
 
 local function distribution(writer, routes, name, field, help)
-  local limits, of = bounds(), writer.open and EXEMPLARS[field] or nil
+  local limits, of = bounds or find_bounds(), writer.open and EXEMPLARS[field] or nil
   writer:family(name, "histogram", help)
   for _, route in ipairs(routes) do
     C.tg_abi_metric_route_sum(route.place, counted)

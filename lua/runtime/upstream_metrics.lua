@@ -23,11 +23,22 @@ local OF_PEER = {
   { "tidegate_upstream_peer_latency_seconds", "gauge", "Moving average up to the response head.", function(cell) return cell.latency end },
 }
 
+-- Of those that have one each.
+local PEER_BREAKER = { "tidegate_upstream_peer_breaker_state", "gauge", "Of its own breaker: 0 closed, 1 open, 2 and 3 half-open.",
+  function(cell) return bit.band(cell.breaker, 3) end }
+
 local function sorted(all)
   local list = {}
   for _, up in pairs(all) do list[#list + 1] = up end
   table.sort(list, function(a, b) return a.name < b.name end)
   return list
+end
+
+local function peers_of(writer, up, family)
+  for _, peer in ipairs(up.list) do
+    local labels = metrics.labels { { "upstream", up.name }, { "peer", peer.name } }
+    writer:sample(family[1], labels, tonumber(family[4](peer.cell, peer)))
+  end
 end
 
 --- start(all): the generation is current.
@@ -43,12 +54,12 @@ function upstream_metrics.start(all)
     end
     for _, family in ipairs(OF_PEER) do
       writer:family(family[1], family[2], family[3])
-      for _, up in ipairs(list) do
-        for _, peer in ipairs(up.list) do
-          local labels = metrics.labels { { "upstream", up.name }, { "peer", peer.name } }
-          writer:sample(family[1], labels, tonumber(family[4](peer.cell, peer)))
-        end
-      end
+      for _, up in ipairs(list) do peers_of(writer, up, family) end
+    end
+    local own = PEER_BREAKER
+    writer:family(own[1], own[2], own[3])
+    for _, up in ipairs(list) do
+      if up.peer_breakers then peers_of(writer, up, own) end
     end
   end)
 end

@@ -242,28 +242,52 @@ function Writer:flush()
   self.send(text)
 end
 
---- sample(name, labels, value, exemplar?); labels is a text: '{a="b"}' or ""; exemplar: { trace, seconds, at }, of the OpenMetrics format alone
-function Writer:sample(name, labels, value, exemplar)
+--- sample(name, labels, value); labels is a text: '{a="b"}' or ""
+function Writer:sample(name, labels, value)
   -- One by one: each text that is put together from them would be one more for the collector.
   local parts, n, text = self.parts, #self.parts, number.text(value)
   parts[n + 1], parts[n + 2], parts[n + 3], parts[n + 4] = name, labels, " ", text
   self.bytes = self.bytes + #name + #labels + #text + 2
-  self:put(exemplar and (' # {trace_id="%s"} %s %.3f\n'):format(exemplar.trace, number.text(exemplar.seconds), exemplar.at) or "\n")
+  self:put "\n"
 end
 
-local function with_le(labels, bound)
-  return labels == "" and ('{le="%s"}'):format(bound) or labels:sub(1, -2) .. (',le="%s"}'):format(bound)
+-- bounds -> texts of them, as the end of the labels of a bucket; the last is that of the rest. Histograms have them in common.
+local ends_of = setmetatable({}, { __mode = "k" })
+
+local function make_ends(bounds)
+  local ends = {}
+  for i, bound in ipairs(bounds) do ends[i] = number.text(bound) .. '"} ' end
+  ends[#ends + 1] = '+Inf"} '
+  ends_of[bounds] = ends
+  return ends
 end
 
---- histogram(name, labels, bounds, counts, sum, exemplars?): counts[i] of those up to bounds[i], and one more for the rest; exemplars by bucket
-function Writer:histogram(name, labels, bounds, counts, sum, exemplars)
-  local total, of = 0, exemplars or {}
-  for i, bound in ipairs(bounds) do
+local function exemplar_text(exemplar)
+  return (' # {trace_id="%s"} %s %.3f\n'):format(exemplar.trace, number.text(exemplar.seconds), exemplar.at)
+end
+
+-- A text for each bucket would be what a scrape takes: of what is the same in all of them there is one, and many counts are that of the one before.
+local function put_buckets(self, before, ends, counts, exemplars)
+  local parts, n, bytes = self.parts, #self.parts, 0
+  local total, said, text = 0, -1, ""
+  for i = 1, #ends do
     total = total + counts[i]
-    self:sample(name .. "_bucket", with_le(labels, number.text(bound)), total, of[i])
+    if total ~= said then
+      said, text = total, number.text(total)
+    end
+    local tail = exemplars and exemplars[i] and exemplar_text(exemplars[i]) or "\n"
+    parts[n + 1], parts[n + 2], parts[n + 3], parts[n + 4] = before, ends[i], text, tail
+    n, bytes = n + 4, bytes + #before + #ends[i] + #text + #tail
   end
-  total = total + counts[#bounds + 1]
-  self:sample(name .. "_bucket", with_le(labels, "+Inf"), total, of[#bounds + 1])
+  self.bytes = self.bytes + bytes
+  return total
+end
+
+--- histogram(name, labels, bounds, counts, sum, exemplars?): counts[i] of those up to bounds[i], and one more for the rest; exemplars by
+-- bucket, { trace, seconds, at }, of the OpenMetrics format alone
+function Writer:histogram(name, labels, bounds, counts, sum, exemplars)
+  local before = name .. "_bucket" .. (labels == "" and "{" or labels:sub(1, -2) .. ",") .. 'le="'
+  local total = put_buckets(self, before, ends_of[bounds] or make_ends(bounds), counts, exemplars)
   self:sample(name .. "_sum", labels, sum)
   self:sample(name .. "_count", labels, total)
 end

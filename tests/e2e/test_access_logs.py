@@ -109,15 +109,17 @@ route "known" {{ path = "/known", to = "one", use = {{ "key-auth" }} }}
 """
         with Gateway(config, warns="127.0.0.1:1|malformed|batch tracing") as gw:
             sampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-            for target, headers in (("/one", {"User-Agent": 'a"b', "X-Api-Key": "secret"}), ("/two", {}), ("/dead", {}), ("/known", {"X-Api-Key": "k"}), ("/known", {}),
-                                    ("/nowhere", {}), ("/one", sampled), ("/one", {"traceparent": "00-zz", "X-Request-Id": "own"}), ("/one", {"X-Request-Id": "b d"})):
-                gw.request(target, headers=headers)
-            gw.raw(b"GET /% HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            for _ in range(2):  # the second time it is known what they say
+                for target, headers in (("/one", {"User-Agent": 'a"b', "X-Api-Key": "secret"}), ("/two", {}), ("/dead", {}), ("/known", {"X-Api-Key": "k"}), ("/known", {}),
+                                        ("/nowhere", {}), ("/one", sampled), ("/one", {"traceparent": "00-zz", "X-Request-Id": "own"}), ("/one", {"X-Request-Id": "b d"})):
+                    gw.request(target, headers=headers)
+                gw.raw(b"GET /% HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             files = [gw.folder / "core.log", gw.folder / "lua.log"]
-            wait_until(lambda: all(file.read_text().count("\n") == 10 for file in files), "ten lines of each")
+            wait_until(lambda: all(file.read_text().count("\n") == 20 for file in files), "twenty lines of each")
             core, lua = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
             assert all(line.pop("own") == "x" for line in lua) and core == lua
-            said = [(line["status"], line["route"], line["upstream"], line["peer"], line["consumer"]) for line in core]
+            said, again = ([(line["status"], line["route"], line["upstream"], line["peer"], line["consumer"]) for line in core[at:at + 10]] for at in (0, 10))
+            assert said == again
             assert said == [(200, "one", "one", one.address, None), (200, "two", "two", two.address, None), (502, "dead", "dead", "127.0.0.1:1", None),
                             (200, "known", "one", one.address, "acme"), (401, "known", "one", None, None), (404, None, None, None, None),
                             (200, "one", "one", one.address, None), (200, "one", "one", one.address, None), (200, "one", "one", one.address, None),
@@ -156,6 +158,40 @@ route "other" {{ path = "/other", to = "one", use = {{ {{ "access-log", path = "
             assert "access-log" in calls(), "a function of its own is Lua's"
             wait_until(lambda: (gw.folder / "access.log").read_text().count("\n") == 66, "a line for each")
             assert (gw.folder / "other.log").read_text().count('"f":"x"') == 1
+
+
+def test_what_is_known_of_a_route_is_not_said_of_another():
+    """Pieces of a line that say the same for most exchanges are remembered: there are more routes, peers and statuses than there is room for."""
+    members = 'members = { "status", "source", "route.name", "upstream", "peer.name", "scheme", "version", "generation", "consumer.id", "aborted", "path" }'
+    long = "long" * 15
+    with Backend() as one, Backend() as two:
+        config = HEAD + f"""upstream "{long}" {{ targets = {{ "{one.url}", "{two.url}" }} }}
+use {{ {{ "access-log", path = "@DIR@/access.log", {members} }} }}
+for i = 1, 40 do
+  route("r" .. i) {{ path = "/r" .. i, handler = function(ctx) return tg.respond(200 + tonumber(ctx.req.headers["X-S"]), "x") end }}
+end
+route "{long}" {{ path = "/both", to = "{long}" }}
+"""
+        with Gateway(config) as gw:
+            expected = []
+            for turn in range(3):
+                for i in range(1, 41):
+                    gw.request(f"/r{i}", headers={"X-S": str((i + turn) % 2)})
+                    expected.append((200 + (i + turn) % 2, "plugin", f"r{i}", None, f"/r{i}"))
+                    gw.request("/both")
+                    expected.append((200, "upstream", long, long, "/both"))
+            file = gw.folder / "access.log"
+            wait_until(lambda: file.read_text().count("\n") == len(expected), "a line for each")
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            assert [(line["status"], line["source"], line["route"], line["upstream"], line["path"]) for line in lines] == expected
+            peers = {line["peer"] for line in lines if line["route"] == long}
+            assert peers == {one.address, two.address} and {line["peer"] for line in lines if line["route"] != long} == {None}
+
+
+def test_a_newline_of_a_format_is_a_blank():
+    with Gateway(log_to('path = "@DIR@/access.log", format = "${method}\\n${path}"')) as gw:
+        gw.request("/a")
+        assert wait_until(lambda: (gw.folder / "access.log").read_text(), "a line") == "GET /a\n"
 
 
 def test_a_format_is_one_line_whatever_is_in_it():

@@ -1,6 +1,7 @@
 """Upstreams that survive their backends: balancers, health, breakers, retries, bulkheads, counted at real backends."""
 import collections
 import http.client
+import re
 import socket
 import struct
 import threading
@@ -547,6 +548,37 @@ def test_a_breaker_is_opened_and_closed_by_hand_and_metrics_tell():
         until(lambda: f"tidegate_upstream_peer_requests_total{labels} 10".encode() in gw.request("/metrics").text)
         text = gw.request("/metrics").text.decode()
         assert f"tidegate_upstream_peer_up{labels} 1" in text and 'tidegate_upstream_breaker_state{upstream="app"} 0' in text
+
+
+def test_metrics_tell_of_the_breakers_of_routes_and_peers_and_of_bulkheads():
+    with Backend("a") as a:
+        text = f"""listen {{ address = "127.0.0.1", port = @PORT@ }}
+upstream "app" {{ targets = {{ "{a.url}", "http://127.0.0.1:1" }}, retry = {{ attempts = 2 }}, passive = false, breaker = {{ scope = "peer", consecutive = 1, open = "1m", open_max = "1m" }} }}
+upstream "plain" {{ targets = {{ "{a.url}" }} }}
+route "metrics" {{ path = "/metrics", handler = function() return tg.respond(200, tg.metrics.text()) end }}
+route "b" {{ path = "/b", to = "app", breaker = {{ consecutive = 5 }} }}
+route "a" {{ path = "/a", to = "plain", breaker = {{ consecutive = 5 }}, bulkhead = {{ concurrency = 1, queue = 5 }} }}
+route "none" {{ path = "/none", to = "plain" }}
+"""
+        with Gateway(text, workers=2, warns="circuit breaker|127.0.0.1:1") as gw:
+            def samples(family):
+                return re.findall(rf"^tidegate_{family}\{{(.*)\}} (\S+)$", gw.request("/metrics").text.decode(), re.M)
+            assert samples("route_breaker_state") == [('route="a"', "0"), ('route="b"', "0")]
+            assert gw.command("route", "b", "open").returncode == 0
+            assert samples("route_breaker_state") == [('route="a"', "0"), ('route="b"', "1")] and gw.request("/b").status == 503
+            assert gw.command("route", "b", "close").returncode == 0
+            for _ in range(4):
+                gw.request("/b")
+            assert samples("upstream_peer_breaker_state") == [(f'upstream="app",peer="{a.address}"', "0"), ('upstream="app",peer="127.0.0.1:1"', "1")]
+            a.delay = 1
+            threads = [threading.Thread(target=gw.request, args=("/a",)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            until(lambda: samples("route_requests_waiting") == [('route="a"', "2")])
+            assert samples("route_requests_in_flight") == [('route="a"', "1")]
+            for thread in threads:
+                thread.join()
+            assert samples("route_requests_in_flight") == [('route="a"', "0")]
 
 
 def test_a_peer_that_comes_back_gets_its_share_little_by_little():

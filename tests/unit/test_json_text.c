@@ -102,6 +102,26 @@ code_points_are_written_and_measured(void **state)
     }
 }
 
+/* Short ones are looked at in words, some of their bytes twice. */
+static void
+each_byte_that_needs_an_escape_is_found_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 40; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (int c = 0; c < 256; c++) {
+                char exact[40];
+                char *p = exact + sizeof exact - n; /* what is read behind it is seen */
+                memset(p, 'a', n);
+                p[at] = (char)c;
+                const bool plain = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+                assert_int_equal(tg_json_plain_length(p, n), plain ? n : at);
+            }
+        }
+    }
+    assert_int_equal(tg_json_plain_length("", 0), 0);
+}
+
 int
 main(void)
 {
@@ -110,6 +130,7 @@ main(void)
         cmocka_unit_test(strings_are_quoted_and_become_utf8),
         cmocka_unit_test(it_grows_to_its_maximum),
         cmocka_unit_test(code_points_are_written_and_measured),
+        cmocka_unit_test(each_byte_that_needs_an_escape_is_found_wherever_it_stands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

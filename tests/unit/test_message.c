@@ -407,6 +407,26 @@ edits_that_may_not_be_are_refused_when_they_are_made(void **state)
 }
 
 /* Names and values are compared eight bytes at a time. */
+/* What is not there is known by a bit for each name: of all that came in by any way. */
+static void
+what_came_in_by_any_way_is_found(void **state)
+{
+    (void)state;
+    const struct tg_field from = tg_field_of(TG_SLICE("X-From"), TG_SLICE("v"));
+    const struct tg_field to = tg_field_of(TG_SLICE("X-To"), TG_SLICE(""));
+    assert_null(tg_message_find_same(&message, &from, &(unsigned){0}));
+    assert_int_equal(tg_message_push(&message, &from), TG_OK);
+    tg_message_rename(&message, &from, &to);
+    assert_null(tg_message_find_same(&message, &from, &(unsigned){0}));
+    assert_non_null(tg_message_find_same(&message, &to, &(unsigned){0}));
+    assert_int_equal(tg_message_put(&message, &from), TG_OK);
+    assert_non_null(tg_message_find(&message, "x-from", 6, &(unsigned){0}));
+    tg_message_drop(&message, &to);
+    assert_null(tg_message_find(&message, "x-to", 4, &(unsigned){0}));
+    assert_int_equal(tg_message_set(&message, TG_SLICE("X-To"), TG_SLICE("again")), TG_OK);
+    assert_non_null(tg_message_find(&message, "x-to", 4, &(unsigned){0}));
+}
+
 static void
 names_are_the_same_but_for_the_case_of_letters(void **state)
 {
@@ -483,6 +503,7 @@ main(void)
         CASE(a_name_may_change_its_case_alone),
         CASE(edits_have_the_room_that_was_asked_for),
         CASE(edits_that_may_not_be_are_refused_when_they_are_made),
+        CASE(what_came_in_by_any_way_is_found),
         CASE(names_are_the_same_but_for_the_case_of_letters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,9 @@ what_was_set_is_found(void **state)
     assert_true(tg_slice_is(early->text, "a \"name\"", 8) && !early->plain);
     assert_int_equal(tg_names_set(names, TG_NAME_PEER, 0, TG_SLICE("")), TG_OK);
     assert_int_equal(tg_names_get(names, TG_NAME_PEER, 0)->text.n, 0);
+    const uint32_t version = tg_names_version(names);
+    assert_int_equal(tg_names_set(names, TG_NAME_PEER, 0, TG_SLICE("x")), TG_OK);
+    assert_true(tg_names_version(names) != version && tg_names_version(NULL) == 0);
     tg_names_free(names);
 }
 

@@ -246,6 +246,56 @@ a_sink_that_cannot_have_memory_is_not_opened(void **state)
     tg_sink_close(NULL);
 }
 
+static void
+a_line_may_be_made_where_it_will_stand(void **state)
+{
+    char name[] = "/tmp/tidegate-begin-XXXXXX";
+    size_t longest = 0;
+    (void)state;
+    close(mkstemp(name));
+    struct tg_sink *sink = tg_sink_open(name, NULL);
+    assert_non_null(sink);
+    for (unsigned i = 0; i < 300; i++) { /* more than are handed over at once */
+        char *line = tg_sink_begin(sink);
+        assert_non_null(line);
+        memset(line, 'x', TG_SINK_LINE + TG_SINK_SLACK);
+        tg_sink_end(sink, i % 2 == 0 ? 3 : 1000);
+    }
+    tg_sink_reopen(sink);
+    (void)usleep(1000);
+    assert_int_equal(tg_sink_write(sink, "a\nb", 3), TG_OK);
+    tg_sink_close(sink);
+    assert_int_equal(lines_of(name, &longest), 301);
+    assert_int_equal(longest, 1001);
+    (void)unlink(name);
+}
+
+/* What is handed over while the file is opened anew is written, too. */
+static void
+no_line_is_lost_while_files_are_opened_anew(void **state)
+{
+    enum { LINES = 30000 };
+    char name[] = "/tmp/tidegate-anew-XXXXXX";
+    size_t longest = 0;
+    (void)state;
+    close(mkstemp(name));
+    struct tg_sink *sink = tg_sink_open(name, NULL);
+    assert_non_null(sink);
+    for (unsigned i = 0; i < LINES; i++) {
+        assert_int_equal(tg_sink_write(sink, "x", 1), TG_OK);
+        if (i % 10 == 0) {
+            tg_sink_reopen(sink);
+        }
+        if (i % 7 == 0) {
+            tg_sink_flush(sink);
+        }
+    }
+    assert_int_equal(tg_sink_dropped(sink), 0);
+    tg_sink_close(sink);
+    assert_int_equal(lines_of(name, &longest), LINES);
+    (void)unlink(name);
+}
+
 int
 main(void)
 {
@@ -260,6 +310,8 @@ main(void)
         cmocka_unit_test(a_rotation_that_fails_keeps_the_old_file),
         cmocka_unit_test(without_a_flush_a_few_lines_wait_and_with_one_they_are_written),
         cmocka_unit_test(an_empty_line_is_a_line_and_the_longest_is_whole),
+        cmocka_unit_test(a_line_may_be_made_where_it_will_stand),
+        cmocka_unit_test(no_line_is_lost_while_files_are_opened_anew),
         cmocka_unit_test(a_sink_that_cannot_have_memory_is_not_opened),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,6 +51,7 @@ local tg = {
   jwt = require "tidegate.jwt",
   protobuf = require "tidegate.protobuf",
   claims = require "tidegate.claims",
+  revocations = require "tidegate.revocations",
   openid = require "tidegate.openid",
   session = require "tidegate.session",
   cookie = require "tidegate.cookie",

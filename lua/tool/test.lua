@@ -213,8 +213,8 @@ end
 
 -- The configuration of a spec in the words of gateway.json; origins become upstreams.
 local function to_config(given, port, metrics_port)
-  local config = { api = 1, listen = { { address = "127.0.0.1", port = port } }, upstream = {}, route = {}, consumer = to_consumers(given.consumer or {}),
-    dict = given.dict, http = given.http, use = to_uses(given.global), log = { level = "info" } }
+  local config = { api = 1, listen = { { address = "127.0.0.1", port = port } }, upstream = {}, route = {},
+    consumer = to_consumers(given.consumer or {}), dict = given.dict, http = given.http, use = to_uses(given.global), log = { level = "info" } }
   local function upstream_of(origin)
     if type(origin) == "string" then return origin end
     local name = "origin-" .. origin.port

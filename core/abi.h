@@ -5,14 +5,16 @@
  * agree on every size and offset. Functions take scalars and pointers, never a lua_State, never a callback, and never
  * raise: they return 0 for success and a negative enum tg_rc otherwise. Below all layers; includes its other
  * parts alone: abi_cell.h, what all workers know of peers, upstreams and routes, abi_metric.h, what is counted,
- * abi_limit.h, limits, abi_line.h, lines of access logs, abi_route.h, the way to a route, abi_steps.h, what the core
- * does in place of phases, abi_crypto.h, keys and passwords, and abi_tls.h, the TLS of clients and of listeners.
+ * abi_limit.h, limits, abi_line.h, lines of access logs, abi_route.h, the way to a route, abi_filter.h, filters of
+ * names, abi_steps.h, what the core does in place of phases, abi_crypto.h, keys and passwords, and abi_tls.h, the TLS
+ * of clients and of listeners.
  */
 #ifndef TG_ABI_H
 #define TG_ABI_H
 
 #include "abi_cell.h"
 #include "abi_crypto.h"
+#include "abi_filter.h"
 #include "abi_limit.h"
 #include "abi_line.h"
 #include "abi_metric.h"

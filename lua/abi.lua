@@ -83,6 +83,22 @@ function abi.map()
   return ffi.gc(map, C.tg_abi_map_free)
 end
 
+--- Copies a string to where the core has room for it.
+function abi.copy(to, text) ffi.copy(to, text, #text) end
+
+--- filter_of(name) -> the Bloom filter of this name, which another generation may have filled | nil: there is none; let go when nobody holds it.
+function abi.filter_of(name)
+  local filter = C.tg_abi_filter_take(name, #name)
+  return filter ~= nil and ffi.gc(filter, C.tg_abi_filter_give) or nil
+end
+
+--- new_filter(name, names) -> an empty one for so many names, which is the one of this name from now on.
+function abi.new_filter(name, names)
+  local filter = C.tg_abi_filter_new(name, #name, names)
+  if filter == nil then error("memory is short", 0) end
+  return ffi.gc(filter, C.tg_abi_filter_give)
+end
+
 --- A set of networks; freed when nobody holds it.
 function abi.networks()
   local list = C.tg_abi_cidr_new()

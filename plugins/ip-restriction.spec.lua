@@ -5,6 +5,14 @@ local function status(conf, headers)
 end
 
 describe("ip-restriction", function()
+  it("says from where a consumer may ask", function()
+    local gw = test.gateway { consumer = { near = { credentials = { key = "n" } },
+        far = { credentials = { key = "f" }, use = { { "ip-restriction", allow = { "10.0.0.0/8" } } } } },
+      route = { all = { path = "/*", to = test.upstream(200), use = { "key-auth" } } } }
+    expect(gw:get("/", { headers = { ["X-Api-Key"] = "n" } }).status):equals(200)
+    expect(gw:get("/", { headers = { ["X-Api-Key"] = "f" } }).status):equals(403)
+  end)
+
   it("allows and denies", function()
     expect(status { allow = { "127.0.0.1" } }):equals(200)
     expect(status { allow = { "127.0.0.0/8", "10.0.0.0/8" } }):equals(200)

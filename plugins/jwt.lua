@@ -36,6 +36,7 @@ end
 local function accept(req, where, name, conf, state, claims, err)
   if not claims then return nil, err end
   local entry = claims_of.entry(claims, conf)
+  entry.credential = { id = entry.credential.id, claims = claims }
   if not state.verified then return entry end
   local stored = entry.consumer and entry.consumer.stored -- what Redis says of it may change
   local exp = jwt.claim(claims, "exp")
@@ -131,7 +132,6 @@ route "orders" { path = "/orders/*", to = "orders", use = {
     if entry.forbidden then return claims_of.refuse(conf, 403, "insufficient_scope", "the token does not allow this") end
     if conf.hide_credentials then hide(req, where, name, conf) end
     if state.tell then state.tell(headers, entry.claims) end
-    ctx.vars.jwt = entry.claims
-    ctx:authenticate(entry.consumer, entry.credential)
+    ctx:authenticate(entry.consumer, entry.credential) -- whose claims are ctx.vars.jwt
   end,
 }

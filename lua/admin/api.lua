@@ -234,7 +234,7 @@ operation("DELETE", "/caches/{name}", "Forgets all that a cache of tg.cache hold
   return response.respond(204)
 end, { change = true, empty = true })
 
--- What plugins offer of their own: quota tells and resets usage.
+-- What plugins offer of their own: quota tells and resets usage, revocation revokes.
 local function plugin_operation(call)
   local rest = {}
   for segment in call.params.rest:gmatch "[^/]+" do rest[#rest + 1] = segment end
@@ -251,8 +251,8 @@ local function plugin_operation(call)
 end
 
 for _, method in ipairs { "GET", "PUT", "DELETE" } do
-  operation(method, "/plugins/{plugin}/{rest*}", "What a plugin offers: `quota/GROUP/KEY` is the usage of a key.", plugin_operation,
-    { change = method ~= "GET", body = method == "PUT" and { used = "number" } or nil })
+  operation(method, "/plugins/{plugin}/{rest*}", "What a plugin offers: `quota/GROUP/KEY` is the usage of a key, `revocation/PREFIX/NAME` one.",
+    plugin_operation, { change = method ~= "GET", body = method == "PUT" and { used = "number", expires = "number" } or nil })
 end
 
 -- ---------------------------------------------------------------- the interface itself

@@ -13,6 +13,7 @@ local listen_tls = require "runtime.listen_tls"
 local ocsp = require "runtime.ocsp"
 local call_time = require "runtime.call_time"
 local config = require "runtime.config"
+local own_uses = require "runtime.own_uses"
 local plugin = require "runtime.plugin"
 local quarantine = require "runtime.quarantine"
 local report_of = require "runtime.report"
@@ -61,7 +62,15 @@ local function all_uses(cfg)
       add({ route.handler }, route)
     end
   end
+  for _, entry in ipairs(cfg.consumer_uses) do add(entry.uses) end
   return uses
+end
+
+-- A use of a consumer runs once he is known, or is refused.
+local function make_own(use, report)
+  local problem = own_uses.problem(use)
+  if problem then return report:problem(use.at, use.path, problem) end
+  use.plugin = own_uses.plugin_of(use.plugin)
 end
 
 -- Loads the plugin of each use once, checks its configuration and runs its set-up.
@@ -90,6 +99,7 @@ local function prepare_uses(cfg, source, report)
     if use.plugin and name then
       use.conf = plugin.configure(use.plugin, use, report, names)
     end
+    if use.plugin and use.is_own then make_own(use, report) end
     if abi.in_shadow and use.plugin and use.plugin.shadow == false then use.plugin, use.plugin_name = {}, nil end
     if abi.offline and use.plugin and (use.plugin.shadow == false or use.built_in) then use.plugin = shadow.without_effect(use.plugin) end
     if use.plugin and not use.built_in then
@@ -127,6 +137,7 @@ local function build(source, entry, report)
   consumers.define(cfg.consumers, cfg.credentials, cfg.consumer_store)
   local uses = prepare_uses(cfg, source, report)
   if not uses then return nil end
+  own_uses.define(cfg.consumer_uses)
   local server = routes.build(cfg, uses, report, cfg.admin and require("admin.service").handle)
   if report:count() > 0 then return nil end
   return cfg, uses, server

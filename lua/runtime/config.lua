@@ -20,6 +20,7 @@ local target = require "runtime.target"
 local task = require "tidegate.task"
 local unread = require "tidegate.unread"
 local upstream_config = require "runtime.upstream_config"
+local use_config = require "runtime.use_config"
 local vault = require "runtime.vault"
 
 local t = schema.t
@@ -107,9 +108,7 @@ local words = {
 local later = { metrics = true, tracing = true }
 local MAX_FILES = 10000
 
-local function is_name(name)
-  return type(name) == "string" and #name <= 63 and name:find "^[%w_.%-]+$" ~= nil
-end
+local is_name = use_config.is_name
 
 function Collector:add(word, name, value, at)
   local list = self.items[word]
@@ -374,61 +373,6 @@ end
 
 -- ---------------------------------------------------------------- judgement
 
-local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true, call_time = true }
-
--- One element of `use`: a name, a table that begins with it, or a function.
-local function read_use(item, at, path, report)
-  local use = { at = at, path = path, conf = {}, on_error = "deny" }
-  if type(item) == "string" then
-    use.plugin = item
-  elseif type(item) == "function" then
-    use.fn = item
-  elseif type(item) == "table" and type(item[1] or item.plugin) == "string" then
-    use.plugin = item[1] or item.plugin
-    use.name, use.when = item.name, item.when
-    if item.on_error ~= nil then use.on_error = item.on_error end
-    use.fail, use.quarantine_words, use.call_time = item.fail, item.quarantine, item.call_time
-    use.shadow = item.shadow or false
-    if type(use.shadow) ~= "boolean" then report:found(at, path, use.shadow, "true or false as `shadow`") end
-    if use.name ~= nil and not is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end
-    for key, value in pairs(item) do
-      if key ~= 1 and not own_fields[key] then use.conf[key] = value end
-    end
-    if use.when ~= nil and type(use.when) ~= "function" then report:found(at, path, use.when, "a function of ctx as `when`") end
-    if use.on_error ~= "deny" and use.on_error ~= "skip" then report:found(at, path, use.on_error, '"deny" or "skip" as `on_error`') end
-  else
-    report:found(at, path, item, 'a plugin: "name", { "name", field = ... } or a function')
-    return nil
-  end
-  if use.plugin then
-    path[#path] = path[#path] .. " " .. use.plugin
-    if not use.plugin:match "^[%w_%-]+$" then report:found(at, path, use.plugin, "the name of a plugin") end
-  end
-  return use
-end
-
-local function read_uses(list, at, prefix, report)
-  local uses = {}
-  local expected = 'a list of plugins: { "name", { "name", field = ... } }'
-  if type(list) ~= "table" then
-    report:found(at, prefix, list, expected)
-    return uses
-  end
-  -- A policy that is written down and not there is an open door, so nothing of the list may be passed over.
-  local length, wrong = schema.sequence(list)
-  if not length then
-    report:problem(at, prefix, type(wrong) == "number" and ("found     nothing as use[%s]\nexpected  %s"):format(wrong, expected)
-      or ("found     %s = ... in the list itself\nexpected  %s"):format(report_of.text_of(wrong), expected))
-    return uses
-  end
-  for i, item in ipairs(list) do
-    local path = { unpack(prefix) }
-    path[#path + 1] = "use[" .. i .. "]"
-    uses[#uses + 1] = read_use(item, at, path, report)
-  end
-  return uses
-end
-
 local readers = {}
 
 local function where_of(word, item, report)
@@ -511,7 +455,7 @@ function readers.consumer(cfg, item, report) consumer_config.read(cfg, item, rea
 function readers.consumers(cfg, item, report) consumers_config.read(cfg, item, read_record("consumers", item, report), report) end
 
 function readers.use(cfg, item, report)
-  for _, use in ipairs(read_uses(item.value, item.at, {}, report)) do cfg.use[#cfg.use + 1] = use end
+  for _, use in ipairs(use_config.read_list(item.value, item.at, {}, report)) do cfg.use[#cfg.use + 1] = use end
 end
 
 -- A second one would not be added to the first, but replace it.
@@ -570,9 +514,9 @@ function readers.route(cfg, item, report)
     for _, listen in ipairs(cfg.listen) do known = known or listen.name == name end
     if not known then report:found(item.at, { path[1], "listen" }, name, "the name of a listener") end
   end
-  route.use = read_uses(route.use, item.at, path, report)
+  route.use = use_config.read_list(route.use, item.at, path, report)
   for _, use in ipairs(route.shadow and route.use or {}) do use.shadow = true end
-  if route.handler then route.handler = read_use(route.handler, item.at, { path[1], "handler" }, report) end
+  if route.handler then route.handler = use_config.read(route.handler, item.at, { path[1], "handler" }, report) end
   route.timeout = route.timeout or cfg.defaults.timeout
   route.body_limit = route.body_limit or cfg.defaults.body_limit
   if route.body_limit == 0 then route.body_limit = NO_LIMIT end
@@ -614,7 +558,7 @@ function config.load(entry, source, report)
   collector.closed = true
   report_open(collector)
   local cfg = {
-    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, credentials = {},
+    listen = {}, dict = {}, redis = {}, redis_list = {}, upstream = {}, upstreams = {}, consumer = {}, consumer_uses = {}, credentials = {},
     consumers = consumer_list.new(), use = {}, route = {},
     defaults = schema.unfrozen(specs.defaults, {}, { report = report }), log = { level = "info", rate = 100 },
     limits = { lua_memory = 256 * 2 ^ 20 }, resolver = { servers = {} }, http = { allow = {} },

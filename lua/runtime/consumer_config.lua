@@ -2,6 +2,7 @@
 local schema = require "runtime.schema"
 local secret = require "tidegate.secret"
 local time = require "tidegate.time"
+local use_config = require "runtime.use_config"
 
 local t = schema.t
 local consumer_config = {}
@@ -10,7 +11,7 @@ consumer_config.spec = {
   username = t.optional(t.string { match = "^[^%c]+$", len = 255 }), custom_id = t.optional(t.string { match = "^[^%c]+$", len = 255 }),
   groups = t.list(t.string { match = "^[^%c,]+$", len = 127 }, { default = {}, max = 100 }),
   plan = t.optional(t.string { match = "^[%w_.%-]+$", len = 63 }), labels = t.map(t.any(), {}), meta = t.map(t.any(), {}),
-  credentials = t.map(t.any(), {}), disabled = t.boolean(false),
+  credentials = t.map(t.any(), {}), use = t.any { default = {}, raw = true }, disabled = t.boolean(false),
 }
 
 consumer_config.spec.credentials.hides = true -- what stands there by mistake is a credential, too
@@ -41,9 +42,14 @@ end
 -- file of many that it is in. cfg.credentials has by kind whose each is (owners: places in cfg.consumers), and what it is: a text, a secret, or
 -- { fields, id, expires, disabled }.
 function consumer_config.read(cfg, item, consumer, report)
-  local place = consumer and cfg.consumers:add(item.name, consumer, item.file)
-  if not place then return end
   local path = ('consumer "%s"'):format(item.name)
+  local uses = consumer and use_config.read_list(consumer.use, item.at, { path }, report)
+  local place = consumer and cfg.consumers:add(item.name, consumer, item.file, #uses > 0)
+  if not place then return end
+  if #uses > 0 then
+    for _, use in ipairs(uses) do use.is_own = true end
+    cfg.consumer_uses[#cfg.consumer_uses + 1] = { consumer = cfg.consumers.at(place), uses = uses }
+  end
   for kind, given in pairs(consumer.credentials) do
     local list = is_table(given) and (given[1] ~= nil or next(given) == nil) and given or { given }
     local set = cfg.credentials[kind] or { owners = {}, values = {} }

@@ -332,7 +332,7 @@ local ctx_get = {
   vars = function(self)
     local vars = self[VARS]
     if not vars then
-      vars = {}
+      vars = { jwt = exchange.claims_of(self[CREDENTIAL]) }
       self[VARS] = vars
     end
     return vars
@@ -382,6 +382,9 @@ local ctx_get = {
   end,
 }
 
+--- claims_of(credential) -> the claims of the token that it is | nil: ctx.vars.jwt, for which most requests would make a table that nobody looks into
+function exchange.claims_of(credential) return type(credential) == "table" and credential.claims or nil end
+
 --- authenticate(consumer, credential?): the client is this consumer from now on.
 local function authenticate(self, consumer, credential)
   live(self)
@@ -390,6 +393,7 @@ local function authenticate(self, consumer, credential)
   end
   self[CONSUMER] = consumer
   self[CREDENTIAL] = credential or false
+  if self[VARS] and exchange.claims_of(credential) then self[VARS].jwt = credential.claims end
   local tell = exchange.tell_consumer
   if tell then
     local id = tell(self)

@@ -16,6 +16,7 @@ local fields = {
   response_edits = "function", -- (conf, state) -> edits that are all that `response` does, with each response alike | nil
   core = "function", -- (conf, state) -> steps by phase that are all that `rewrite` and `log` do, with each exchange alike
   challenge = "any", anonymous = "boolean", identity_headers = "any", example = "string",
+  of_consumer = "function", -- what a use of a consumer does at `access`, of a plugin whose `rewrite` comes before anybody is known
   preflight = "boolean", -- true: its `rewrite` answers what browsers ask before they send a request with a method of the route
   shadow = "boolean", -- false: it changes the exchange by other ways than ctx, so that it cannot be held back
 }

@@ -63,6 +63,7 @@ local function define(conf)
     timeout = client.timeout, connect_timeout = milliseconds(conf.connect_timeout), cluster = client.cluster,
   }
   client.id = open(conf.mode, conf, settings)
+  client.mark = abi.validating and "" or crypto.sha256(key_of(conf.mode, conf, settings))
   if conf.mode == "single" then
     local node = node_of(client, conf.servers[1])
     if not abi.validating then C.tg_abi_redis_assign(client.id, 0, 0, node) end

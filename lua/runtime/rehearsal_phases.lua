@@ -7,6 +7,7 @@ local consumers = require "tidegate.consumers"
 local exchange = require "runtime.exchange"
 local failure = require "tidegate.failure"
 local identity = require "runtime.identity"
+local own_uses = require "runtime.own_uses"
 local probe = require "runtime.probe"
 local refusals = require "runtime.refusals"
 local response = require "tidegate.response"
@@ -196,6 +197,8 @@ local function run_route(record, view, route)
   if route[STRIP] then strip_path(view.req, route[STRIP]) end
   local r = route[REWRITE] and route[REWRITE](view) or p.authenticate and authenticate(view, route, p)
   if r then return r end
+  if p.own and view.consumer and own_uses.are_of(view.consumer) then p = p.own end
+  record.phases = p
   if p.level then return run_level(record, view, p.level) end
   return p.access and p.access(view)
 end
@@ -220,7 +223,7 @@ end
 
 -- Where a use wraps others, all of them have been through it.
 local function run_response(record, server)
-  local p = record.route and record.route[PHASES] or server.shared
+  local p = record.phases or record.route and record.route[PHASES] or server.shared
   if record.wrapped or not p.response then return end
   local r = caught(pcall(p.response, record.view))
   if r then answer(record, r) end

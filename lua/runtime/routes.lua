@@ -8,6 +8,7 @@ local core_steps = require "runtime.core_steps"
 local guard = require "runtime.guard"
 local handler = require "runtime.handler"
 local identity = require "runtime.identity"
+local own_uses = require "runtime.own_uses"
 local pace = require "runtime.pace"
 local router = require "runtime.router"
 local shadow = require "runtime.shadow"
@@ -26,16 +27,17 @@ local function concat(a, b)
   return list
 end
 
-local function level_of(uses)
-  return { access = chain.build(uses, "access"), response = chain.build(uses, "response", true) }
+local function level_of(uses, build, ends)
+  return { access = build(uses, "access", false, ends), response = build(uses, "response", true, ends) }
 end
 
 -- nil when no use has `around`; else the uses up to the first that has, that one, and in `inner` all that it wraps.
-local function levels(uses)
+local function levels(uses, build)
   for i, use in ipairs(uses) do
     if use.plugin.around then
-      local level, rest = level_of { unpack(uses, 1, i) }, { unpack(uses, i + 1) }
-      level.around, level.when, level.label, level.inner = chain.build({ use }, "around"), use.when, use.label, levels(rest) or level_of(rest)
+      local level, rest = level_of({ unpack(uses, 1, i) }, build), { unpack(uses, i + 1) }
+      level.around, level.when, level.label = chain.build({ use }, "around"), use.when, use.label
+      level.inner = levels(rest, build) or level_of(rest, build, true)
       return level
     end
   end
@@ -52,10 +54,21 @@ local function calls(uses, phase)
   return count
 end
 
+-- The same for consumers who have uses of their own. Nothing is taken out of it for the core to do, but for lines of logs.
+local function own_phases(p, uses, logging)
+  local own, build = {}, own_uses.builder(uses)
+  for key, value in pairs(p) do own[key] = value end
+  own.level = p.level and levels(uses, build) or nil
+  own.access, own.response = build(uses, "access", false, true), build(uses, "response", true, true)
+  own.log, own.logs, own.is_long = build(logging, "log", false, true), true, true
+  own.wants = bit.bor(abi.WANT_RESPONSE, abi.WANT_LOG)
+  return own
+end
+
 -- The phases of a list of uses; shared by all routes that have no uses of their own.
 local function phases(uses, own, auth)
   local authenticate, challenge = authentication.build(uses, auth)
-  local level = levels(uses)
+  local level = levels(uses, chain.build)
   local request_edits, at_access, response_edits, at_response = nil, uses, nil, uses
   if not level then
     request_edits, at_access = constant_edits.of_requests(uses, own)
@@ -74,6 +87,7 @@ local function phases(uses, own, auth)
   }
   p.is_long = calls(uses, "rewrite") + calls(uses, "authenticate") + calls(uses, "access") > AT_ONCE
   p.any = (p.authenticate or p.access or p.response or p.balance or logs or p.level or p.to_client) ~= nil
+  if own_uses.any and authenticate then p.own = own_phases(p, uses, logging) end
   return p
 end
 

@@ -29,7 +29,7 @@ end
 local range = { "min", "max" }
 local settings = {
   string = { "match", "one_of", "len" }, integer = range, number = range, duration = range, size = range, list = range,
-  any = { "raw" }, regex = { "flags" }, template = { "roots", "escape" },
+  any = { "raw" }, regex = { "flags" }, file = { "follow" }, template = { "roots", "escape" },
 }
 
 -- These three return what is wrong, which t.X then raises at the line of the plugin. A misspelt option would be a limit
@@ -251,10 +251,11 @@ end)
 
 local FILE_MAX = 16 * 1024 * 1024
 
--- Its bytes: they go with the configuration to every worker, and a change of the file is one of the configuration.
-define("file", 'the path of a file, from the folder of the configuration: "api.pb"', function(_, value)
+-- Its bytes: they go with the configuration to every worker, and a change of the file is one of the configuration; `follow`: also without --watch.
+define("file", 'the path of a file, from the folder of the configuration: "api.pb"', function(self, value)
   if type(value) ~= "string" or value == "" or value:find "%z" or not secret.source then return nil end
-  local bytes, err = secret.source:read(value)
+  local follows = self.follow and abi.validating -- later it may be read for several uses
+  local bytes, err = secret.source[follows and "follow" or "read"](secret.source, value)
   if not bytes then return nil, "the path of a file that can be read: " .. err:match "[^:]*$":gsub("^ ", "") end
   if #bytes > FILE_MAX then return nil, "a file of at most 16 MiB" end
   return bytes

@@ -22,6 +22,7 @@ local log = require "tidegate.log"
 local log_sinks = require "runtime.log_sinks"
 local messages = require "runtime.messages"
 local ocsp = require "runtime.ocsp"
+local own_uses = require "runtime.own_uses"
 local pace = require "runtime.pace"
 local plugin_times = require "runtime.plugin_times"
 local probe = require "runtime.probe"
@@ -46,6 +47,7 @@ local live = {} -- slot -> ctx of an exchange between its phases
 local deferred = {} -- slot -> { serial, entries of tg.defer }
 local generation_id, all_uses, routes, routers, heads, ups -- heads: of a route what every request gets; ups: upstreams by number
 local names -- route index -> name
+local has_own -- some consumer has uses of his own
 local PHASES, REWRITE, STRIP, TO = slots.PHASES, slots.REWRITE, slots.STRIP, slots.TO
 local UPGRADE, GUARD, HAS_CTX = slots.UPGRADE, slots.GUARD, slots.HAS_CTX
 
@@ -168,6 +170,7 @@ local function run_phases(ctx, route)
   if p.authenticate then
     local r = authenticate(ctx, route, p)
     if r then return r end
+    if has_own then p = own_uses.enter(exchange.live(ctx), p, ctx[CONSUMER]) end
   end
   if p.access then
     if p.is_long then barrier.pass() end
@@ -249,6 +252,7 @@ local function on_wrapped_request(x, ctx, route, level)
   if p.authenticate then
     local r = authenticate(ctx, route, p)
     if r then return apply(x, r) end
+    if has_own then level = own_uses.enter(x, p, ctx[CONSUMER]).level end
   end
   run_level(ctx, x, route, level)
 end
@@ -328,6 +332,14 @@ local function ctx_of(x)
   return ctx
 end
 
+-- The phases that an exchange goes through, once its client is known.
+local function phases_of(x, route)
+  local p = route and route[PHASES] or serve.shared
+  if not has_own or not p.own then return p end
+  local ctx = live[x.slot]
+  return ctx and exchange.is_of(ctx, x) and own_uses.are_of(ctx[CONSUMER]) and p.own or p
+end
+
 local function on_balance(x)
   if trace.on then trace.failed(x) end
   local route = routes[x.route]
@@ -339,7 +351,7 @@ end
 local function on_response(x)
   if trace.on then trace.answered(x) end
   local route = routes[x.route]
-  local p = route and route[PHASES] or serve.shared
+  local p = phases_of(x, route)
   local ctx = p.response and ctx_of(x) or live[x.slot]
   local up = ctx and exchange.is_of(ctx, x) and ctx[UPSTREAM] or route and route.upstream
   if up and up.sticky then up:bind(x) end
@@ -349,8 +361,7 @@ local function on_response(x)
 end
 
 local function on_log(x)
-  local route = routes[x.route]
-  local p = route and route[PHASES] or serve.shared
+  local p = phases_of(x, routes[x.route])
   if p.log then p.log(ctx_of(x)) end
   local list = deferred[x.slot]
   if list then
@@ -512,7 +523,7 @@ function serve.start(server, cfg, uses, id)
   heads, ups, names = server.heads, server.ups, server.names
   serve.heads_memory = server.heads_memory
   serve.shared, serve.rewrite = server.shared, server.rewrite
-  exchange.generation = id
+  exchange.generation, has_own = id, own_uses.any
   edits.close()
   plugin_times.route_name = function(index) return names[index] end
   log.rate = cfg.log.rate

@@ -217,6 +217,7 @@ local ctx_methods = {
   authenticate = function(view, consumer, credential)
     if type(consumer) ~= "table" or consumer.id == nil then error("ctx:authenticate needs a consumer: a table with an id", 2) end
     view[CONSUMER], view[CREDENTIAL] = consumer, credential or false
+    if exchange.claims_of(credential) then view[VARS].jwt = credential.claims end
     note(view, "known the client as " .. tostring(consumer.id))
   end,
   remaining = function(view) return view[REAL]:remaining() end,

@@ -46,9 +46,9 @@ local function has_more(consumer)
   return next(consumer.labels) ~= nil or next(consumer.meta) ~= nil
 end
 
---- list:add(id, consumer { groups, labels, meta, more }, at?) -> its place, a number above 0 | nil: there is one of this id. `at`: the file of many
--- that it is in. Groups that are the same are one list from now on.
-function List:add(id, consumer, at)
+--- list:add(id, consumer { groups, labels, meta, more }, at?, kept?) -> its place, a number above 0 | nil: there is one of this id. `at`: the file of
+-- many that it is in; `kept`: it has one object for good. Groups that are the same are one list from now on.
+function List:add(id, consumer, at, kept)
   local name = (at or "") .. "\0" .. table.concat(consumer.groups, ",")
   local number = self.numbers[name] or #self.kinds + 1
   local rc = C.tg_abi_map_add(self.ids, id, #id, number)
@@ -57,7 +57,7 @@ function List:add(id, consumer, at)
   local kind = self.kinds[number] or { groups = consumer.groups, at = at }
   self.numbers[name], self.kinds[number] = number, kind
   local place = C.tg_abi_map_place(self.ids, id, #id)
-  if has_more(consumer) then
+  if kept or has_more(consumer) then
     local object = { id = id, groups = kind.groups, labels = consumer.labels, meta = consumer.meta }
     for _, field in ipairs(MORE) do
       if consumer[field] then object[field] = consumer[field] end

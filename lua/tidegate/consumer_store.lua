@@ -99,6 +99,7 @@ local fields = {
 
 -- What is declared is judged by the schema; this, here.
 local function check_consumer(self, id, value)
+  if value.use ~= nil then unavailable(self, ("consumer %s: `use` is for consumers of the configuration and its files"):format(id)) end
   for field, is_right in pairs(fields) do
     if not is_right(value[field]) then unavailable(self, ("consumer %s: %s is not what it should be"):format(id, field)) end
   end

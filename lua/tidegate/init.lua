@@ -70,6 +70,7 @@ later(tg, {
   jwt = { "tidegate.jwt" },
   openid = { "tidegate.openid" },
   protobuf = { "tidegate.protobuf" },
+  revocations = { "tidegate.revocations" },
   semaphore = { "tidegate.semaphore", "open" },
   session = { "tidegate.session" },
   xml = { "tidegate.xml" },

@@ -17,7 +17,7 @@ local PIPED, TRANSACTION_MAX = 1000, 1000 -- commands of a pipeline on their way
 local TRANSACTION_SIZE, WORD_EXTRA = 15 * 2 ^ 20, 16 -- bytes; of each word beside its text, at most
 local WORDS_MAX = 1000000
 
-local redis = { clients = {} } -- name -> client: { name, id, timeout, cluster?, doubt?(), waiting? }, by the runtime
+local redis = { clients = {} } -- name -> client: { name, id, mark (of its servers), timeout, cluster?, doubt?(), waiting? }, by the runtime
 
 -- ---------------------------------------------------------------- words
 

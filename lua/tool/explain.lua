@@ -8,6 +8,8 @@ local explain = {}
 local OPTIONS = { config = "value", plugins = "value", listen = "value", generation = "value", control = "value", json = "flag",
   brief = "flag", run = "flag", salt = "value" }
 
+local OWN_MAX = 20 -- uses of consumers that are told
+
 local function line(name, text) print(("%-10s %s"):format(name, text)) end
 
 local function describe_near(entry)
@@ -27,6 +29,18 @@ local function tell_uses(said)
     last.uses = true
   end
   if last.uses and not said.run then line("", "not evaluated offline: plugins may wait, and ask others (--run: those that do not)") end
+end
+
+-- A few of what may be thousands.
+local function tell_own(said)
+  local own = said.own or {}
+  for i = 1, math.min(#own, OWN_MAX) do
+    local use = own[i]
+    local where = use.instead and "in place of " .. use.instead or "behind the route's"
+    line(i == 1 and "consumers" or "", ("%-13s %-20s %s  %s%s"):format(use.consumer, use.name, use.at, where,
+      use.when and ", under a condition" or ""))
+  end
+  if #own > OWN_MAX then line("", ("and %d more (--json)"):format(#own - OWN_MAX)) end
 end
 
 local function tell_limits(said)
@@ -82,6 +96,7 @@ local function tell(said)
   if said.run and not said.route then tell_run(said.run) end
   if not said.route then return end
   tell_uses(said)
+  tell_own(said)
   tell_limits(said)
   if said.handler then line("handler", said.handler) end
   if said.upstream then

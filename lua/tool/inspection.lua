@@ -3,6 +3,7 @@
 local boot = require "runtime.boot"
 local json = require "tidegate.json"
 local near = require "runtime.near"
+local own_uses = require "runtime.own_uses"
 local playback = require "tool.playback"
 local query_string = require "tidegate.query"
 local routes = require "runtime.routes"
@@ -166,6 +167,9 @@ local function fill(said, cfg, conf)
   said.route = { name = conf.name, at = conf.at, shadow = conf.shadow or nil }
   said.uses, all = uses_of(cfg, conf)
   said.limits, said.bounds = limits_of(conf, all)
+  for _, use in ipairs(all) do
+    if use.plugin.authenticate then said.own = own_uses.told(cfg.consumer_uses, all) end
+  end
   said.upstream = upstream_of(cfg, conf)
   said.handler = conf.handler and conf.handler.label
 end

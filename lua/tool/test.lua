@@ -200,10 +200,21 @@ local function to_uses(list)
   return #uses > 0 and uses or nil
 end
 
+local function to_consumers(given)
+  local consumers = {}
+  for name, consumer in pairs(given) do
+    local copy = {}
+    for key, value in pairs(consumer) do copy[key] = value end
+    copy.use = to_uses(consumer.use)
+    consumers[name] = copy
+  end
+  return consumers
+end
+
 -- The configuration of a spec in the words of gateway.json; origins become upstreams.
 local function to_config(given, port, metrics_port)
-  local config = { api = 1, listen = { { address = "127.0.0.1", port = port } }, upstream = {}, route = {}, consumer = given.consumer,
-    dict = given.dict, http = given.http, use = to_uses(given.global), log = { level = "info" } }
+  local config = { api = 1, listen = { { address = "127.0.0.1", port = port } }, upstream = {}, route = {},
+    consumer = to_consumers(given.consumer or {}), dict = given.dict, http = given.http, use = to_uses(given.global), log = { level = "info" } }
   local function upstream_of(origin)
     if type(origin) == "string" then return origin end
     local name = "origin-" .. origin.port

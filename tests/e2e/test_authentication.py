@@ -114,12 +114,16 @@ route "both" {{ path = "/both", auth = {{ all = {{ "key-auth", "jwt" }} }},
     with Redis() as redis, Gateway(redis_word("main", redis) + text) as gw:
         declared, both = bearer(token(sub="ann", jti="t1")), {"X-Api-Key": "ann-key", **bearer(token(jti="t2"))}
         assert gw.request("/declared", headers=declared).text == b"ann" and gw.request("/both", headers=both).text == b"bob"
-        redis.cli("set", "revoked:token:t1", "1")
-        redis.cli("set", "revoked:credential:laptop", "1")
+        def revoke(name):
+            redis.cli("zadd", "revoked:ids", "0", name)
+            redis.cli("xadd", "revoked:log", "*", "id", name)
+            time.sleep(1)
+        revoke("token:t1")
+        revoke("credential:laptop")
         assert gw.request("/declared", headers=declared).status == 401 and gw.request("/both", headers=both).status == 401
-        redis.cli("del", "revoked:credential:laptop")
+        redis.cli("zrem", "revoked:ids", "credential:laptop")
         assert gw.request("/both", headers=both).status == 200
-        redis.cli("set", "revoked:consumer:ann", "1")
+        revoke("consumer:ann")
         assert gw.request("/both", headers=both).status == 401
 
 

@@ -388,7 +388,7 @@ end
 -- JSON, a document, the whole result, or what read(result, request) makes of it; what a branch of fetch_all is that was given as a table
 function upstreams.request(request)
   local up = upstreams.by_name[request.upstream]
-  if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
+  if not up then failure.misuse('there is no upstream "' .. tostring(request.upstream) .. '"') end
   return call.new(request.method or "GET", request.path, up.name, up, request, up.defaults, form_of(request))
 end
 
@@ -397,7 +397,7 @@ function upstreams.fetch(request)
   local form = form_of(request)
   if request.url then return http.fetch(request.method or "GET", request.url, request, form) end
   local up = upstreams.by_name[request.upstream]
-  if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
+  if not up then failure.misuse('there is no upstream "' .. tostring(request.upstream) .. '"') end
   return http.send(request.method or "GET", request.path, up.name, up, request, up.defaults, form)
 end
 

@@ -2,6 +2,7 @@
 local abi = require "abi"
 local failure = require "tidegate.failure"
 local task = require "tidegate.task"
+local unread = require "tidegate.unread"
 
 local C, vm, misuse = abi.C, abi.vm, failure.misuse
 local pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs =
@@ -208,13 +209,23 @@ function Group:cancel()
 end
 
 -- What only calls and has no pauses in it needs no coroutines and no order.
-local function is_plain(branches)
+local function is_plain(value)
+  return type(value) == "table" and value.upstream and not (value[1] or value.cache or value.retries or value.hedge)
+end
+
+local function are_plain(branches)
   local count = 0
   for _, value in pairs(branches) do
-    if type(value) ~= "table" or not value.upstream or value[1] or value.cache or value.retries or value.hedge then return false end
+    if not is_plain(value) then return false end
     count = count + 1
   end
   return count <= MAX
+end
+
+local function begin(value)
+  local call = branch.request(value)
+  call:start()
+  return call
 end
 
 -- What has come of one: its value, or what stands for it; true when it was needed and failed.
@@ -229,14 +240,8 @@ local function settle_plain(data, errors, name, value, call)
   return fallback == nil and not value.optional
 end
 
-local function gather(branches, options)
-  local calls, left = {}, 0
-  for name, value in pairs(branches) do
-    local call = branch.request(value)
-    calls[name], left = call, left + 1
-    call:start()
-  end
-  local till = options and options.timeout and vm.monotonic + options.timeout
+-- Waits until each of the calls is over, or one that is needed has failed.
+local function settle_all(branches, calls, left, till)
   local data, errors, failed = {}, {}, nil
   while true do
     local late = till and vm.monotonic >= till
@@ -264,10 +269,82 @@ local function gather(branches, options)
   return nil, failed
 end
 
+local function end_of(options)
+  return options and options.timeout and vm.monotonic + options.timeout or nil
+end
+
+local function gather(branches, options)
+  local calls, left = {}, 0
+  for name, value in pairs(branches) do calls[name], left = begin(value), left + 1 end
+  return settle_all(branches, calls, left, end_of(options))
+end
+
+-- A loop inside of a request's path keeps that path from being compiled as a whole. Most pages are made of few calls that all go well: for
+-- those the steps stand one behind the other, and what is left over is left to the loops.
+local FEW = 8
+
+local function check_branches(name, branches)
+  if type(branches) ~= "table" then misuse(name .. " needs a table of branches, found a " .. type(branches)) end
+end
+
+local function few_times(first, step, last)
+  local text = "local next, is_plain, begin = ...\n" .. first .. "\n" .. step:rep(FEW) .. last .. "\nend"
+  return assert(loadstring(text, "@lua/tidegate/branch.lua (few)"))(unread.next_of, is_plain, begin)
+end
+
+local are_few = few_times([[
+return function(branches)
+  local name, value = nil, nil]], [[
+  name, value = next(branches, name)
+  if name == nil then return true end
+  if not is_plain(value) then return false end
+]], "return next(branches, name) == nil")
+
+-- How many there are, and how many of them run: one that could not begin is over already.
+local begin_few = few_times([[
+return function(branches, names, calls)
+  local i, running, name, value, call = 0, 0, nil, nil, nil]], [[
+  name, value = next(branches, name)
+  if name == nil then return i, running end
+  call, i = begin(value), i + 1
+  names[i], calls[i], running = name, call, call.done and running or running + 1
+]], "return i, running")
+
+-- Whether all are over and have a value.
+local settle_few = few_times([[
+return function(data, names, calls, count)
+  local i, name, call = 0, nil, nil]], [[
+  if i == count then return true end
+  i = i + 1
+  name, call = names[i], calls[i]
+  if not call:poll() or call.err then return false end
+  data[name] = call.value
+]], "return true")
+
+local function gather_few(branches, options)
+  local names, calls, data = { nil, nil, nil, nil }, { nil, nil, nil, nil }, {}
+  local count, running = begin_few(branches, names, calls)
+  local till = end_of(options)
+  if running == count and count > 0 then
+    C.tg_abi_calls_gather(count)
+    task.wait_until(till)
+    C.tg_abi_calls_gather(0)
+    if settle_few(data, names, calls, count) then return data, {} end
+  end
+  local by_name = {}
+  for i = 1, count do by_name[names[i]] = calls[i] end
+  return settle_all(branches, by_name, count, till)
+end
+
 --- fetch_all(branches, { timeout?, limit? }) -> data, errors | nil, err when a branch that is needed failed. `limit`: so many at once.
 function branch.fetch_all(branches, options)
   task.need_worker()
-  if not (options and options.limit) and is_plain(branches) then return gather(branches, options) end
+  check_branches("fetch_all", branches)
+  if not (options and options.limit) then
+    unread.settle(branches)
+    if are_few(branches) then return gather_few(branches, options) end
+    if are_plain(branches) then return gather(branches, options) end
+  end
   local self = open(branches, options)
   while self.open > 0 and not self.failed do
     self:start_more()
@@ -284,6 +361,7 @@ end
 --- as_completed(branches, { timeout?, limit? }) -> iterator over name, value, err in the order in which they are done
 function branch.as_completed(branches, options)
   task.need_worker()
+  check_branches("as_completed", branches)
   local self = open(branches, options)
   return function()
     self.parent, self.serial = vm.coroutine, vm.coroutine_serial
@@ -303,6 +381,7 @@ end
 -- many seconds after the one before it, or when that one has failed.
 function branch.first(branches, options)
   task.need_worker()
+  check_branches("first", branches)
   local self = open(branches, options, true)
   local stagger = options and options.stagger
   local last_err, due = nil, vm.monotonic

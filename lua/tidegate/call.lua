@@ -308,7 +308,7 @@ function call.new(method, path, host, peer, options, defaults, form)
     hedge = repeatable and hedge or nil, tried = nil, begun = 0,
     breaker = breaker and { failures = breaker.failures or BREAKER.failures, open = breaker.open or BREAKER.open } or nil,
     bare = not fields and body == "" and method == "GET", -- what most calls are
-    handle = nil, second = nil, due = nil, second_due = nil, done = false, value = nil, err = nil,
+    handle = nil, second = nil, due = nil, second_due = nil, done = false, status = nil, value = nil, err = nil,
   }, Call))
 end
 
@@ -382,7 +382,7 @@ local function finish(self, value, err)
   local times = self.defaults.times
   if times and not err then times:add(vm.monotonic - self.begun) end
   if not self.breaker then return end
-  local status = err and err.answer or not self.form and value and value.status or 0
+  local status = err and (err.answer or 0) or self.status or 0
   count(self.host, self.breaker, err and err.retryable or status >= 500)
 end
 
@@ -441,6 +441,7 @@ local function take(self, handle)
     return nil, err
   end
   local status = tonumber(handle.status)
+  self.status = status
   if self.form and status >= 200 and status <= 299 then
     local coded = C.tg_abi_call_find(handle, "content-encoding", 16) == 0 and to_string(vm.out.p, vm.out.n) or nil
     local body = to_string(handle.body.p, handle.body.n)
@@ -473,7 +474,7 @@ local function wants_retry(self, value, err)
   if self.options and self.options.retries or not policy then
     if not (value == nil and err and err.retryable) or not err.event and not err.answer then return false end
   else
-    local status = err and err.answer or not err and not self.form and value and value.status
+    local status = err and err.answer or not err and self.status
     if not policy.on[status or err and err.event or ""] then return false end
   end
   return type(self.peer) ~= "table" or self.peer:may_retry()

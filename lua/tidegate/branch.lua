@@ -1,5 +1,6 @@
 --- branch: several things at once: tg.fetch_all, as_completed and first.
 local abi = require "abi"
+local about_exchange = require("tidegate.call").about
 local failure = require "tidegate.failure"
 local task = require "tidegate.task"
 local unread = require "tidegate.unread"
@@ -8,8 +9,9 @@ local C, vm, misuse = abi.C, abi.vm, failure.misuse
 local pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs =
   pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs
 
--- request(table) -> a call that has not begun, fetch(table) -> value | nil, err: what a branch without a function does; set by the runtime
-local branch = { request = nil, fetch = nil }
+-- request(table) -> a call that has not begun, fetch(table) -> value | nil, err: what a branch without a function does; begin, settle and
+-- adopt: the same without a call, as long as all goes well. Set by the runtime.
+local branch = { request = nil, fetch = nil, begin = nil, settle = nil, adopt = nil }
 local MAX = 32 -- SECURITY 1.2: at once; and as tasks of a request in all
 local BRANCHES_MAX = 1000
 
@@ -222,10 +224,19 @@ local function are_plain(branches)
   return count <= MAX
 end
 
-local function begin(value)
+-- A call; or its handle alone, when that is enough.
+local function begin(value, about)
+  local handle = about and branch.begin(value, about)
+  if handle then return handle, true end
   local call = branch.request(value)
   call:start()
-  return call
+  return call, not call.done
+end
+
+-- Whether it has a value, and which.
+local function settle(call, value, begun)
+  if type(call) == "cdata" then return branch.settle(call, value, begun) end
+  return call:poll() and not call.err, call.value
 end
 
 -- What has come of one: its value, or what stands for it; true when it was needed and failed.
@@ -240,9 +251,9 @@ local function settle_plain(data, errors, name, value, call)
   return fallback == nil and not value.optional
 end
 
--- Waits until each of the calls is over, or one that is needed has failed.
-local function settle_all(branches, calls, left, till)
-  local data, errors, failed = {}, {}, nil
+-- Waits until each of the calls is over, or one that is needed has failed. `data`: what others have given.
+local function settle_all(branches, calls, left, till, data)
+  local errors, failed = {}, nil
   while true do
     local late = till and vm.monotonic >= till
     local moment, pausing = till, 0 -- those that wait for their next attempt
@@ -276,7 +287,7 @@ end
 local function gather(branches, options)
   local calls, left = {}, 0
   for name, value in pairs(branches) do calls[name], left = begin(value), left + 1 end
-  return settle_all(branches, calls, left, end_of(options))
+  return settle_all(branches, calls, left, end_of(options), {})
 end
 
 -- A loop inside of a request's path keeps that path from being compiled as a whole. Most pages are made of few calls that all go well: for
@@ -288,8 +299,8 @@ local function check_branches(name, branches)
 end
 
 local function few_times(first, step, last)
-  local text = "local next, is_plain, begin = ...\n" .. first .. "\n" .. step:rep(FEW) .. last .. "\nend"
-  return assert(loadstring(text, "@lua/tidegate/branch.lua (few)"))(unread.next_of, is_plain, begin)
+  local text = "local next, is_plain, begin, settle = ...\n" .. first .. "\n" .. step:rep(FEW) .. last .. "\nend"
+  return assert(loadstring(text, "@lua/tidegate/branch.lua (few)"))(unread.next_of, is_plain, begin, settle)
 end
 
 local are_few = few_times([[
@@ -302,38 +313,46 @@ return function(branches)
 
 -- How many there are, and how many of them run: one that could not begin is over already.
 local begin_few = few_times([[
-return function(branches, names, calls)
-  local i, running, name, value, call = 0, 0, nil, nil, nil]], [[
+return function(branches, names, calls, about)
+  local i, running, name, value, runs = 0, 0, nil, nil, nil]], [[
   name, value = next(branches, name)
   if name == nil then return i, running end
-  call, i = begin(value), i + 1
-  names[i], calls[i], running = name, call, call.done and running or running + 1
+  i = i + 1
+  names[i] = name
+  calls[i], runs = begin(value, about)
+  if runs then running = running + 1 end
 ]], "return i, running")
 
--- Whether all are over and have a value.
+-- The number of the first that has no value, nil when all have one.
 local settle_few = few_times([[
-return function(data, names, calls, count)
-  local i, name, call = 0, nil, nil]], [[
-  if i == count then return true end
+return function(branches, names, calls, count, begun, data)
+  local i, name, fine, value = 0, nil, nil, nil]], [[
+  if i == count then return nil end
   i = i + 1
-  name, call = names[i], calls[i]
-  if not call:poll() or call.err then return false end
-  data[name] = call.value
-]], "return true")
+  name = names[i]
+  fine, value = settle(calls[i], branches[name], begun)
+  if not fine then return i end
+  data[name] = value
+]], "return nil")
 
 local function gather_few(branches, options)
   local names, calls, data = { nil, nil, nil, nil }, { nil, nil, nil, nil }, {}
-  local count, running = begin_few(branches, names, calls)
-  local till = end_of(options)
+  local begun, till = vm.monotonic, end_of(options)
+  local count, running = begin_few(branches, names, calls, about_exchange())
+  local first = 1
   if running == count and count > 0 then
     C.tg_abi_calls_gather(count)
     task.wait_until(till)
     C.tg_abi_calls_gather(0)
-    if settle_few(data, names, calls, count) then return data, {} end
+    first = settle_few(branches, names, calls, count, begun, data)
+    if not first then return data, {} end
   end
-  local by_name = {}
-  for i = 1, count do by_name[names[i]] = calls[i] end
-  return settle_all(branches, by_name, count, till)
+  local rest = {}
+  for i = first, count do
+    local call, name = calls[i], names[i]
+    rest[name] = type(call) == "cdata" and branch.adopt(call, branches[name], begun) or call
+  end
+  return settle_all(branches, rest, count - first + 1, till, data)
 end
 
 --- fetch_all(branches, { timeout?, limit? }) -> data, errors | nil, err when a branch that is needed failed. `limit`: so many at once.

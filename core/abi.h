@@ -195,6 +195,7 @@ struct tg_abi_call {
     uint16_t field_count;
     uint8_t began;    /* a connection was there */
     uint8_t answered; /* something has come back, and be it an interim response */
+    uint32_t peer;
     struct tg_slice body;
 };
 

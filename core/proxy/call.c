@@ -103,7 +103,7 @@ struct tg_call *
 tg_call_start(struct tg_proxy *proxy, struct tg_peer *peer, const struct tg_call_request *request, tg_call_cb done,
               void *owner)
 {
-    struct tg_call *call = tg_mem_new(struct tg_call);
+    struct tg_call *call = tg_mem_alloc(sizeof *call); /* set as a whole below */
     if (call == NULL) {
         return NULL;
     }

@@ -178,6 +178,7 @@ tg_abi_call_start(uint32_t peer, const char *head, size_t head_len, const char *
     if (call == NULL) {
         return NULL;
     }
+    call->abi.peer = peer;
     call->next = co->calls;
     co->calls = call;
     if (request.streams) {

@@ -546,6 +546,7 @@ function serve.start(server, cfg, uses, id)
   task.defer_to_exchange = defer_to_exchange
   task.report = function(text) log.error(text) end
   branch.request, branch.fetch = upstreams.request, upstreams.fetch
+  branch.begin, branch.settle, branch.adopt = upstreams.begin, upstreams.settle, upstreams.adopt
   exchange.upstream_of = function(name) return upstreams.by_name[name] end
   exchange.peer_of = upstreams.peer
   log.context = function() return describe(vm.mark[0]) end

@@ -393,20 +393,39 @@ local function form_of(request)
   return request.lazy and "lazy" or "json"
 end
 
+local function upstream_of(request)
+  local up = upstreams.by_name[request.upstream]
+  if not up then failure.misuse('there is no upstream "' .. tostring(request.upstream) .. '"') end
+  return up
+end
+
 --- request { upstream, path, method = "GET", lazy = false, result = false, read?, ... } -> a call that has not begun, and gives decoded
 -- JSON, a document, the whole result, or what read(result, request) makes of it; what a branch of fetch_all is that was given as a table
 function upstreams.request(request)
-  local up = upstreams.by_name[request.upstream]
-  if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
+  local up = upstream_of(request)
   return call.new(request.method or "GET", request.path, up.name, up, request, up.defaults, form_of(request))
+end
+
+--- begin, settle, adopt: the same for one of which nothing is asked but JSON: as begin_bare, settle_bare and adopt of call
+function upstreams.begin(request, about)
+  local up = upstream_of(request)
+  return call.begin_bare(up, request, up.defaults, about)
+end
+
+function upstreams.settle(handle, request, begun)
+  return call.settle_bare(handle, request, upstreams.by_name[request.upstream].defaults, begun)
+end
+
+function upstreams.adopt(handle, request, begun)
+  local up = upstreams.by_name[request.upstream]
+  return call.adopt(handle, up, request, up.defaults, form_of(request), begun)
 end
 
 --- fetch(request) -> decoded JSON | nil, err; the same for one with `url`, or with `cache`, and waits.
 function upstreams.fetch(request)
   local form = form_of(request)
   if request.url then return http.fetch(request.method or "GET", request.url, request, form) end
-  local up = upstreams.by_name[request.upstream]
-  if not up then error('there is no upstream "' .. tostring(request.upstream) .. '"', 0) end
+  local up = upstream_of(request)
   return http.send(request.method or "GET", request.path, up.name, up, request, up.defaults, form)
 end
 

@@ -1,14 +1,17 @@
 --- branch: several things at once: tg.fetch_all, as_completed and first.
 local abi = require "abi"
+local about_exchange = require("tidegate.call").about
 local failure = require "tidegate.failure"
 local task = require "tidegate.task"
+local unread = require "tidegate.unread"
 
 local C, vm, misuse = abi.C, abi.vm, failure.misuse
 local pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs =
   pcall, type, error, setmetatable, rawget, tostring, pairs, ipairs
 
--- request(table) -> a call that has not begun, fetch(table) -> value | nil, err: what a branch without a function does; set by the runtime
-local branch = { request = nil, fetch = nil }
+-- request(table) -> a call that has not begun, fetch(table) -> value | nil, err: what a branch without a function does; begin, settle and
+-- adopt: the same without a call, as long as all goes well. Set by the runtime.
+local branch = { request = nil, fetch = nil, begin = nil, settle = nil, adopt = nil }
 local MAX = 32 -- SECURITY 1.2: at once; and as tasks of a request in all
 local BRANCHES_MAX = 1000
 
@@ -208,13 +211,32 @@ function Group:cancel()
 end
 
 -- What only calls and has no pauses in it needs no coroutines and no order.
-local function is_plain(branches)
+local function is_plain(value)
+  return type(value) == "table" and value.upstream and not (value[1] or value.cache or value.retries or value.hedge)
+end
+
+local function are_plain(branches)
   local count = 0
   for _, value in pairs(branches) do
-    if type(value) ~= "table" or not value.upstream or value[1] or value.cache or value.retries or value.hedge then return false end
+    if not is_plain(value) then return false end
     count = count + 1
   end
   return count <= MAX
+end
+
+-- A call; or its handle alone, when that is enough.
+local function begin(value, about)
+  local handle = about and branch.begin(value, about)
+  if handle then return handle, true end
+  local call = branch.request(value)
+  call:start()
+  return call, not call.done
+end
+
+-- Whether it has a value, and which.
+local function settle(call, value, begun)
+  if type(call) == "cdata" then return branch.settle(call, value, begun) end
+  return call:poll() and not call.err, call.value
 end
 
 -- What has come of one: its value, or what stands for it; true when it was needed and failed.
@@ -229,15 +251,9 @@ local function settle_plain(data, errors, name, value, call)
   return fallback == nil and not value.optional
 end
 
-local function gather(branches, options)
-  local calls, left = {}, 0
-  for name, value in pairs(branches) do
-    local call = branch.request(value)
-    calls[name], left = call, left + 1
-    call:start()
-  end
-  local till = options and options.timeout and vm.monotonic + options.timeout
-  local data, errors, failed = {}, {}, nil
+-- Waits until each of the calls is over, or one that is needed has failed. `data`: what others have given.
+local function settle_all(branches, calls, left, till, data)
+  local errors, failed = {}, nil
   while true do
     local late = till and vm.monotonic >= till
     local moment, pausing = till, 0 -- those that wait for their next attempt
@@ -264,10 +280,90 @@ local function gather(branches, options)
   return nil, failed
 end
 
+local function end_of(options)
+  return options and options.timeout and vm.monotonic + options.timeout or nil
+end
+
+local function gather(branches, options)
+  local calls, left = {}, 0
+  for name, value in pairs(branches) do calls[name], left = begin(value), left + 1 end
+  return settle_all(branches, calls, left, end_of(options), {})
+end
+
+-- A loop inside of a request's path keeps that path from being compiled as a whole. Most pages are made of few calls that all go well: for
+-- those the steps stand one behind the other, and what is left over is left to the loops.
+local FEW = 8
+
+local function check_branches(name, branches)
+  if type(branches) ~= "table" then misuse(name .. " needs a table of branches, found a " .. type(branches)) end
+end
+
+local function few_times(first, step, last)
+  local text = "local next, is_plain, begin, settle = ...\n" .. first .. "\n" .. step:rep(FEW) .. last .. "\nend"
+  return assert(loadstring(text, "@lua/tidegate/branch.lua (few)"))(unread.next_of, is_plain, begin, settle)
+end
+
+local are_few = few_times([[
+return function(branches)
+  local name, value = nil, nil]], [[
+  name, value = next(branches, name)
+  if name == nil then return true end
+  if not is_plain(value) then return false end
+]], "return next(branches, name) == nil")
+
+-- How many there are, and how many of them run: one that could not begin is over already.
+local begin_few = few_times([[
+return function(branches, names, calls, about)
+  local i, running, name, value, runs = 0, 0, nil, nil, nil]], [[
+  name, value = next(branches, name)
+  if name == nil then return i, running end
+  i = i + 1
+  names[i] = name
+  calls[i], runs = begin(value, about)
+  if runs then running = running + 1 end
+]], "return i, running")
+
+-- The number of the first that has no value, nil when all have one.
+local settle_few = few_times([[
+return function(branches, names, calls, count, begun, data)
+  local i, name, fine, value = 0, nil, nil, nil]], [[
+  if i == count then return nil end
+  i = i + 1
+  name = names[i]
+  fine, value = settle(calls[i], branches[name], begun)
+  if not fine then return i end
+  data[name] = value
+]], "return nil")
+
+local function gather_few(branches, options)
+  local names, calls, data = { nil, nil, nil, nil }, { nil, nil, nil, nil }, {}
+  local begun, till = vm.monotonic, end_of(options)
+  local count, running = begin_few(branches, names, calls, about_exchange())
+  local first = 1
+  if running == count and count > 0 then
+    C.tg_abi_calls_gather(count)
+    task.wait_until(till)
+    C.tg_abi_calls_gather(0)
+    first = settle_few(branches, names, calls, count, begun, data)
+    if not first then return data, {} end
+  end
+  local rest = {}
+  for i = first, count do
+    local call, name = calls[i], names[i]
+    rest[name] = type(call) == "cdata" and branch.adopt(call, branches[name], begun) or call
+  end
+  return settle_all(branches, rest, count - first + 1, till, data)
+end
+
 --- fetch_all(branches, { timeout?, limit? }) -> data, errors | nil, err when a branch that is needed failed. `limit`: so many at once.
 function branch.fetch_all(branches, options)
   task.need_worker()
-  if not (options and options.limit) and is_plain(branches) then return gather(branches, options) end
+  check_branches("fetch_all", branches)
+  if not (options and options.limit) then
+    unread.settle(branches)
+    if are_few(branches) then return gather_few(branches, options) end
+    if are_plain(branches) then return gather(branches, options) end
+  end
   local self = open(branches, options)
   while self.open > 0 and not self.failed do
     self:start_more()
@@ -284,6 +380,7 @@ end
 --- as_completed(branches, { timeout?, limit? }) -> iterator over name, value, err in the order in which they are done
 function branch.as_completed(branches, options)
   task.need_worker()
+  check_branches("as_completed", branches)
   local self = open(branches, options)
   return function()
     self.parent, self.serial = vm.coroutine, vm.coroutine_serial
@@ -303,6 +400,7 @@ end
 -- many seconds after the one before it, or when that one has failed.
 function branch.first(branches, options)
   task.need_worker()
+  check_branches("first", branches)
   local self = open(branches, options, true)
   local stagger = options and options.stagger
   local last_err, due = nil, vm.monotonic

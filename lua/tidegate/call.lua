@@ -308,7 +308,7 @@ function call.new(method, path, host, peer, options, defaults, form)
     hedge = repeatable and hedge or nil, tried = nil, begun = 0,
     breaker = breaker and { failures = breaker.failures or BREAKER.failures, open = breaker.open or BREAKER.open } or nil,
     bare = not fields and body == "" and method == "GET", -- what most calls are
-    handle = nil, second = nil, due = nil, second_due = nil, done = false, value = nil, err = nil,
+    handle = nil, second = nil, due = nil, second_due = nil, done = false, status = nil, value = nil, err = nil,
   }, Call))
 end
 
@@ -316,9 +316,9 @@ local function milliseconds(seconds)
   return (max(1, floor(seconds * 1000)))
 end
 
--- The time that the call may take: its own, cut to what the exchange has left.
-local function time_for(self)
-  local seconds = self.options and self.options.timeout or self.defaults.timeout
+-- The time that a call may take: its own, cut to what the exchange has left.
+local function time_for(options, defaults)
+  local seconds = options and options.timeout or defaults.timeout
   local ctx = call.exchange and call.exchange()
   if ctx then seconds = min(seconds, ctx:remaining()) end
   return seconds
@@ -357,9 +357,9 @@ local function begin_attempt(self, again)
   local head = build_head(self, host, span)
   local sent = type(body) == "function" and "" or body
   local most = options and options.max_body or MAX_BODY
-  local connect = options and options.connect_timeout or self.defaults.connect_timeout
-  local flags = flags_of(self, options, again)
-  local handle = C.tg_abi_call_start(index, head, #head, sent, #sent, milliseconds(connect), milliseconds(time_for(self)), most, flags)
+  local connect = milliseconds(options and options.connect_timeout or self.defaults.connect_timeout)
+  local time = milliseconds(time_for(options, self.defaults))
+  local handle = C.tg_abi_call_start(index, head, #head, sent, #sent, connect, time, most, flags_of(self, options, again))
   if handle == nil then return nil, failure.new("memory", "the call could not be started") end
   if span then
     self.spans = self.spans or {}
@@ -382,7 +382,7 @@ local function finish(self, value, err)
   local times = self.defaults.times
   if times and not err then times:add(vm.monotonic - self.begun) end
   if not self.breaker then return end
-  local status = err and err.answer or not self.form and value and value.status or 0
+  local status = err and (err.answer or 0) or self.status or 0
   count(self.host, self.breaker, err and err.retryable or status >= 500)
 end
 
@@ -441,6 +441,7 @@ local function take(self, handle)
     return nil, err
   end
   local status = tonumber(handle.status)
+  self.status = status
   if self.form and status >= 200 and status <= 299 then
     local coded = C.tg_abi_call_find(handle, "content-encoding", 16) == 0 and to_string(vm.out.p, vm.out.n) or nil
     local body = to_string(handle.body.p, handle.body.n)
@@ -473,7 +474,7 @@ local function wants_retry(self, value, err)
   if self.options and self.options.retries or not policy then
     if not (value == nil and err and err.retryable) or not err.event and not err.answer then return false end
   else
-    local status = err and err.answer or not err and not self.form and value and value.status
+    local status = err and err.answer or not err and self.status
     if not policy.on[status or err and err.event or ""] then return false end
   end
   return type(self.peer) ~= "table" or self.peer:may_retry()
@@ -533,6 +534,73 @@ function Call:cancel()
   end_span(self, "handle", nil, CANCELLED)
   end_span(self, "second", nil, CANCELLED)
   self.handle, self.second, self.due, self.done = nil, nil, nil, true
+end
+
+-- ---------------------------------------------------------------- calls of which nothing is asked but JSON
+
+local bare_heads, bare_count = {}, 0 -- host -> path -> the first lines of its request
+
+local function bare_head(host, path)
+  local of_host = bare_heads[host]
+  local head = of_host and of_host[path]
+  if head then return head end
+  check_target("GET", path)
+  head = "GET " .. path .. " HTTP/1.1\r\nHost: " .. host
+  if bare_count >= 1000 then bare_heads, bare_count, of_host = {}, 0, nil end
+  if not of_host then
+    of_host = {}
+    bare_heads[host] = of_host
+  end
+  of_host[path], bare_count = head, bare_count + 1
+  return head
+end
+
+local function is_bare(o)
+  return type(o.path) == "string" and not (o.method or o.headers or o.forward or o.query or o.body or o.json or o.form or o.idempotency_key
+    or o.read or o.result or o.expect or o.hedge or o.breaker or o.stream or o.fresh or o.connects)
+end
+
+--- about() -> the last lines of the heads of bare requests of the running exchange | nil: theirs differ, since they are recorded
+function call.about()
+  if trace.on then return nil end
+  local ctx = call.exchange and call.exchange()
+  return ctx and "\r\nX-Request-Id: " .. ctx.id .. trace.lines() .. "\r\n\r\n" or "\r\n\r\n"
+end
+
+--- begin_bare(peer, options, defaults, about) -> handle of the first attempt | nil: a call is needed, since more is asked for, or it could not
+-- begin. `peer` is an object, see new. An object for each call is needed only when something goes wrong: see adopt.
+function call.begin_bare(peer, options, defaults, about)
+  if abi.validating or not is_bare(options) then return nil end
+  local index, host = peer:next_target(nil, false)
+  if not index then return nil end
+  local head = bare_head(host, options.path)
+  local connect, most = options.connect_timeout or defaults.connect_timeout, options.max_body or MAX_BODY
+  local time = milliseconds(time_for(options, defaults))
+  local handle = C.tg_abi_call_start(index, head, #head, about, #about, milliseconds(connect), time, most, 0)
+  if handle == nil then return nil end
+  return handle
+end
+
+--- settle_bare(handle, options, defaults, begun) -> whether all went well, and the value: then the handle is freed. Otherwise it runs, or is
+-- to be adopted.
+function call.settle_bare(handle, options, defaults, begun)
+  if handle.state ~= abi.CALL_DONE then return false end
+  local status = tonumber(handle.status)
+  if status < 200 or status > 299 or C.tg_abi_call_find(handle, "content-encoding", 16) == 0 then return false end
+  local body = to_string(handle.body.p, handle.body.n)
+  local value, err = (options.lazy and json.lazy or json.read)(body, MAX_BODY)
+  if err then return false end
+  C.tg_abi_call_free(handle)
+  defaults.times:add(vm.monotonic - begun)
+  return true, value
+end
+
+--- adopt(handle, peer, options, defaults, form, begun) -> the call whose first attempt that is
+function call.adopt(handle, peer, options, defaults, form, begun)
+  local self = call.new("GET", options.path, peer.name, peer, options, defaults, form)
+  self.handle, self.begun = handle, begun
+  if self.retries > 0 then self.tried = { [peer.by_index[tonumber(handle.peer)]] = true } end
+  return self
 end
 
 -- ---------------------------------------------------------------- calls that wait

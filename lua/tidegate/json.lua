@@ -7,7 +7,7 @@ local writer = require "tidegate.json_writer"
 
 local C, vm, to_string, slice = abi.C, abi.vm, abi.string, abi.slice
 local type, error, next, pairs, tostring, getmetatable, setmetatable = type, error, next, pairs, tostring, getmetatable, setmetatable
-local byte, null = string.byte, abi.null
+local byte, null, next_of = string.byte, abi.null, unread.next_of
 local json = { null = null }
 
 local MAX, DEPTH_MAX = 1024 * 1024, 32
@@ -66,7 +66,7 @@ local function put_array(value, last, depth, options)
   C.tg_abi_json_put("]", 1)
 end
 
-local function put_member(key, item, first, depth, options)
+local function put_name(key, first, depth, options)
   if not first then C.tg_abi_json_put(",", 1) end
   if options then line(options.pretty, depth) end
   local kind = type(key)
@@ -78,27 +78,68 @@ local function put_member(key, item, first, depth, options)
   C.tg_abi_json_put_string(key, #key)
   C.tg_abi_json_put(":", 1)
   if options and options.pretty then C.tg_abi_json_put(" ", 1) end
+end
+
+local function put_member(key, item, first, depth, options)
+  put_name(key, first, depth, options)
   put(item, depth + 1, options)
+end
+
+local function put_sorted(value, depth, options)
+  local keys, first = {}, true
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(keys) do
+    put_member(key, value[key], first, depth, options)
+    first = false
+  end
+end
+
+-- A text that is there already, of what was not looked into; false for all else.
+local function put_unread(value)
+  if type(value) ~= "table" then return false end
+  if getmetatable(value) == Document then
+    put_document(value)
+    return true
+  end
+  local text = unread.is(value) and unread.text(value)
+  if text then put_text(text) end
+  return text and true
+end
+
+-- A loop inside of a request's path keeps that path from being compiled as a whole, and so does a function that calls itself: the first
+-- members of the outermost object are put one behind the other. Gives the name of the last one, nil when there are no more.
+local FEW_MEMBERS = 8
+local few = ([[
+local next_of, put_name, put_unread, put_inner = ...
+return function(value)
+  local first, key, item = true, nil, nil
+]] .. ([[
+  key, item = next_of(value, key)
+  if key == nil then return nil end
+  put_name(key, first, 1)
+  if not put_unread(item) then put_inner(item) end
+  first = false
+]]):rep(FEW_MEMBERS) .. "  return key\nend")
+local put_few = assert(loadstring(few, "@lua/tidegate/json.lua (few members)"))(next_of, put_name, put_unread, function(item) put(item, 2) end)
+
+local function put_members(value, depth, options)
+  local last = nil
+  if depth == 1 and not options then
+    last = put_few(value)
+    if last == nil then return end
+  end
+  local first = last == nil
+  for key, item in next_of, value, last do
+    put_member(key, item, first, depth, options)
+    first = false
+  end
 end
 
 local function put_object(value, depth, options)
   C.tg_abi_json_put("{", 1)
-  local first = true
-  if options and options.sorted then
-    local keys = {}
-    for key in pairs(value) do keys[#keys + 1] = key end
-    table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-    for _, key in ipairs(keys) do
-      put_member(key, value[key], first, depth, options)
-      first = false
-    end
-  else
-    for key, item in pairs(value) do
-      put_member(key, item, first, depth, options)
-      first = false
-    end
-  end
-  if options and not first then line(options.pretty, depth - 1) end
+  if options and options.sorted then put_sorted(value, depth, options) else put_members(value, depth, options) end
+  if options and next_of(value) ~= nil then line(options.pretty, depth - 1) end
   C.tg_abi_json_put("}", 1)
 end
 
@@ -165,7 +206,7 @@ function json.encode(value, options)
   local ok, err = pcall(put, value, 1, options)
   if not ok then
     if type(err) == "table" then err = err[1] end
-    error("cannot be encoded as JSON: " .. tostring(err), 2)
+    failure.misuse("cannot be encoded as JSON: " .. tostring(err))
   end
   C.tg_abi_json_end()
   return to_string(vm.out.p, vm.out.n)
@@ -270,7 +311,7 @@ for _ = 1, FLAT_MEMBERS do
   object[name] = scalar(token)]]):format(OBJECT + 1, STRING)
 end
 flat[#flat + 1] = ("  if C.tg_abi_json_read() == %d then return object end\nend"):format(OBJECT + 1)
-local decode_flat = assert(loadstring(table.concat(flat, "\n"), "=json of few members"))(C, scalar, to_string, vm, abi)
+local decode_flat = assert(loadstring(table.concat(flat, "\n"), "@lua/tidegate/json.lua (flat)"))(C, scalar, to_string, vm, abi)
 
 --- decode_object(text) -> as decode, for an object that mostly is small and flat.
 function json.decode_object(text)

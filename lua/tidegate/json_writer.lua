@@ -80,7 +80,7 @@ end
 function Writer:value(v)
   if v == nil then v = writer.null end
   local ok, text = pcall(writer.encode, v)
-  if not ok then error(text, 2) end
+  if not ok then error(text, 0) end
   local problem = begin_value(self)
   if problem then error(problem, 2) end
   emit(self, text)

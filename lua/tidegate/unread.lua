@@ -4,7 +4,9 @@
 local getmetatable, setmetatable, rawget, rawset = getmetatable, setmetatable, rawget, rawset
 local next_of, type, error, find = next, type, error, string.find
 
-local unread = { fill = nil } -- fill(table, text): puts the members of a checked object into the table; set by json
+-- fill(table, text): puts the members of a checked object into the table; set by json. next_of: the language's own `next`, for who knows
+-- that a table is settled.
+local unread = { fill = nil, next_of = next_of }
 
 local TEXT = {} -- the key of the text in a table that is not filled yet
 local Unread = {}

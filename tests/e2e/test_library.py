@@ -20,6 +20,7 @@ upstream "o" { targets = { "http://127.0.0.1:@PORT2@" } }
 upstream "own" { targets = { "listener:back" } }
 upstream "myself" { targets = { "listener:front" } }
 upstream "dead" { targets = { "http://127.0.0.1:1" } }
+upstream "shut" { targets = { "http://127.0.0.1:1" }, breaker = { scope = "upstream", consecutive = 1, open = "10m" }, retry = false }
 route "flaky" { listen = "back", path = "/flaky", handler = function()
   if tg.dict("seen"):incr("flaky") % 3 ~= 0 then tg.sleep(5) end
   return tg.respond(200, "at last")
@@ -214,6 +215,26 @@ BODIES = {
         none = { upstream = "dead", path = "/", optional = true } }, { timeout = 1 })
       return tg.respond(200, ("%s %s %s %s %s %s %s"):format(errors.bad.message, errors.bad.status, data.slow, errors.slow.code, data.down,
         data.ok.name, errors.none.code))""",
+    "few": """local out = {} local function b(path, o) o = o or {} o.upstream, o.path = o.upstream or "o", path return o end
+      local function say(data, errors)
+        local keys = {} for k, v in pairs(data or {}) do keys[#keys + 1] = k .. "=" .. tostring(type(v) == "table" and v.name or v) end
+        for k, e in pairs(data and errors or { failed = errors }) do keys[#keys + 1] = k .. "!" .. e.code end
+        table.sort(keys) out[#out + 1] = "{" .. table.concat(keys, ",") .. "}"
+      end
+      say(tg.fetch_all {})
+      for _, n in ipairs { 1, 8, 9, 33 } do
+        local many = {} for i = 1, n do many[i] = b("/doc/n" .. i) end
+        local data = assert(tg.fetch_all(many)) out[#out + 1] = #data .. data[n].name
+      end
+      say(tg.fetch_all { a = b "/doc/a", s = b("/doc/s", { read = function(r) return r.status end }) })
+      local dead = function(o) o.upstream = "dead" return b("/", o) end
+      say(tg.fetch_all { a = b "/doc/a", x = dead { optional = true }, y = dead { fallback = "else" } })
+      say(tg.fetch_all { a = b "/doc/a", x = dead {} })
+      local shut = tg.upstream "shut"
+      repeat local _, err = shut:get "/" tg.sleep(0.01) until err.code == "open"
+      say(tg.fetch_all { a = b "/doc/a", x = b("/", { upstream = "shut", optional = true }), y = b("/", { upstream = "shut", fallback = 1 }) })
+      say(tg.fetch_all { x = b("/", { upstream = "shut", optional = true }) })
+      return tg.respond(200, table.concat(out, " "))""",
     "needed": """local before = tg.now.monotonic() local data, err = tg.fetch_all { a = { upstream = "o", path = "/doc/slow" }, b = { upstream = "o", path = "/doc/fails" } }
       return tg.respond(200, tostring(data) .. err.code .. tostring(tg.now.monotonic() - before < 1))""",
     "late": """local data, errors = tg.fetch_all({ a = { upstream = "o", path = "/doc/slow", optional = true }, b = { upstream = "o", path = "/doc/b" } }, { timeout = 0.1 })
@@ -236,7 +257,10 @@ BODIES = {
       out[6] = select(2, dead:get("/", o)).code return tg.respond(200, table.concat(out, " "))""",
     "misuse": """local o, out = tg.upstream "o", {}
       for i, f in ipairs { function() o:get("no slash") end, function() o:get("/", { headers = { Host = "x" } }) end, function() o:get("/", { headers = { A = "a\\nb" } }) end,
-        function() o:get("/", { expect = "good" }) end, function() o:get {} end, function() tg.fetch_all { a = 1 } end, function() tg.http.get(5) end } do
+        function() o:get("/", { expect = "good" }) end, function() o:get {} end, function() tg.fetch_all { a = 1 } end, function() tg.http.get(5) end,
+        function() tg.fetch_all() end, function() tg.first(7) end, function() tg.as_completed "x" end, function() tg.fetch_all { a = { upstream = "none", path = "/" } } end,
+        function() tg.fetch_all { a = { upstream = "o", path = 7 } } end, function() return tg.respond(200, { f = print }) end,
+        function() tg.json.writer(print):value(print) end } do
         local ok, err = pcall(f) out[i] = tostring(err):match "gateway.lua:%d+: " and not ok and "here" or tostring(err) end
       return tg.respond(200, table.concat(out, " "))""",
     "own": """local res = assert(tg.upstream("own"):get("/whoami")) local many = {}
@@ -254,10 +278,12 @@ EXPECTED = {
     "lines": b"line 1,line 2,line 3,line 4,line 5", "stalled": b"begun timeout", "upload": b"part1part2part3", "retried": b"at last", "keyed": b"abc",
     "url": b"ok", "too-many": b"302", "swap": b"false true false true true true nil", "locked": b"1", "unlocked": b"nilbusyfree", "places": b"2 8 busy", "denied": b"denied denied denied denied denied denied",
     "spliced": b'{"a":{"name":"x","id":1234567890123456789,"list":[]},"b":{"id":1234567890123456789,"list":[],"name":"y"},"c":1234567890123456789,"d":"y"}',
-    "partial": b'malformed JSON: line 2, column 4: "}" is no value 502 late timeout 503 ok connect', "needed": b"nilstatustrue", "late": b"niltimeoutb",
+    "partial": b'malformed JSON: line 2, column 4: "}" is no value 502 late timeout 503 ok connect', "needed": b"nilstatustrue",
+    "few": b"{} 1n1 8n8 9n9 33n33 {a=a,s=200} {a=a,x!connect,y!connect,y=else} {failed!connect} {a=a,x!open,y!open,y=1} {x!open}",
+    "late": b"niltimeoutb",
     "mixed": b"hello ann t 40n40 l", "cached-call": b"1 1 1 2 1 503 503 2", "hedge": b"2true", "broken": b"connect connect open open connect open",
     "own": b":: 200", "myself": b"busy",
-    "misuse": b"here here here here here here here", "expects": b"503status200",
+    "misuse": b" ".join([b"here"] * 14), "expects": b"503status200",
 }
 HOOKS = """
 return { doc = "Has hooks.",

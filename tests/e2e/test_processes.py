@@ -199,9 +199,24 @@ HARMLESS = ("leaving loop in root trace", "inner loop in root trace", "NYI: retu
 PATH = ("TRACE --- serve.lua", "TRACE --- chain of")
 
 
+def traces_of_serving(config, folder, *options):
+    """What the JIT said while a gateway served for some seconds."""
+    trace_log = folder / "jit.log"
+    with Gateway(config, binary=RELEASE, env={"TIDEGATE_JIT_LOG": str(trace_log)}) as gw:
+        load = ["wrk", "-t1", "-c8", "-d5", *options, f"http://127.0.0.1:{gw.port}/"]
+        assert "Non-2xx" not in subprocess.run(load, check=True, capture_output=True, text=True).stdout
+    lines = trace_log.read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if "serve.lua" in line and "stitch coroutine." in line)
+    return lines[first:]
+
+
+def paths_given_up(served):
+    given_up = [line for line in served if "TRACE ---" in line and not any(reason in line for reason in HARMLESS)]
+    return given_up + [line for line in served if "inner loop" in line and any(start in line for start in PATH)]
+
+
 def test_the_request_path_compiles(tmp_path):
     """All five plugins under load: of the paths that serve, the JIT gives none up."""
-    trace_log = tmp_path / "jit.log"
     config = """
 api = 1
 listen { name = "front", address = "127.0.0.1", port = @PORT@, keepalive_requests = 100000000 }
@@ -213,16 +228,28 @@ route "all" { listen = "front", path = "/*", to = "back", use = {
   "correlation-id", { "access-log", path = "/dev/null" }, "key-auth", { "rate-limit", limit = 1000000000, key = "${consumer.id}" },
   { "headers", request = { set = { ["X-Consumer"] = "${consumer.id}" } }, response = { set = { ["X-By"] = "tidegate" } } } } }
 """
-    with Gateway(config, binary=RELEASE, env={"TIDEGATE_JIT_LOG": str(trace_log)}) as gw:
-        load = ["wrk", "-t1", "-c8", "-d5", "-H", "X-Api-Key: k", f"http://127.0.0.1:{gw.port}/"]
-        assert "Non-2xx" not in subprocess.run(load, check=True, capture_output=True, text=True).stdout
-    lines = trace_log.read_text().splitlines()
-    first = next(n for n, line in enumerate(lines) if "serve.lua" in line and "stitch coroutine.yield" in line)
-    served = lines[first:]
-    given_up = [line for line in served if "TRACE ---" in line and not any(reason in line for reason in HARMLESS)]
-    given_up += [line for line in served if "inner loop" in line and any(start in line for start in PATH)]
-    assert not given_up, given_up
+    served = traces_of_serving(config, tmp_path, "-H", "X-Api-Key: k")
+    assert not paths_given_up(served), paths_given_up(served)
     assert sum("stitch coroutine.yield" in line for line in served) >= 3, "request, response and log compile"
+
+
+def test_a_page_made_of_calls_compiles(tmp_path):
+    """Three calls and one object out of their answers: no loop keeps the path from being compiled as a whole."""
+    config = """
+api = 1
+listen { name = "front", address = "127.0.0.1", port = @PORT@, keepalive_requests = 100000000 }
+listen { name = "back", address = "127.0.0.1", port = @PORT2@, keepalive_requests = 100000000 }
+upstream "back" { targets = { "http://127.0.0.1:@PORT2@" } }
+route "back" { listen = "back", path = "/*", handler = function() return tg.respond(200, '{"ok":true}', { ["Content-Type"] = "application/json" }) end }
+route "page" { listen = "front", path = "/*", handler = function()
+  local data, err = tg.fetch_all { a = { upstream = "back", path = "/a" }, b = { upstream = "back", path = "/b" }, c = { upstream = "back", path = "/c" } }
+  if not data then return tg.problem(502, err.message) end
+  return tg.respond(200, data)
+end }
+"""
+    served = traces_of_serving(config, tmp_path)
+    ended = [line for line in served if re.search(r"inner loop in root trace at (branch|json)\.lua", line)]
+    assert not ended, ended
 
 
 def test_a_configuration_that_no_worker_can_start_with_ends_the_start():

@@ -135,3 +135,21 @@ describe("json.lazy", function()
     expect(select(2, json.lazy('"' .. ("x"):rep(100) .. '"', 50)).code):equals "too_large"
   end)
 end)
+
+describe("json.encode of objects", function()
+  it("takes any number of members, whatever these are", function()
+    local parts = { 1.5, true, 't"', { 1, { a = {} } }, json.null, json.array {}, json.lazy '{"q": 1}', json.read '{"r":[2]}' }
+    for n = 0, 20 do
+      local object, expected, count = {}, {}, 0
+      for i = 1, n do
+        object["m" .. i] = parts[i % #parts + 1]
+        expected["m" .. i] = json.encode(parts[i % #parts + 1])
+      end
+      for name, part in assert(json.lazy(json.encode(object))):each() do
+        count = count + 1
+        expect(tostring(part)):equals(expected[name])
+      end
+      expect(count):equals(n)
+    end
+  end)
+end)

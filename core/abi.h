@@ -370,6 +370,7 @@ struct tg_abi_tls_client {
     uint8_t verify;
     uint8_t tls12;
     uint8_t http2;
+    uint8_t kernel; /* encrypts what is written, where it can */
 };
 
 /* The number of this way, from 1 on; the same for the same contents. Negative: vm.out says why not. */

@@ -75,11 +75,12 @@ enum tg_abi_worker_count {
     TG_COUNT_HANDSHAKES = 11, /* of TLS with clients, that have ended well */
     TG_COUNT_RESUMED = 12,    /* of these, */
     TG_COUNT_TLS13 = 13,
-    TG_COUNT_SESSIONS = 14,  /* connections of HTTP/2 */
-    TG_COUNT_OPENED = 15,    /* connections to peers */
-    TG_COUNT_REUSED = 16,    /* attempts that went out on one that was there */
-    TG_COUNT_LUA_MADE = 17,  /* bytes of Lua memory that were allocated */
-    TG_COUNT_LUA_FREED = 18, /* and those that the collector has found to be garbage */
+    TG_COUNT_SESSIONS = 14,   /* connections of HTTP/2 */
+    TG_COUNT_OPENED = 15,     /* connections to peers */
+    TG_COUNT_REUSED = 16,     /* attempts that went out on one that was there */
+    TG_COUNT_LUA_MADE = 17,   /* bytes of Lua memory that were allocated */
+    TG_COUNT_LUA_FREED = 18,  /* and those that the collector has found to be garbage */
+    TG_COUNT_KERNEL_TLS = 19, /* handshakes after which the kernel encrypts */
     TG_COUNT_LIMITS = 20
 };
 

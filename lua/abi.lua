@@ -220,6 +220,7 @@ function abi.tls_client(options)
     c[name].p, c[name].n = options[name], #options[name]
   end
   c.verify, c.tls12, c.http2 = options.verify and 1 or 0, options.tls12 and 1 or 0, options.http2 and 1 or 0
+  c.kernel = options.ktls and 1 or 0
   local number = C.tg_abi_tls_client(c)
   if number < 0 then return nil, abi.out() end
   return number

@@ -49,7 +49,7 @@ TG_MUST_CHECK enum tg_rc tg_h2_recast_request(struct tg_h2_recast *recast, struc
                                               struct tg_h2_request *request, struct tg_h2_block *block, size_t *used);
 
 /*
- * Fills `message` with the final response, whose bytes are copied to the first *used of the `room` at `p`. `to_head`:
+ * Fills `message` with the response, whose bytes are copied to the first *used of the `room` at `p`. `to_head`:
  * the request was HEAD. TG_ELIMIT: there is not enough room. TG_ENOMEM.
  */
 TG_MUST_CHECK enum tg_rc tg_h2_recast_response(const struct tg_message *response, char *p, size_t room,

@@ -1,11 +1,21 @@
 #include "net/tls.h"
 
+#include <errno.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
 
-enum { RECORD = 16384 /* bytes of plain text in a record (RFC 8446, section 5.1) */ };
+enum {
+    RECORD = 16384, /* bytes of plain text in a record (RFC 8446, section 5.1) */
+    RECORD_ROOM =
+        4096 /* what more of the send buffer one takes, and an alert behind it, with all that is kept of them */
+};
 
 static const struct tg_layer tls_layer;
 
@@ -19,9 +29,8 @@ tg_tls_of(const struct tg_transport *transport)
 /* ------------------------------------------------------------------ OpenSSL's side: the socket as its BIO */
 
 /*
- * A BIO of our own, since OpenSSL's asks the kernel again after each short read, and raises SIGPIPE. It costs kernel
- * TLS, and must: there OpenSSL holds no encrypted bytes of a write that has to wait, but a pointer into the writer's
- * memory, while who is told TG_AGAIN here may give that memory back and say something else (see send_held).
+ * A BIO of our own, since OpenSSL's asks the kernel again after each short read, and raises SIGPIPE, which only whoever
+ * ignores it can afford: see kernel_bio.
  */
 static int
 bio_result(BIO *bio, enum tg_rc rc, size_t n, int retry)
@@ -79,13 +88,56 @@ bio_method(void)
     return method;
 }
 
+/*
+ * Only a BIO of OpenSSL's own hands the keys to the kernel. What it writes is what the handshake and alerts say: for
+ * data OpenSSL would keep a pointer into the writer's memory while a write has to wait, and who is told TG_AGAIN may
+ * give that memory back and say something else (see send_held). So data goes to the socket past it. NULL: not here.
+ */
+static BIO *
+kernel_bio(const struct tg_transport *transport)
+{
+    static const char ulp[] = "tls";
+    if (transport->fd < 0 || setsockopt(transport->fd, IPPROTO_TCP, TCP_ULP, ulp, sizeof ulp) < 0) {
+        return NULL;
+    }
+    return BIO_new_socket(transport->fd, BIO_NOCLOSE);
+}
+
+bool
+tg_tls_kernel(int *why)
+{
+    static const char ulp[] = "tls";
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool refused = fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, sizeof ulp) < 0;
+    *why = errno;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return !refused || *why == ENOTCONN; /* it is for connections alone */
+}
+
+/* The handshake is done, and with it is said whether the kernel has the keys: not for each cipher and length of record.
+ */
+static void
+settle_writer(struct tg_tls *tls)
+{
+    BIO *bio = SSL_get_rbio(tls->ssl);
+    if (SSL_get_wbio(tls->ssl) == bio) {
+        return;
+    }
+    tls->kernel = BIO_get_ktls_send(SSL_get_wbio(tls->ssl));
+    if (!tls->kernel && BIO_up_ref(bio) == 1) {
+        SSL_set0_wbio(tls->ssl, bio);
+    }
+}
+
 /* ------------------------------------------------------------------ the layer */
 
 /* What a call of OpenSSL that returned <= 0 means. */
 static enum tg_rc
 judge(struct tg_tls *tls)
 {
-    BIO *bio = SSL_get_rbio(tls->ssl);
+    const BIO *bio = SSL_want_write(tls->ssl) ? SSL_get_wbio(tls->ssl) : SSL_get_rbio(tls->ssl);
     if ((SSL_want_read(tls->ssl) || SSL_want_write(tls->ssl)) && BIO_should_retry(bio)) {
         return TG_AGAIN;
     }
@@ -110,11 +162,28 @@ is_usable(const struct tg_tls *tls)
 
 static void tls_shutdown(struct tg_transport *transport);
 
+/*
+ * The other side asks for new keys of ours (RFC 8446, section 4.6.3), which the kernel does not take: nothing more may
+ * be said under the old ones but that this is the end.
+ */
+static bool
+must_end(struct tg_tls *tls)
+{
+    if (!tls->kernel || SSL_get_key_update_type(tls->ssl) == SSL_KEY_UPDATE_NONE) {
+        return false;
+    }
+    tg_log_debug("TLS: the peer asks for new keys, which the kernel cannot be given");
+    tls_shutdown(tls->transport);
+    tls->broken = true;
+    tls->transport->failed = true;
+    return true;
+}
+
 static enum tg_rc
 tls_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
 {
     struct tg_tls *tls = tg_tls_of(transport);
-    if (tls->shut && tls->held > 0) {
+    if (tls->shut && (tls->held > 0 || tls->owing)) {
         tls_shutdown(transport); /* nobody writes any more who would send it */
     }
     if (!transport->readable && !transport->unsure) {
@@ -124,7 +193,11 @@ tls_read(struct tg_transport *transport, char *p, size_t n, size_t *got)
         return TG_ERESET;
     }
     ERR_clear_error();
-    if (SSL_read_ex(tls->ssl, p, n, got) == 1) {
+    const bool read = SSL_read_ex(tls->ssl, p, n, got) == 1;
+    if (must_end(tls)) {
+        return TG_ERESET;
+    }
+    if (read) {
         /* What OpenSSL has taken from the socket already, no event will tell of. */
         transport->readable = transport->readable || SSL_has_pending(tls->ssl) == 1;
         transport->unsure = true;
@@ -148,7 +221,11 @@ tls_look(struct tg_transport *transport, char *p, size_t n, size_t *got)
     /* Tickets and the like may have come meanwhile: they are read away here, and are nothing to look at. */
     transport->readable = true;
     ERR_clear_error();
-    if (SSL_peek_ex(tls->ssl, p, n, got) == 1) {
+    const bool there = SSL_peek_ex(tls->ssl, p, n, got) == 1;
+    if (must_end(tls)) {
+        return TG_ERESET;
+    }
+    if (there) {
         return TG_OK;
     }
     const enum tg_rc rc = judge(tls);
@@ -214,6 +291,9 @@ tls_write(struct tg_transport *transport, struct iovec *v, int count, size_t *se
     if (!is_usable(tls) || tls->shut) {
         return TG_ERESET;
     }
+    if (tls->kernel) {
+        return tg_transport_write_socket(transport, v, count, sent);
+    }
     if (count == 1 || v[0].iov_len >= RECORD) {
         return write_bytes(tls, v[0].iov_base, v[0].iov_len, sent);
     }
@@ -238,23 +318,43 @@ tls_shutdown(struct tg_transport *transport)
         return;
     }
     ERR_clear_error();
-    (void)SSL_shutdown(tls->ssl);
+    tls->owing = SSL_shutdown(tls->ssl) < 0 && SSL_want_write(tls->ssl);
     ERR_clear_error();
+}
+
+/*
+ * The kernel forgets with a socket what it has encrypted and the send buffer had no room for: up to a record, and the
+ * end. It tries once more when the socket is closed, so it is enough that there is room for both.
+ */
+static bool
+tls_holds(const struct tg_transport *transport)
+{
+    uint32_t memory[SK_MEMINFO_VARS] = {0};
+    socklen_t n = sizeof memory;
+    if (!tg_tls_of(transport)->kernel || getsockopt(transport->fd, SOL_SOCKET, SO_MEMINFO, memory, &n) < 0) {
+        return false;
+    }
+    const uint32_t queued = memory[SK_MEMINFO_WMEM_QUEUED];
+    return queued > 0 && queued + RECORD + RECORD_ROOM > memory[SK_MEMINFO_SNDBUF];
 }
 
 static void
 tls_close(struct tg_transport *transport, bool reset)
 {
     struct tg_tls *tls = tg_tls_of(transport);
-    if (!reset && (!tls->shut || tls->held > 0)) {
+    if (!reset && (!tls->shut || tls->held > 0 || tls->owing)) {
         tls_shutdown(transport);
     }
     SSL_free(tls->ssl);
     tg_mem_free(tls);
 }
 
-static const struct tg_layer tls_layer = {
-    .read = tls_read, .write = tls_write, .look = tls_look, .shutdown = tls_shutdown, .close = tls_close};
+static const struct tg_layer tls_layer = {.read = tls_read,
+                                          .write = tls_write,
+                                          .look = tls_look,
+                                          .shutdown = tls_shutdown,
+                                          .holds = tls_holds,
+                                          .close = tls_close};
 
 enum tg_rc
 tg_tls_open(struct tg_transport *transport, SSL_CTX *context, bool server, void *owner)
@@ -271,7 +371,8 @@ tg_tls_open(struct tg_transport *transport, SSL_CTX *context, bool server, void 
     }
     BIO_set_data(bio, transport);
     BIO_set_init(bio, 1);
-    SSL_set_bio(ssl, bio, bio);
+    BIO *writer = (SSL_CTX_get_options(context) & SSL_OP_ENABLE_KTLS) != 0 ? kernel_bio(transport) : NULL;
+    SSL_set_bio(ssl, bio, writer != NULL ? writer : bio);
     if (server) {
         SSL_set_accept_state(ssl);
     } else {
@@ -311,6 +412,7 @@ tg_tls_handshake(struct tg_tls *tls, const char **why)
     if (done == 1) {
         tls->connected = true;
         tls->record = record_size(tls);
+        settle_writer(tls);
         tls->transport->readable = true; /* data may have come with its last flight */
         return TG_OK;
     }

@@ -21,7 +21,7 @@ static bool
 mark_of(const struct tg_tls_client_options *options, unsigned char out[MARK])
 {
     const struct tg_slice parts[] = {options->ca, options->certificate, options->key, options->name, options->pins};
-    const unsigned char flags[] = {options->verify, options->tls12, options->http2};
+    const unsigned char flags[] = {options->verify, options->tls12, options->http2, options->kernel};
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     bool ok = digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 &&
               EVP_DigestUpdate(digest, flags, sizeof flags) == 1;
@@ -92,6 +92,7 @@ set_up(struct tg_tls_client *client, const struct tg_tls_client_options *options
     static const unsigned char both[] = "\x02h2\x08http/1.1";
     SSL_CTX *context = client->context;
     (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    (void)SSL_CTX_set_options(context, options->kernel ? SSL_OP_ENABLE_KTLS : 0);
     (void)SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                         SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(context, 1);

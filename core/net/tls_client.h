@@ -20,8 +20,9 @@ struct tg_tls_client_options {
     struct tg_slice name; /* asked for by SNI and verified; empty: the host of the peer */
     struct tg_slice pins; /* one after the other; one of them must be in the chain. Empty: none */
     bool verify;
-    bool tls12; /* TLS 1.2 will do */
-    bool http2; /* offered by ALPN before HTTP/1.1 */
+    bool tls12;  /* TLS 1.2 will do */
+    bool http2;  /* offered by ALPN before HTTP/1.1 */
+    bool kernel; /* encrypts what is written, where it can */
 };
 
 struct tg_tls_client;

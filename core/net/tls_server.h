@@ -27,6 +27,7 @@ struct tg_tls_server_options {
     bool http2;                    /* offered by ALPN before HTTP/1.1 */
     bool strict_sni;               /* a name that no certificate is for is refused, and so is none */
     bool tickets;                  /* sessions are resumed */
+    bool kernel;                   /* encrypts what is written, where it can */
     const struct tg_tickets *keys; /* NULL: they are not */
     tg_tls_response_cb response;
     void *response_arg;

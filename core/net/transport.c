@@ -72,6 +72,12 @@ tg_transport_reset(struct tg_transport *transport)
     tg_transport_close(transport);
 }
 
+bool
+tg_transport_holds(const struct tg_transport *transport)
+{
+    return transport->layer != NULL && (*transport->layer)->holds != NULL && (*transport->layer)->holds(transport);
+}
+
 void
 tg_transport_shutdown(struct tg_transport *transport)
 {

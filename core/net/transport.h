@@ -26,6 +26,7 @@ struct tg_layer {
     enum tg_rc (*write)(struct tg_transport *transport, struct iovec *v, int count, size_t *sent);
     enum tg_rc (*look)(struct tg_transport *transport, char *p, size_t n, size_t *got);
     void (*shutdown)(struct tg_transport *transport);
+    bool (*holds)(const struct tg_transport *transport);       /* NULL: never */
     void (*close)(struct tg_transport *transport, bool reset); /* frees itself; a socket is closed afterwards */
 };
 
@@ -55,6 +56,8 @@ TG_MUST_CHECK enum tg_rc tg_transport_open(struct tg_transport *transport, struc
 void tg_transport_close(struct tg_transport *transport);
 /* Closes with a reset, so that the other side cannot take what it got for the whole. */
 void tg_transport_reset(struct tg_transport *transport);
+/* Whether a close would now lose bytes that were written. No event tells when it would not any more. */
+bool tg_transport_holds(const struct tg_transport *transport);
 /* No more is written; reading goes on. */
 void tg_transport_shutdown(struct tg_transport *transport);
 

@@ -255,6 +255,16 @@ take_canary(void *arg, struct tg_slice rest)
     return true;
 }
 
+/* "ktls 1" */
+static bool
+take_kernel_tls(void *arg, struct tg_slice rest)
+{
+    struct tg_manifest *manifest = arg;
+    (void)rest;
+    manifest->kernel_tls = true;
+    return false;
+}
+
 /* "source KIND" */
 static bool
 take_source(void *arg, struct tg_slice rest)
@@ -281,9 +291,15 @@ read_manifest(struct tg_generation *generation)
         struct tg_slice word;
         tg_manifest_cb take;
     } words[] = {
-        {TG_SLICE("listen "), take_listen},      {TG_SLICE("trust "), take_trusted}, {TG_SLICE("limits "), take_limits},
-        {TG_SLICE("dict "), take_dict},          {TG_SLICE("log "), take_log},       {TG_SLICE("canary "), take_canary},
-        {TG_SLICE("resolver "), take_resolvers}, {TG_SLICE("source "), take_source},
+        {TG_SLICE("listen "), take_listen},
+        {TG_SLICE("trust "), take_trusted},
+        {TG_SLICE("limits "), take_limits},
+        {TG_SLICE("dict "), take_dict},
+        {TG_SLICE("log "), take_log},
+        {TG_SLICE("canary "), take_canary},
+        {TG_SLICE("resolver "), take_resolvers},
+        {TG_SLICE("source "), take_source},
+        {TG_SLICE("ktls "), take_kernel_tls},
     };
     struct tg_slice line;
     struct tg_slice text;
@@ -454,6 +470,17 @@ tg_compiler_start(struct tg_compiler *compiler, const struct tg_source *source, 
     return TG_OK;
 }
 
+/* Asked here, where we may still be root: the kernel loads the module for nobody else. It is wanted, not needed. */
+static void
+look_for_kernel_tls(const struct tg_generation *generation)
+{
+    int why = 0;
+    if (generation != NULL && generation->manifest->kernel_tls && !tg_tls_kernel(&why)) {
+        tg_log(TG_LOG_WARN, "ktls: this kernel has no TLS (%s; modprobe tls): OpenSSL encrypts what is sent",
+               strerror(why));
+    }
+}
+
 struct tg_generation *
 tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err)
 {
@@ -464,7 +491,9 @@ tg_compiler_finish(struct tg_compiler *compiler, int status, struct tg_err *err)
     close(compiler->message);
     *compiler = (struct tg_compiler){0};
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        return tg_generation_open(bundle, NULL, err);
+        struct tg_generation *generation = tg_generation_open(bundle, NULL, err);
+        look_for_kernel_tls(generation);
+        return generation;
     }
     close(bundle);
     if (err->text[0] == '\0') {

@@ -38,6 +38,7 @@ struct tg_manifest {
     size_t lua_memory;                             /* bytes of a worker's Lua state */
     char resolvers[512];                           /* "address:port,..."; empty: the system's */
     char log_level[8];
+    bool kernel_tls;  /* somebody asks for it */
     bool layered;     /* its files come on top of those of the disk */
     char canary[256]; /* words of how a reload to it is tried; empty: it is not */
 };

@@ -107,12 +107,15 @@ make_server(struct making *making, struct tg_tls_server **server, unsigned ordin
     unsigned http2 = 0;
     unsigned strict = 0;
     unsigned tickets = 0;
-    (void)sscanf(words, "server tls12=%u http2=%u strict_sni=%u tickets=%u", &tls12, &http2, &strict, &tickets);
+    unsigned kernel = 0;
+    (void)sscanf(words, "server tls12=%u http2=%u strict_sni=%u tickets=%u ktls=%u", &tls12, &http2, &strict, &tickets,
+                 &kernel);
     const struct tg_tls_server_options options = {.ordinal = ordinal,
                                                   .tls12 = tls12 != 0,
                                                   .http2 = http2 != 0,
                                                   .strict_sni = strict != 0,
                                                   .tickets = tickets != 0,
+                                                  .kernel = kernel != 0,
                                                   .keys = making->tickets,
                                                   .response = find_response,
                                                   .response_arg = making->host};

@@ -9,6 +9,7 @@
 enum {
     LINGER_BYTES = 64 * 1024,
     LINGER_TIME = 2000,
+    PART_EVERY = 100,        /* milliseconds between two looks whether a close loses nothing */
     LAST_REQUEST_TIME = 1000 /* milliseconds that an idle connection is kept in a drain */
 };
 
@@ -37,7 +38,7 @@ linger_on(struct tg_downstream *down)
     if (buffer != NULL) {
         tg_buffer_give(&down->proxy->buffers, buffer);
     }
-    if (rc != TG_AGAIN) {
+    if (rc != TG_AGAIN || down->parting > 0) {
         tg_downstream_close(down, false);
     }
 }
@@ -128,6 +129,7 @@ shake_hands(struct tg_downstream *down)
     down->proxy->counters->secured++;
     down->proxy->counters->resumed += SSL_session_reused(ssl) != 0;
     down->proxy->counters->tls13 += SSL_version(ssl) >= TLS1_3_VERSION;
+    down->proxy->counters->kernel += tg_tls_of(&down->transport)->kernel;
     end_handshake(down);
     open_for_requests(down);
 }
@@ -272,7 +274,8 @@ on_expired(struct tg_deadline *deadline)
         } else if (down->mode == TG_DOWNSTREAM_OPEN && !(down->proxy->draining && down->requests > 0)) {
             tg_proxy_limited(down->proxy, down->requests == 0 ? TG_LIMIT_HEADER_TIMEOUT : TG_LIMIT_KEEPALIVE_TIMEOUT);
         }
-        tg_downstream_close(down, false);
+        down->parting += down->parting > 0 ? 1 : 0;
+        tg_downstream_close(down, down->parting > tg_downstream_config(down)->send_timeout / PART_EVERY);
     }
 }
 
@@ -409,11 +412,25 @@ tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd)
     }
 }
 
+/* Meanwhile what comes is read, as when it lingers: bytes that nobody has read make a reset of the close. */
+static void
+part(struct tg_downstream *down)
+{
+    down->parting = down->parting > 0 ? down->parting : 1;
+    down->exchange = NULL;
+    down->mode = TG_DOWNSTREAM_LINGER;
+    tg_deadline_set(down->proxy->loop, &down->deadline, PART_EVERY);
+}
+
 void
 tg_downstream_close(struct tg_downstream *down, bool reset)
 {
     if (down->session != NULL) {
         down->proxy->hooks->session_free(down);
+    }
+    if (!reset && tg_transport_holds(&down->transport)) {
+        part(down);
+        return;
     }
     *down->link = down->next;
     if (down->next != NULL) {

@@ -73,7 +73,8 @@ struct tg_proxy_counters {
     uint64_t failed;                 /* answered by the gateway with 5xx, or cut */
     uint64_t secured;                /* handshakes of TLS that went well, */
     uint64_t resumed;                /* of which these went on with a session, */
-    uint64_t tls13;                  /* and these have made TLS 1.3 */
+    uint64_t tls13;                  /* these have made TLS 1.3, */
+    uint64_t kernel;                 /* and for these the kernel encrypts what is written */
     uint64_t sessions;               /* connections of HTTP/2 */
     uint64_t limits[TG_LIMIT_COUNT]; /* how often each was reached */
 };
@@ -130,11 +131,14 @@ struct tg_downstream {
     struct tg_session *session;   /* HTTP/2 is spoken */
     struct tg_downstream *parent; /* of a stream: its connection; NULL: it is gone */
     bool is_stream;
+    uint16_t parting;           /* looks so far whether a close loses nothing; 0: it is not to be closed */
     struct sockaddr_in6 client; /* or a sockaddr_in: who has connected, or who was announced */
     uint16_t listener;
     uint8_t mode;
     uint32_t requests;
     uint32_t lingered; /* bytes */
+    uint64_t
+        part_until; /* milliseconds; closed as soon as that loses nothing, then at once. 0: it is not to be closed */
 };
 
 /* Takes over `fd`. Closes it when memory is short or there are too many. */
@@ -159,7 +163,10 @@ struct tg_tls *tg_downstream_tls(const struct tg_downstream *down);
 void tg_downstream_done(struct tg_downstream *down, struct tg_exchange *exchange);
 /* Sends the end, reads at most 64 KiB or 2 s of what still comes, and closes: a reset would destroy the answer. */
 void tg_downstream_linger(struct tg_downstream *down);
-/* Closes at once; `reset`: so that a cut answer is seen as one. Its exchange, if any, must have let go of it. */
+/*
+ * Closes at once, or without `reset` when that loses nothing of what was written, after send_timeout at most. `reset`:
+ * so that a cut answer is seen as one. Its exchange, if any, must have let go of it.
+ */
 void tg_downstream_close(struct tg_downstream *down, bool reset);
 
 /* A limit was reached: counts it, and says so at debug level. */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/h2_recast.h"
+#include "proxy/hints.h"
 #include "proxy/inbox.h"
 #include "proxy/outbox.h"
 
@@ -34,6 +35,7 @@ struct stream {
     struct tg_inbox inbox;
     struct tg_arena arena;
     struct tg_message response;
+    struct tg_hints hints;
     struct tg_message trailers;
     uint64_t asked; /* milliseconds */
     bool reserved;  /* has room of the connection, for a request that was not made yet */
@@ -206,6 +208,13 @@ enum tg_rc
 tg_mux_read_head(struct tg_pool_link *link, char *p, size_t room, struct tg_message *message, bool to_head, size_t *n)
 {
     struct stream *stream = (struct stream *)link;
+    const struct tg_message *hint = tg_hints_take(&stream->hints);
+    if (hint != NULL) {
+        return tg_h2_recast_response(hint, p, room, message, to_head, n);
+    }
+    if (stream->hints.interim > TG_INTERIM_MAX) {
+        return TG_EPROTOCOL;
+    }
     if (!stream->has_head) {
         const enum tg_rc rc = nothing_there(stream);
         link->transport.readable = rc != TG_AGAIN;
@@ -389,8 +398,11 @@ static void
 on_head(struct tg_h2_stream *h2)
 {
     struct stream *stream = h2->owner;
-    if (stream->response.status >= 200) { /* those before it tell us nothing */
+    if (stream->response.status >= 200) {
         stream->has_head = true;
+        wake(stream);
+    } else {
+        tg_hints_put(&stream->hints, &stream->response);
         wake(stream);
     }
 }

@@ -27,9 +27,10 @@ void tg_mux_finish(struct tg_pool_link *link);
 /* The peer has done nothing of the request, and says so (RFC 9113, section 8.7), or nothing of it was sent. */
 bool tg_mux_is_refused(const struct tg_pool_link *link);
 /*
- * The head of the final response of a link that is a stream: `message` is filled, the bytes of its fields stand in the
- * first *n of the `room` at `p`. TG_OK, once. TG_AGAIN: wait. TG_ECLOSED, TG_ERESET: the stream ended first. TG_ELIMIT:
- * there is no room for it. TG_ENOMEM.
+ * The next head of a link that is a stream: of a 103, or of the response, after which there is none. `message` is
+ * filled, the bytes of its fields stand in the first *n of the `room` at `p`. TG_AGAIN: wait. TG_ECLOSED, TG_ERESET:
+ * the stream ended first. TG_ELIMIT: there is no room for it. TG_EPROTOCOL: more than TG_INTERIM_MAX came before
+ * the response. TG_ENOMEM.
  */
 TG_MUST_CHECK enum tg_rc tg_mux_read_head(struct tg_pool_link *link, char *p, size_t room, struct tg_message *message,
                                           bool to_head, size_t *n);

@@ -7,12 +7,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/h1_parse.h"
+#include "proxy/hints.h"
 #include "proxy/mux.h"
 
 enum {
-    INTERIM_MAX = 16, /* SECURITY 1.1 */
-    OWN_MAX = 1024,   /* connections to a listener of our own: a route that calls itself ends here */
-    STAGGER = 250     /* milliseconds between two addresses (RFC 8305, section 5) */
+    OWN_MAX = 1024, /* connections to a listener of our own: a route that calls itself ends here */
+    STAGGER = 250   /* milliseconds between two addresses (RFC 8305, section 5) */
 };
 
 static const struct tg_h1_fault too_many_interim = {502, "too many interim responses", TG_LIMIT_INTERIM_RESPONSES};
@@ -475,7 +475,7 @@ tg_upstream_drop(struct tg_upstream *upstream)
 enum tg_rc
 tg_upstream_next_head(struct tg_upstream_head *head, struct tg_buffer *buffer, const struct tg_h1_fault **fault)
 {
-    if (++head->interim > INTERIM_MAX) {
+    if (++head->interim > TG_INTERIM_MAX) {
         *fault = &too_many_interim;
         return TG_EPROTOCOL;
     }
@@ -528,8 +528,14 @@ read_stream_head(struct tg_pool_link *link, struct tg_upstream_head *head, struc
                  struct tg_message *message, bool to_head)
 {
     size_t n = 0;
-    enum tg_rc rc = tg_mux_read_head(link, buffer->data, TG_BUFFER_WINDOW, message, to_head, &n);
-    if (rc == TG_OK) {
+    enum tg_rc rc;
+    do {
+        rc = tg_mux_read_head(link, buffer->data, TG_BUFFER_WINDOW, message, to_head, &n);
+    } while (rc == TG_OK && message->status == 103 && !head->hints);
+    if (rc == TG_OK && message->status == 103) {
+        head->filled = n;
+        head->scan.pos = (uint32_t)n;
+    } else if (rc == TG_OK) {
         size_t body = 0;
         rc = n == TG_BUFFER_WINDOW ? TG_AGAIN
                                    : tg_transport_read(&link->transport, buffer->data + n, TG_BUFFER_WINDOW - n, &body);
@@ -547,7 +553,7 @@ tg_upstream_read_head(struct tg_upstream *upstream, struct tg_upstream_head *hea
     static const struct tg_h1_fault too_large = {502, "response head too large", TG_LIMIT_RESPONSE_HEAD};
     if (upstream->link->single) {
         const enum tg_rc rc = read_stream_head(upstream->link, head, buffer, message, to_head);
-        *fault = &too_large;
+        *fault = rc == TG_EPROTOCOL ? &too_many_interim : &too_large;
         return rc == TG_ELIMIT ? TG_EPROTOCOL : rc;
     }
     for (;;) {

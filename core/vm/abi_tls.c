@@ -131,7 +131,8 @@ tg_abi_tls_client(const struct tg_abi_tls_client *asked)
                                                   .pins = asked->pins,
                                                   .verify = asked->verify != 0,
                                                   .tls12 = asked->tls12 != 0,
-                                                  .http2 = asked->http2 != 0};
+                                                  .http2 = asked->http2 != 0,
+                                                  .kernel = asked->kernel != 0};
     unsigned number = 0;
     const enum tg_rc rc = tg_peers_tls(&tg_host->proxy->peers, &options, &number, &err);
     return rc == TG_OK ? (int)number : say(rc);

@@ -307,6 +307,16 @@ local function add_paths(lines, word, paths)
   for _, path in ipairs(sorted) do lines[#lines + 1] = word .. " " .. path end
 end
 
+local function asks_for_kernel_tls(cfg)
+  for _, listen in ipairs(cfg.listen) do
+    if listen.tls and listen.tls.ktls then return true end
+  end
+  for _, up in pairs(cfg.upstream) do
+    if up.tls and up.tls.ktls then return true end
+  end
+  return false
+end
+
 -- What the master reads: a word and its values a line.
 local function manifest(cfg, uses, source)
   local lines = { "log " .. cfg.log.level, ("limits %d %d %d"):format(cfg.limits.memory or 0, cfg.limits.connections or 0, cfg.limits.lua_memory) }
@@ -336,6 +346,7 @@ local function manifest(cfg, uses, source)
   end
   if cfg.canary then lines[#lines + 1] = "canary " .. canary_words(cfg.canary) end
   if cfg.source then lines[#lines + 1] = "source " .. cfg.source.kind end
+  if asks_for_kernel_tls(cfg) then lines[#lines + 1] = "ktls 1" end
   local dicts = {}
   for name in pairs(cfg.dict) do dicts[#dicts + 1] = name end
   table.sort(dicts)

@@ -28,6 +28,7 @@ spec.min_version = t.enum { "1.2", "1.3", default = "1.2" }
 spec.strict_sni = t.boolean(false)
 spec.session_tickets = t.boolean(true)
 spec.plain_text = t.boolean(false)
+spec.ktls = t.boolean(false)
 spec.handshakes = t.integer { default = 2048, min = 1, max = 2 ^ 20 }
 spec.handshake_timeout = t.duration { default = "10s", min = 0.001, max = 3600 }
 
@@ -156,8 +157,8 @@ end
 function listen_tls.lines(listen, i)
   local tls = listen.tls
   local lines = {
-    ("tls %d server tls12=%d http2=%d strict_sni=%d tickets=%d"):format(i, tls.min_version == "1.2" and 1 or 0, listen.http2 and 1 or 0,
-      tls.strict_sni and 1 or 0, tls.session_tickets and 1 or 0),
+    ("tls %d server tls12=%d http2=%d strict_sni=%d tickets=%d ktls=%d"):format(i, tls.min_version == "1.2" and 1 or 0, listen.http2 and 1 or 0,
+      tls.strict_sni and 1 or 0, tls.session_tickets and 1 or 0, tls.ktls and 1 or 0),
   }
   for s, site in ipairs(tls.sites) do
     lines[#lines + 1] = ("tls %d site %d %d"):format(i, s, site.auth)

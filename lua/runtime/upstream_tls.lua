@@ -10,7 +10,7 @@ local upstream_tls = {}
 local spec = {
   verify = t.boolean(true), ca = t.optional(t.string { len = 4 * 2 ^ 20 }), cert = t.optional(t.string { len = 65536 }),
   key = t.optional(t.any_of { t.secret(), t.string { len = 65536 } }), name = t.optional(t.string { match = "^[%w_.%-:]+$", len = 255 }),
-  pins = t.list(t.string(), { default = {}, max = 16 }), min_version = t.enum { "1.2", "1.3", default = "1.2" },
+  pins = t.list(t.string(), { default = {}, max = 16 }), min_version = t.enum { "1.2", "1.3", default = "1.2" }, ktls = t.boolean(false),
 }
 
 local function is_pem(text) return text:find("-----BEGIN", 1, true) ~= nil end

@@ -1,4 +1,4 @@
---- tls: how calls speak TLS: { verify = true, ca?, cert?, key?, name?, pins?, min_version = "1.2" }. Texts are PEM, not names of files.
+--- tls: how calls speak TLS: { verify = true, ca?, cert?, key?, name?, pins?, min_version = "1.2", ktls = false }. Texts are PEM, not names of files.
 local abi = require "abi"
 local secret = require "tidegate.secret"
 
@@ -7,6 +7,7 @@ local tls = {}
 local PIN, PINS_MAX = 32, 16 -- TG_TLS_PIN, TG_TLS_PINS_MAX
 local fields = {
   verify = "boolean", ca = "string", cert = "string", key = "string", name = "string", pins = "table", min_version = "string", http2 = "boolean",
+  ktls = "boolean",
 }
 
 --- pin("sha256//BASE64") -> its 32 bytes | nil
@@ -49,7 +50,7 @@ local function ask(options)
   for i, pin in ipairs(options.pins or {}) do pins[i] = tls.pin(pin) end
   return abi.tls_client({
     ca = options.ca or "", certificate = options.cert or "", key = text_of(options.key), name = options.name or "",
-    pins = table.concat(pins), http2 = options.http2, verify = options.verify ~= false, tls12 = options.min_version ~= "1.3",
+    pins = table.concat(pins), http2 = options.http2, verify = options.verify ~= false, tls12 = options.min_version ~= "1.3", ktls = options.ktls,
   })
 end
 

@@ -474,6 +474,103 @@ def test_an_upstream_of_another_make(ca, tmp_path):
         gw.__exit__(AssertionError)  # the log has warnings
 
 
+class HintingOrigin:
+    """Answers each request with what `heads` says: lists of fields, each sent by itself; the last one is the response's."""
+
+    def __init__(self, heads, pause=0):
+        self.heads, self.pause = heads, pause
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        connection.initiate_connection()
+        try:
+            while True:
+                client.sendall(connection.data_to_send())
+                received = client.recv(65536)
+                if not received:
+                    return
+                for event in connection.receive_data(received):
+                    if isinstance(event, h2.events.StreamEnded):
+                        self.answer(client, connection, event.stream_id)
+        except OSError:
+            pass
+
+    def answer(self, client, connection, stream):
+        for fields in self.heads[:-1]:
+            connection.send_headers(stream, fields)
+            if self.pause:
+                client.sendall(connection.data_to_send())
+                time.sleep(self.pause)
+        connection.send_headers(stream, self.heads[-1])
+        connection.send_data(stream, b"whole", end_stream=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+def hint(number):
+    return [(":status", "103"), ("link", f"</{number}.css>; rel=preload")]
+
+
+FINAL = [(":status", "200"), ("x-end", "yes")]
+
+
+def hinted(origin):
+    return f'upstream "o" {{ targets = {{ "{origin.url}" }}, http2 = true }} route "o" {{ path = "/o", to = "o" }} ' \
+        'route "call" { path = "/call", handler = function() return tg.respond(200, tg.upstream("o"):get("/o"):text()) end }'
+
+
+def test_hints_of_an_upstream_are_passed_on(ca):
+    """RFC 8297, of HTTP/2 to clients of either version."""
+    with HintingOrigin([hint(1), [(":status", "102")], hint(2), FINAL]) as origin, gateway(ca, more=hinted(origin)) as gw:
+        for _ in range(3):
+            answer = gw.raw(b"GET /o HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", gw.port2)
+            heads = answer.split(b"\r\n\r\n")
+            assert [head.split(b"\r\n")[0] for head in heads[:3]] == [b"HTTP/1.1 103 Early Hints"] * 2 + [b"HTTP/1.1 200 OK"], answer
+            assert b"Link: </1.css>; rel=preload" in heads[0] or b"link: </1.css>; rel=preload" in heads[0]
+            assert b"</2.css>" in heads[1] and b"x-end: yes" in heads[2].lower() and b"Length" not in heads[0] + heads[1]
+            assert heads[3] in (b"whole", b"5\r\nwhole\r\n0")
+        assert gw.raw(b"GET /o HTTP/1.0\r\nHost: a\r\n\r\n", gw.port2).startswith(b"HTTP/1.1 200 ")  # knows no 1xx
+        shown = curl(gw, ca, "/o", "-v", "--stderr", "-").decode()
+        assert shown.count("< HTTP/2 103") == 2 and "</2.css>" in shown and "< HTTP/2 200" in shown
+        assert gw.request("/call", port=gw.port2).text == b"whole"  # hints are not for it
+
+
+def test_hints_of_an_upstream_come_at_once(ca):
+    with HintingOrigin([hint(1), FINAL], pause=0.6) as origin, gateway(ca, more=hinted(origin)) as gw:
+        with socket.create_connection(("127.0.0.1", gw.port2), timeout=5) as s:
+            began = time.monotonic()
+            s.sendall(b"GET /o HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert s.recv(1000).startswith(b"HTTP/1.1 103 ") and time.monotonic() - began < 0.5
+            assert s.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_of_many_hints_few_are_passed_on_and_without_end_they_are_an_error(ca):
+    with HintingOrigin([hint(n) for n in range(16)] + [FINAL]) as origin, gateway(ca, more=hinted(origin)) as gw:
+        assert curl(gw, ca, "/o", "-v", "--stderr", "-").count(b"< HTTP/2 103") == 8
+    with HintingOrigin([hint(n) for n in range(17)] + [FINAL]) as origin, gateway(ca, more=hinted(origin), warns="upstream") as gw:
+        answer = gw.raw(b"GET /o HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", gw.port2)
+        assert b"HTTP/1.1 502 " in answer and b"HTTP/1.1 200 " not in answer
+        wait_for_limit(gw, "interim_responses")
+    with HintingOrigin([[(":status", "100")]] * 17 + [FINAL]) as origin, gateway(ca, more=hinted(origin), warns="upstream") as gw:
+        assert gw.request("/o", port=gw.port2).status == 502
+        assert gw.request("/call", port=gw.port2).status == 500  # the call has no answer
+
+
 def websocket(gw, ca, more=()):
     client = Client(gw, strict=False)
     client.take()

@@ -11,11 +11,6 @@ local C = ffi.C
 local vm = C.tg_abi_vm
 local to_string = ffi.string
 
--- Each function is looked up now: one that a trace meets for the first time ends that trace.
-for name in declarations:gmatch "[%s%*](tg_abi_[%w_]+)%(" do
-  assert(C[name])
-end
-
 local abi = {
   C = C,
   vm = vm,
@@ -143,6 +138,14 @@ function abi.routes()
   local table_of_routes = C.tg_abi_routes_new()
   if table_of_routes == nil then error("memory is short", 0) end
   return ffi.gc(table_of_routes, C.tg_abi_routes_free)
+end
+
+--- look_up(): each function, once, before there are requests: one that a trace meets for the first time ends that trace.
+function abi.look_up()
+  for name in declarations:gmatch "[%s%*](tg_abi_[%w_]+)%(" do
+    assert(C[name])
+  end
+  declarations = nil
 end
 
 --- routes_of(n) -> n of struct tg_abi_route, from 1 on, each in a cache line of its own; and their memory, which whoever uses them holds

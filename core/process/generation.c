@@ -424,7 +424,9 @@ compile_in_child(const struct tg_source *source, struct tg_slice kept, int bundl
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
     stand_back();
     if (rc == TG_OK) {
-        rc = tg_compile(source->entry, source->plugin_dirs, kept, source->pushed, source->layered, bundle, &err);
+        const struct tg_compile_source from = {source->entry,  source->plugin_dirs, kept,
+                                               source->pushed, source->layered,     .ends = true};
+        rc = tg_compile(&from, bundle, &err);
     }
     if (rc != TG_OK) {
         const ssize_t ignored = write(message, err.text, strlen(err.text));

@@ -19,6 +19,7 @@
 #include "process/status.h"
 #include "process/token.h"
 #include "process/tracing.h"
+#include "vm/compile.h"
 #include "vm/modules.h"
 
 enum {
@@ -417,7 +418,7 @@ open_master(struct tg_master *master, struct tg_err *err)
     tg_keeping_init(&master->keeping, options->state, options->history);
     master->reload.keeping = &master->keeping;
     master->reload.most = options->history;
-    if (tg_modules_compile(err) != TG_OK) {
+    if (tg_modules_compile(err) != TG_OK || tg_compile_warm(err) != TG_OK) {
         return TG_ESCRIPT;
     }
     struct tg_generation *first = first_generation(master, err);

@@ -7,7 +7,10 @@
 #include "vm/fetch.h"
 #include "vm/load.h"
 
-enum { CHILD_PAUSE = 400 /* percent: what is built here lives, or ends with its process */ };
+/* Percent, of the collector: what is built here lives, or ends with its process. */
+enum { FIRST_PAUSE = 1000, CHILD_PAUSE = 400 };
+
+static lua_State *warm; /* for the children of this process; it runs nothing itself */
 
 /* glob(pattern) -> list of paths, sorted */
 static int
@@ -73,53 +76,82 @@ write_bundle(lua_State *L, int fd, struct tg_err *err)
     return rc == TG_OK ? TG_OK : tg_err_errno(err, "write the bundle");
 }
 
-enum tg_rc
-tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice kept, struct tg_slice pushed,
-           bool layered, int fd, struct tg_err *err)
+/* boot compile -> boot compile core */
+static void
+push_source(lua_State *L, const struct tg_compile_source *source)
+{
+    lua_createtable(L, 0, 8);
+    lua_pushstring(L, source->entry);
+    lua_setfield(L, -2, "entry");
+    lua_pushcfunction(L, list_files);
+    lua_setfield(L, -2, "glob");
+    lua_pushcfunction(L, fetch_once);
+    lua_setfield(L, -2, "fetch");
+    if (source->kept.n > 0) {
+        lua_pushlstring(L, source->kept.p, source->kept.n);
+        lua_setfield(L, -2, "kept");
+    }
+    if (source->pushed.n > 0) {
+        lua_pushlstring(L, source->pushed.p, source->pushed.n);
+        lua_setfield(L, -2, "pushed");
+        lua_pushboolean(L, source->layered);
+        lua_setfield(L, -2, "layered");
+    }
+    lua_newtable(L); /* boot compile core dirs */
+    for (int i = 0; source->plugin_dirs[i] != NULL; i++) {
+        lua_pushstring(L, source->plugin_dirs[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "plugin_dirs"); /* boot compile core */
+}
+
+/* A state with the module boot on its stack, or NULL and `err`. */
+static lua_State *
+new_state(struct tg_err *err)
 {
     lua_State *L = tg_load_state((struct tg_slice){0}, err);
+    if (L != NULL && !tg_load_module(L, "runtime.boot", err)) {
+        lua_close(L);
+        L = NULL;
+    }
+    return L;
+}
+
+enum tg_rc
+tg_compile_warm(struct tg_err *err)
+{
+    if (warm == NULL) {
+        warm = new_state(err);
+    }
+    return warm != NULL ? TG_OK : TG_ESCRIPT;
+}
+
+enum tg_rc
+tg_compile(const struct tg_compile_source *source, int fd, struct tg_err *err)
+{
+    lua_State *L = source->ends && warm != NULL ? warm : new_state(err); /* boot */
+    enum tg_rc rc = TG_ESCRIPT;
     if (L == NULL) {
         return TG_ESCRIPT;
     }
-    (void)lua_gc(L, LUA_GCSETPAUSE, CHILD_PAUSE);
+    /* The first cycle of the collector comes late, and for most configurations never. */
+    (void)lua_gc(L, LUA_GCSETPAUSE, FIRST_PAUSE);
     (void)lua_gc(L, LUA_GCRESTART, -1);
-    enum tg_rc rc = TG_ESCRIPT;
-    if (tg_load_module(L, "runtime.boot", err)) { /* boot */
-        lua_getfield(L, -1, "compile");           /* boot compile */
-        lua_createtable(L, 0, 4);                 /* boot compile core */
-        lua_pushstring(L, entry);
-        lua_setfield(L, -2, "entry");
-        lua_pushcfunction(L, list_files);
-        lua_setfield(L, -2, "glob");
-        lua_pushcfunction(L, fetch_once);
-        lua_setfield(L, -2, "fetch");
-        if (kept.n > 0) {
-            lua_pushlstring(L, kept.p, kept.n);
-            lua_setfield(L, -2, "kept");
-        }
-        if (pushed.n > 0) {
-            lua_pushlstring(L, pushed.p, pushed.n);
-            lua_setfield(L, -2, "pushed");
-            lua_pushboolean(L, layered);
-            lua_setfield(L, -2, "layered");
-        }
-        lua_newtable(L); /* boot compile core dirs */
-        for (int i = 0; plugin_dirs[i] != NULL; i++) {
-            lua_pushstring(L, plugin_dirs[i]);
-            lua_rawseti(L, -2, i + 1);
-        }
-        lua_setfield(L, -2, "plugin_dirs"); /* boot compile core */
-        if (tg_load_call(L, 1, 2, err)) {   /* boot list|nil message */
-            if (lua_istable(L, -2)) {
-                lua_pop(L, 1);
-                rc = write_bundle(L, fd, err);
-            } else {
-                const char *text = lua_tostring(L, -1);
-                (void)tg_err_set(err, TG_ESCRIPT, "%s", text == NULL ? "no message" : text);
-            }
+    (void)lua_gc(L, LUA_GCSETPAUSE, CHILD_PAUSE);
+    lua_getfield(L, -1, "compile"); /* boot compile */
+    push_source(L, source);
+    if (tg_load_call(L, 1, 2, err)) { /* boot list|nil message */
+        if (lua_istable(L, -2)) {
+            lua_pop(L, 1);
+            rc = write_bundle(L, fd, err);
+        } else {
+            const char *text = lua_tostring(L, -1);
+            (void)tg_err_set(err, TG_ESCRIPT, "%s", text == NULL ? "no message" : text);
         }
     }
-    lua_close(L);
+    if (!source->ends) {
+        lua_close(L);
+    }
     return rc;
 }
 

@@ -9,15 +9,23 @@
 #include "base/rc.h"
 #include "base/slice.h"
 
-/*
- * Reads the configuration file `entry` and all that it needs, validates it, and writes the bundle to `fd`.
- * `plugin_dirs` is a list of folders, NULL at its end; `kept` is the certificate that was made for a
- * generation before, or empty; `pushed` are files as a JSON object by name, in place of those of the disk or
- * (`layered`) on top of them, or empty.
- * TG_ESCRIPT and `err`.
+struct tg_compile_source {
+    const char *entry;              /* the configuration file */
+    const char *const *plugin_dirs; /* folders, NULL at its end */
+    struct tg_slice kept;           /* the certificate that was made for a generation before, or empty */
+    struct tg_slice pushed;         /* files as a JSON object by name, or empty */
+    bool layered;                   /* they come on top of those of the disk, not in their place */
+    bool ends;                      /* the process does, soon: nothing is freed, and what was warmed is used up */
+};
+
+/* Loads what a compilation needs, once, for children that this process forks: each begins with it in place. Of the
+ * program's own modules only; they do nothing but define. TG_ESCRIPT and `err`. */
+TG_MUST_CHECK enum tg_rc tg_compile_warm(struct tg_err *err);
+
+/* Reads the configuration file and all that it needs, validates it, and writes the bundle to `fd`. TG_ESCRIPT and
+ * `err`.
  */
-TG_MUST_CHECK enum tg_rc tg_compile(const char *entry, const char *const *plugin_dirs, struct tg_slice kept,
-                                    struct tg_slice pushed, bool layered, int fd, struct tg_err *err);
+TG_MUST_CHECK enum tg_rc tg_compile(const struct tg_compile_source *source, int fd, struct tg_err *err);
 
 struct lua_State;
 

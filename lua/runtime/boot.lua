@@ -510,6 +510,7 @@ end
 --- start(core) -> the function that coroutines run, the judge of errors, whether every exchange is logged, whether there are `stop` hooks
 function boot.start(core)
   abi.in_shadow = core.shadow
+  abi.look_up()
   collectgarbage("setpause", PAUSE)
   collectgarbage("setstepmul", STEPS)
   log_traces()

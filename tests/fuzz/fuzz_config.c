@@ -250,8 +250,8 @@ compile(const char *name, struct result *result)
     steps = 0;
     last_line = 0;
     cut = false;
-    result->rc =
-        tg_compile(path_of(name), plugin_dirs, (struct tg_slice){0}, (struct tg_slice){0}, false, bundle, &result->err);
+    const struct tg_compile_source source = {.entry = path_of(name), .plugin_dirs = plugin_dirs};
+    result->rc = tg_compile(&source, bundle, &result->err);
     MUST(memory_used == 0);
     MUST(fstat(bundle, &st) == 0);
     result->bundle_size = (size_t)st.st_size;

@@ -7,7 +7,8 @@
 
 enum {
     SMALL = 40000 /* microseconds that most generations are built in, */,
-    SMALL_STEP = 300 /* in steps of so many */
+    SMALL_STEP = 300, /* in steps of so many */
+    CLOSING_MAX = 2   /* generations that are still to be freed: where there are more, they come first */
 };
 
 void
@@ -42,6 +43,10 @@ on_step(struct tg_task *task)
     struct tg_preparation *preparation =
         (struct tg_preparation *)((char *)task - offsetof(struct tg_preparation, step));
     struct tg_err err = {0};
+    if (preparation->host->closing > CLOSING_MAX) {
+        tg_task_queue_spare(preparation->host->proxy->loop, task);
+        return;
+    }
     /* Whoever has saved a file waits for it. Only what takes long has to give way to everything else. */
     const uint64_t begin = tg_loop_clock();
     const bool is_small = preparation->spent < SMALL;

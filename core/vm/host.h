@@ -64,6 +64,7 @@ struct tg_host {
     size_t lua_memory;      /* bytes at which a Lua state is collected; what is made next may have twice that */
     struct tg_vm *current;  /* what new exchanges begin on */
     struct tg_vm *building; /* whose set-up runs */
+    unsigned closing;       /* generations that nobody needs, and whose memory is not free yet */
     struct tg_host_trace trace;
     uint64_t build_until; /* microseconds; 0: as long as it takes */
     struct tg_host_trial trial;

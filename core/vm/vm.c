@@ -63,6 +63,7 @@ on_close_task(struct tg_task *task)
     if (vm->host->score != NULL) {
         vm->host->score->generations--;
     }
+    vm->host->closing--;
     forget(vm);
 }
 
@@ -169,6 +170,7 @@ tg_vm_unref(struct tg_vm *vm)
     drop_roots(vm);
     tg_task_remove(vm->host->proxy->loop, &vm->collect_task);
     vm->collect_task.run = on_close_task;
+    vm->host->closing++;
     tg_task_queue_spare(vm->host->proxy->loop, &vm->collect_task);
 }
 

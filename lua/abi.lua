@@ -2,17 +2,36 @@
 local ffi = require "ffi"
 
 local declarations = _G.tg_abi_text
-ffi.cdef(declarations)
 _G.tg_abi_text = nil
 local null = _G.tg_null
 _G.tg_null = nil
 
-local C = ffi.C
+local C, yield = ffi.C, coroutine.yield
+local PIECE = 4096 -- bytes of declarations, at least
+
+-- A worker that builds a generation has requests meanwhile; elsewhere nothing happens. Below a function of C it goes on at once.
+local function give_way()
+  if C.tg_abi_build_is_over() ~= 0 then pcall(yield) end
+end
+
+local function declare()
+  ffi.cdef "int tg_abi_build_is_over(void);"
+  local at = 1
+  while at <= #declarations do
+    local _, stop = declarations:find("\n};\n", at + PIECE, true)
+    ffi.cdef(declarations:sub(at, stop or -1))
+    at = (stop or #declarations) + 1
+    give_way()
+  end
+end
+
+declare()
 local vm = C.tg_abi_vm
 local to_string = ffi.string
 
 local abi = {
   C = C,
+  give_way = give_way,
   vm = vm,
   string = to_string,
   null = null,
@@ -144,6 +163,7 @@ end
 function abi.look_up()
   for name in declarations:gmatch "[%s%*](tg_abi_[%w_]+)%(" do
     assert(C[name])
+    give_way()
   end
   declarations = nil
 end

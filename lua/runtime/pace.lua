@@ -3,14 +3,13 @@ local abi = require "abi"
 local budget = require "runtime.budget"
 
 local pace = {}
-local C, yield = abi.C, coroutine.yield
 
 --- breathe(): goes on in the next turn of the loop when this one has had enough. Below a function of C, which nothing can leave, it goes on at once.
 -- Its budget begins anew: what was judged as a whole, in a process of its own, must not be refused for the size of it.
 function pace.breathe()
   if abi.validating then return end
   budget.forgive()
-  if C.tg_abi_build_is_over() ~= 0 then pcall(yield) end
+  abi.give_way()
 end
 
 return pace

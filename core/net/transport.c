@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static void
@@ -88,48 +87,6 @@ tg_transport_shutdown(struct tg_transport *transport)
     }
 }
 
-/*
- * The calls of the C library are points of cancellation: as soon as the process has a second thread, as each log has
- * one, every one of them takes two atomic operations more. Nobody is cancelled here. Sanitizers know the library's.
- */
-#ifdef __SANITIZE_ADDRESS__
-static ssize_t
-receive(int fd, char *p, size_t n, int flags)
-{
-    return recv(fd, p, n, flags);
-}
-
-static ssize_t
-send_all(int fd, const struct msghdr *message)
-{
-    return sendmsg(fd, message, MSG_NOSIGNAL);
-}
-
-static ssize_t
-send_one(int fd, const struct iovec *v)
-{
-    return send(fd, v->iov_base, v->iov_len, MSG_NOSIGNAL);
-}
-#else
-static ssize_t
-receive(int fd, char *p, size_t n, int flags)
-{
-    return syscall(SYS_recvfrom, fd, p, n, flags, NULL, NULL);
-}
-
-static ssize_t
-send_all(int fd, const struct msghdr *message)
-{
-    return syscall(SYS_sendmsg, fd, message, MSG_NOSIGNAL);
-}
-
-static ssize_t
-send_one(int fd, const struct iovec *v)
-{
-    return syscall(SYS_sendto, fd, v->iov_base, v->iov_len, MSG_NOSIGNAL, NULL, 0);
-}
-#endif
-
 static enum tg_rc
 failure(struct tg_transport *transport)
 {
@@ -145,7 +102,7 @@ tg_transport_read_socket(struct tg_transport *transport, char *p, size_t n, size
     }
     ssize_t count;
     do {
-        count = receive(transport->fd, p, n, 0);
+        count = recv(transport->fd, p, n, 0);
     } while (count < 0 && errno == EINTR);
     if (count > 0) {
         *got = (size_t)count;
@@ -171,10 +128,10 @@ tg_transport_write_socket(struct tg_transport *transport, struct iovec *v, int c
     ssize_t done;
     do {
         if (count == 1) {
-            done = send_one(transport->fd, v);
+            done = send(transport->fd, v->iov_base, v->iov_len, MSG_NOSIGNAL);
         } else {
             const struct msghdr message = {.msg_iov = v, .msg_iovlen = (size_t)count};
-            done = send_all(transport->fd, &message);
+            done = sendmsg(transport->fd, &message, MSG_NOSIGNAL);
         }
     } while (done < 0 && errno == EINTR);
     if (done > 0) {
@@ -208,7 +165,7 @@ tg_transport_look(struct tg_transport *transport, char *p, size_t n, size_t *got
     if (transport->layer != NULL) {
         return (*transport->layer)->look(transport, p, n, got);
     }
-    const ssize_t count = receive(transport->fd, p, n, MSG_PEEK | MSG_DONTWAIT);
+    const ssize_t count = recv(transport->fd, p, n, MSG_PEEK | MSG_DONTWAIT);
     if (count > 0) {
         *got = (size_t)count;
         return TG_OK;

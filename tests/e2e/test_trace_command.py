@@ -34,12 +34,17 @@ def gw():
         yield running
 
 
+def can_be_interrupted():
+    """Also where the tests run in the background of a shell, which makes its jobs deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Trace:
     """One that has begun."""
 
     def __init__(self, gw, *words):
         command = [BINARY, "trace", "--control", str(gw.control), *words]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=can_be_interrupted)
         time.sleep(0.6)
 
     def end(self):

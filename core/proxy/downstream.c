@@ -9,9 +9,15 @@
 enum {
     LINGER_BYTES = 64 * 1024,
     LINGER_TIME = 2000,
-    PART_EVERY = 100,        /* milliseconds between two looks whether a close loses nothing */
+    PART_EVERY = 100,        /* milliseconds between two looks whether a close loses nothing, or a tick of the loop */
     LAST_REQUEST_TIME = 1000 /* milliseconds that an idle connection is kept in a drain */
 };
+
+static uint32_t
+now_of(const struct tg_downstream *down)
+{
+    return (uint32_t)tg_loop_now(down->proxy->loop);
+}
 
 static void
 start_exchange(struct tg_downstream *down)
@@ -38,7 +44,7 @@ linger_on(struct tg_downstream *down)
     if (buffer != NULL) {
         tg_buffer_give(&down->proxy->buffers, buffer);
     }
-    if (rc != TG_AGAIN || down->parting > 0) {
+    if (rc != TG_AGAIN && down->part_by == 0) { /* who parts is looked at by the clock, whatever the client sends */
         tg_downstream_close(down, false);
     }
 }
@@ -274,8 +280,7 @@ on_expired(struct tg_deadline *deadline)
         } else if (down->mode == TG_DOWNSTREAM_OPEN && !(down->proxy->draining && down->requests > 0)) {
             tg_proxy_limited(down->proxy, down->requests == 0 ? TG_LIMIT_HEADER_TIMEOUT : TG_LIMIT_KEEPALIVE_TIMEOUT);
         }
-        down->parting += down->parting > 0 ? 1 : 0;
-        tg_downstream_close(down, down->parting > tg_downstream_config(down)->send_timeout / PART_EVERY);
+        tg_downstream_close(down, down->part_by != 0 && (int32_t)(now_of(down) - down->part_by) >= 0);
     }
 }
 
@@ -416,7 +421,10 @@ tg_downstream_adopt(struct tg_proxy *proxy, unsigned listener, int fd)
 static void
 part(struct tg_downstream *down)
 {
-    down->parting = down->parting > 0 ? down->parting : 1;
+    if (down->part_by == 0) {
+        const uint32_t by = now_of(down) + tg_downstream_config(down)->send_timeout;
+        down->part_by = by != 0 ? by : 1;
+    }
     down->exchange = NULL;
     down->mode = TG_DOWNSTREAM_LINGER;
     tg_deadline_set(down->proxy->loop, &down->deadline, PART_EVERY);

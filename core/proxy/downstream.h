@@ -131,14 +131,13 @@ struct tg_downstream {
     struct tg_session *session;   /* HTTP/2 is spoken */
     struct tg_downstream *parent; /* of a stream: its connection; NULL: it is gone */
     bool is_stream;
-    uint16_t parting;           /* looks so far whether a close loses nothing; 0: it is not to be closed */
     struct sockaddr_in6 client; /* or a sockaddr_in: who has connected, or who was announced */
     uint16_t listener;
     uint8_t mode;
     uint32_t requests;
     uint32_t lingered; /* bytes */
-    uint64_t
-        part_until; /* milliseconds; closed as soon as that loses nothing, then at once. 0: it is not to be closed */
+    uint32_t part_by;  /* closed as soon as that loses nothing, and at this time: milliseconds of the loop, modulo 2^32;
+                          0: it is not to be closed */
 };
 
 /* Takes over `fd`. Closes it when memory is short or there are too many. */

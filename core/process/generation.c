@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,37 +19,7 @@
 #include "vm/bundle.h"
 #include "vm/compile.h"
 
-enum {
-    COMPILE_NICE = 5,            /* who serves comes first, but who compiles has only so much time */
-    COMPILE_SLICE = 20 * 1000000 /* nanoseconds */
-};
-
-/* Version 0 of the kernel's struct sched_attr, whose header and that of the C library exclude each other. */
-struct attr {
-    uint32_t size;
-    uint32_t policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime;
-    uint64_t deadline;
-    uint64_t period;
-};
-
-/*
- * Who has slept and wakes gets the processor back from it at once; and a worker that has no time to sleep is
- * interrupted once, not every few milliseconds: each interruption is felt by all that are being answered. A kernel
- * before 6.12 keeps its own slices.
- */
-static void
-stand_back(void)
-{
-    const struct attr attr = {
-        .size = sizeof attr, .policy = SCHED_BATCH, .nice = COMPILE_NICE, .runtime = COMPILE_SLICE};
-    if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0) {
-        (void)setpriority(PRIO_PROCESS, 0, COMPILE_NICE);
-    }
-}
+enum { COMPILE_NICE = 5 /* who serves comes first, but it has only so much time */ };
 
 /* Takes the first line off the text. */
 static bool
@@ -422,7 +390,7 @@ compile_in_child(const struct tg_source *source, struct tg_slice kept, int bundl
     struct tg_err err = {0};
     enum tg_rc rc = tg_privilege_drop(source->privilege, &err);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* the kernel forgets it when the user changes */
-    stand_back();
+    (void)setpriority(PRIO_PROCESS, 0, COMPILE_NICE);
     if (rc == TG_OK) {
         const struct tg_compile_source from = {source->entry,  source->plugin_dirs, kept,
                                                source->pushed, source->layered,     .ends = true};

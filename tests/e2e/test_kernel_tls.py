@@ -12,7 +12,7 @@ import time
 import pytest
 from authority import Authority
 from gateway import Gateway
-from machine import Machine, missing
+from machine import Machine
 
 SIZE = 3000000
 CONFIG = """
@@ -70,8 +70,6 @@ def ca(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def machine(ca):
-    if missing():
-        pytest.skip(f"no machine with a kernel of its own: {missing()}")
     origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
     threading.Thread(target=origin.serve_forever, daemon=True).start()
     files = {name: (ca.folder / name).read_bytes() for name in ("site.pem", "site.key", "ca.pem")}

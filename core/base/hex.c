@@ -21,22 +21,7 @@ digits_of(vector halves)
     return halves + '0' + ((vector)(halves > 9) & ('a' - '0' - 10));
 }
 
-/* Sixteen bytes at once, or eight: identifiers are made for each request. */
-static inline void
-encode16(char *out, const unsigned char *p)
-{
-    vector bytes;
-    memcpy(&bytes, p, 16);
-    const vector high = bytes >> 4;
-    const vector low = bytes & 15;
-    const vector first =
-        digits_of(__builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-    const vector last =
-        digits_of(__builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
-    memcpy(out, &first, 16);
-    memcpy(out + 16, &last, 16);
-}
-
+/* Eight bytes at once: identifiers are made for each request. */
 static inline void
 encode8(char *out, const unsigned char *p)
 {
@@ -44,9 +29,9 @@ encode8(char *out, const unsigned char *p)
     memcpy(&bytes, p, 8);
     const vector high = bytes >> 4;
     const vector low = bytes & 15;
-    const vector first =
+    const vector digits =
         digits_of(__builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-    memcpy(out, &first, 16);
+    memcpy(out, &digits, 16);
 }
 
 char *
@@ -54,14 +39,8 @@ tg_hex_encode(char *out, const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;
     char *const end = out + n * 2;
-    for (; n >= 16; n -= 16, p += 16, out += 32) {
-        encode16(out, p);
-    }
-    if (n >= 8) {
+    for (; n >= 8; n -= 8, p += 8, out += 16) {
         encode8(out, p);
-        n -= 8;
-        p += 8;
-        out += 16;
     }
     for (size_t i = 0; i < n; i++) {
         memcpy(out + i * 2, pairs + (size_t)p[i] * 2, 2);

@@ -400,11 +400,10 @@ on_head(struct tg_h2_stream *h2)
     struct stream *stream = h2->owner;
     if (stream->response.status >= 200) {
         stream->has_head = true;
-        wake(stream);
     } else {
         tg_hints_put(&stream->hints, &stream->response);
-        wake(stream);
     }
+    wake(stream);
 }
 
 static void

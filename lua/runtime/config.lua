@@ -36,7 +36,7 @@ local function duration(default) return t.duration { default = default, min = 0.
 local names_type = t.optional(t.list(t.string(), { min = 1, max = 20 }))
 local auth_type = t.any_of { t.enum { "optional", "required" }, t.record { any = names_type, all = names_type } }
 local name_type = t.optional(t.string { match = "^[%w_.%-]+$", len = 63 })
-pace.breathe() -- what follows is long
+pace.breathe() -- what follows is long, and so is what comes behind it
 local specs = {
   listen = {
     name = name_type, address = t.ip "0.0.0.0", port = t.integer { min = 1, max = 65535 },
@@ -98,11 +98,12 @@ local specs = {
 
 -- ---------------------------------------------------------------- evaluation
 
+pace.breathe()
+
 local Collector = {}
 Collector.__index = Collector
 
 local named = { dict = true, redis = true, upstream = true, consumer = true, route = true }
-pace.breathe()
 local words = {
   "source", "listen", "dict", "redis", "upstream", "consumer", "consumers", "route", "use", "defaults", "limits", "resolver", "http", "admin",
   "canary", "explain", "log", "vault",

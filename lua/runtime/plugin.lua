@@ -3,6 +3,7 @@ local budget = require "runtime.budget"
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
 local shadow = require "runtime.shadow"
+local use_config = require "runtime.use_config"
 
 local plugin = {}
 
@@ -22,16 +23,13 @@ local fields = {
 }
 for _, phase in ipairs(plugin.phases) do fields[phase] = "function" end
 
--- The fields of every use; a plugin that called one of its own so would never see it.
-local taken = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true, call_time = true }
-
 local function check_schema(spec, at, path, report)
   local before = report:count()
   for key, kind in pairs(spec) do
     local field = { path, "schema", report_of.text_of(key) }
     if type(key) ~= "string" then
       report:found(at, field, key, "a name")
-    elseif taken[key] then
+    elseif use_config.fields[key] then
       report:problem(at, field, "is a field of every use, so the plugin would never see it; choose another name")
     elseif not schema.is_type(kind) then
       report:found(at, field, kind, "a type: t.string() ...")

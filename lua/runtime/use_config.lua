@@ -9,7 +9,8 @@ function use_config.is_name(name)
   return type(name) == "string" and #name <= 63 and name:find "^[%w_.%-]+$" ~= nil
 end
 
-local own_fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true, call_time = true }
+--- What a use has beside the fields of its plugin, which would never see one of its own that is called so.
+use_config.fields = { plugin = true, name = true, when = true, on_error = true, shadow = true, fail = true, quarantine = true, call_time = true }
 
 --- read(item, at, path, report) -> one element of `use`, a name, a table that begins with it, or a function, as it is judged | nil, when it is none
 function use_config.read(item, at, path, report)
@@ -27,7 +28,7 @@ function use_config.read(item, at, path, report)
     if type(use.shadow) ~= "boolean" then report:found(at, path, use.shadow, "true or false as `shadow`") end
     if use.name ~= nil and not use_config.is_name(use.name) then report:found(at, path, use.name, "a name as `name`") end
     for key, value in pairs(item) do
-      if key ~= 1 and not own_fields[key] then use.conf[key] = value end
+      if key ~= 1 and not use_config.fields[key] then use.conf[key] = value end
     end
     if use.when ~= nil and type(use.when) ~= "function" then report:found(at, path, use.when, "a function of ctx as `when`") end
     if use.on_error ~= "deny" and use.on_error ~= "skip" then report:found(at, path, use.on_error, '"deny" or "skip" as `on_error`') end

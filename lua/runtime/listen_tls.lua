@@ -32,15 +32,17 @@ spec.ktls = t.boolean(false)
 spec.handshakes = t.integer { default = 2048, min = 1, max = 2 ^ 20 }
 spec.handshake_timeout = t.duration { default = "10s", min = 0.001, max = 3600 }
 
--- A text of PEM stands for itself; another one is the path of a file.
+-- A text of PEM stands for itself; another one is the path of a file. Certificates, keys and lists of revoked ones are renewed by others than
+-- who writes the configuration, so their files are followed.
 local function text_of(source, value)
   if value:find("-----BEGIN", 1, true) then return value end
-  return source:read(value)
+  return source:follow(value)
 end
 
 local function key_of(source, value)
   if secret.is(value) then value = value:reveal() end
   if value:find("-----BEGIN", 1, true) then return value end
+  source:follow_secret(value)
   return source:secret("file", value)
 end
 
@@ -72,10 +74,8 @@ local function read_certificate(site, i, source, say)
   return { certificate = certificate, key = key, names = names, ocsp = response, fetched = fetched }
 end
 
--- Lists are renewed by whoever publishes them, so the file is followed.
 local function read_crl(site, client_ca, source, say)
-  local text, problem = site.client_crl, nil
-  if not text:find("-----BEGIN", 1, true) then text, problem = source:follow(text) end
+  local text, problem = text_of(source, site.client_crl)
   if not text then return say("client_crl", nil, "cannot be read: " .. problem) end
   if abi.C.tg_abi_crl_check(client_ca, #client_ca, text, #text) ~= 0 then return say("client_crl", nil, abi.out()) end
   return text
@@ -119,6 +119,22 @@ local function self_signed(source)
   return { auth = 0, client_ca = "", client_crl = "", { certificate = pem, key = pem, names = select(2, judge(pem, pem)), ocsp = "" } }
 end
 
+-- Which of the sites nobody would ever be shown, since all its names are those of others before it | nil
+local function hidden_site(sites)
+  local taken = {}
+  for i, site in ipairs(sites) do
+    local names, free = {}, i == 1 -- who asks for no name gets the first one
+    for _, certificate in ipairs(site) do
+      for name in certificate.names:gmatch "[^\n]+" do
+        names[#names + 1] = name
+        free = free or not taken[name]
+      end
+    end
+    if not free and #names > 0 then return i, names[1] end
+    for _, name in ipairs(names) do taken[name] = true end
+  end
+end
+
 --- read(listen, at, report): replaces listen.tls by what was read of it; only where a configuration is judged.
 function listen_tls.read(listen, at, report)
   local source, value = secret.source, listen.tls
@@ -149,7 +165,16 @@ function listen_tls.read(listen, at, report)
     tls.sites[#tls.sites + 1] = read_site(site, source, say)
   end
   if listen.tls ~= SELF_SIGNED and (tls.cert or #tls.certificates == 0) then add(tls) end
+  local before = #tls.sites
   for i, site in ipairs(tls.certificates) do add(site, ("certificates › [%d]"):format(i)) end
+  if #tls.sites == before + #tls.certificates then -- else one could not be read
+    local hidden, name = hidden_site(tls.sites)
+    if hidden then
+      report:problem(at, { "listen", "tls", ("certificates › [%d]"):format(hidden - before) },
+        ("found     names of others before it: %s\n"):format(name)
+        .. "expected  one entry for a name: with RSA and ECDSA side by side, cert and key are lists")
+    end
+  end
   listen.tls = tls
 end
 

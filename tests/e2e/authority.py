@@ -1,6 +1,11 @@
 """A certificate authority for tests, by the openssl command: keys and certificates as files in a folder."""
+import datetime
 import pathlib
 import subprocess
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 EC = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 RSA = ("rsa:2048",)
@@ -27,6 +32,21 @@ class Authority:
         openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-CAcreateserial", "-out", cert, "-days", days,
                 "-extfile", extensions)
         return cert, key
+
+    def issue_many(self, names):
+        """A certificate for each name, all with one key; returns the paths of the certificates and of the key. Without a process for each."""
+        key, issuer = ec.generate_private_key(ec.SECP256R1()), x509.load_pem_x509_certificate(self.cert.read_bytes())
+        own = serialization.load_pem_private_key(self.key.read_bytes(), None)
+        file = self.folder / "many.key"
+        file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        now, certs = datetime.datetime.utcnow(), []
+        for number, name in enumerate(names):
+            made = x509.CertificateBuilder(issuer.subject, x509.Name([]), key.public_key(), x509.random_serial_number(),
+                                           now - datetime.timedelta(days=1), now + datetime.timedelta(days=20))
+            made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+            certs.append(self.folder / f"many{number}.pem")
+            certs[-1].write_bytes(made.sign(own, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return certs, file
 
     def ocsp(self, name):
         """A response for the certificate of that name, as DER."""

@@ -159,12 +159,16 @@ def test_strict_sni(ca):
 
 
 def test_thousands_of_names(ca):
-    sites = ", ".join(f"{{ {pem(ca, 'site')} }}" for _ in range(3000))
-    with gateway(ca, f"tls = {{ certificates = {{ {sites}, {{ {pem(ca, 'other')} }} }} }}", binary=RELEASE) as gw:
-        assert curl(gw, ca, "other.test", "/ok").stdout == "https"
+    names = [f"a{i}.many.test" if i % 2 == 0 else f"*.b{i}.many.test" for i in range(3000)]
+    certs, key = ca.issue_many(names)
+    sites = ", ".join(f'{{ cert = "{cert}", key = "{key}" }}' for cert in certs)
+    asked = ["a0.many.test", "x.b1501.many.test", "a1502.many.test", "x.b2999.many.test"]
+    with gateway(ca, f"tls = {{ strict_sni = true, certificates = {{ {sites} }} }}", binary=RELEASE) as gw:
+        assert [curl(gw, ca, name, "/ok").stdout for name in asked] == ["https"] * 4
+        assert curl(gw, ca, "a1.many.test", "/ok").returncode == 35
         gw.write("gateway.lua", gw.folder.joinpath("gateway.lua").read_text() + "-- a change\n")
         assert gw.command("reload").returncode == 0
-        assert curl(gw, ca, "other.test", "/ok").stdout == "https"  # and no worker was so long away that it was ended
+        assert [curl(gw, ca, name, "/ok").stdout for name in asked] == ["https"] * 4  # and no worker was so long away that it was ended
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -278,10 +282,11 @@ def test_certificates_change_with_a_reload_and_kept_connections_go_on(ca, tmp_pa
         assert curl(gw, again, "site.test", "/ok").stdout == "https"
 
 
-def test_a_changed_file_of_a_certificate_is_seen(ca, tmp_path):
+@pytest.mark.parametrize("watch", [True, False])
+def test_a_changed_file_of_a_certificate_is_seen(ca, tmp_path, watch):
     own = Authority(tmp_path)
     own.issue("site", "DNS:site.test")
-    with gateway(own, watch=True) as gw:
+    with gateway(own, watch=watch) as gw:
         assert curl(gw, own, "site.test", "/ok").stdout == "https"
         first = ssl.get_server_certificate(("127.0.0.1", gw.port))
         own.issue("fresh", "DNS:site.test")
@@ -300,6 +305,8 @@ def test_a_changed_file_of_a_certificate_is_seen(ca, tmp_path):
     ('tls = { cert = "@CA@/site.pem", key = "@CA@/none.key" }', "the private key cannot be read"),
     ('tls = { cert = "@CA@/site.pem", key = "@CA@/other.key" }', "the private key is not that of the certificate"),
     ('tls = { cert = "@CA@/site.key", key = "@CA@/site.key" }', "there is no certificate in it"),
+    ('tls = { cert = "@CA@/site.pem", key = "@CA@/site.key", certificates = { { cert = "@CA@/site-rsa.pem", key = "@CA@/site-rsa.key" } } }',
+     "found     names of others before it: site.test"),
     ('tls = { cert = "@CA@/weak.pem", key = "@CA@/weak.key" }', "the RSA key has 1024 bits, at least 2048 are needed"),
     ('tls = { cert = "@CA@/site.pem", key = "@CA@/site.key", client_auth = "required" }', "belong together"),
     ('tls = { cert = "@CA@/site.pem", key = "@CA@/site.key", client_auth = "required", client_ca = "@CA@/site.key" }', "no certificate in it"),

@@ -97,6 +97,7 @@ tg_route_hash(const char *p, size_t n)
         hash ^= hash >> 29;
     }
     hash = (hash ^ tg_last8(p, n)) * 0x9e3779b97f4a7c15ULL;
+    hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL; /* segments often differ in their last digits alone */
     return (uint32_t)(hash >> 32);
 }
 

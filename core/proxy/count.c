@@ -9,26 +9,27 @@ micros(double seconds)
 }
 
 static void
-count_route(struct tg_abi_route_count *count, const struct tg_exchange *x, uint64_t duration)
+count_route(struct tg_metric_route *route, const struct tg_exchange *x, uint64_t duration)
 {
     const struct tg_abi_exchange *abi = &x->abi;
+    struct tg_metric_line *lines = route->lines;
     const unsigned method = abi->method_id < TG_METRIC_METHODS ? abi->method_id : 0;
     if (abi->status >= 100 && abi->status < 600) {
-        tg_metric_add(&count->requests[method * TG_METRIC_CLASSES + abi->status / 100 - 1], 1);
+        tg_metric_add(&lines[1 + method].numbers[abi->status / 100 - 1], 1);
     }
     if (abi->aborted != 0) {
-        tg_metric_add(&count->aborted, 1);
+        tg_metric_add(&lines[TG_METRIC_ABORTED_LINE].numbers[0], 1);
     }
-    tg_metric_add(&count->bytes_in, abi->bytes_in);
-    tg_metric_add(&count->bytes_out, abi->bytes_out);
-    tg_metric_time(&count->duration, duration);
+    tg_metric_add(&lines[0].numbers[TG_METRIC_IN], abi->bytes_in);
+    tg_metric_add(&lines[0].numbers[TG_METRIC_OUT], abi->bytes_out);
+    tg_metric_route_time(route, TG_METRIC_DURATION, duration);
     if (x->attempt_start == 0) {
-        tg_metric_time(&count->policy, duration);
+        tg_metric_route_time(route, TG_METRIC_POLICY, duration);
         return;
     }
-    tg_metric_time(&count->policy, x->attempt_start - x->start);
+    tg_metric_route_time(route, TG_METRIC_POLICY, x->attempt_start - x->start);
     if (abi->upstream_time >= 0) {
-        tg_metric_time(&count->upstream, micros(abi->upstream_time));
+        tg_metric_route_time(route, TG_METRIC_UPSTREAM, micros(abi->upstream_time));
     }
 }
 
@@ -98,13 +99,10 @@ tg_count_expect(const struct tg_exchange *x)
 {
     const struct tg_metric_row *row = x->proxy->counted;
     if (row != NULL && x->abi.counted < TG_METRIC_ROUTES) {
-        const struct tg_abi_route_count *count = &row->routes[x->abi.counted];
-        __builtin_prefetch(&count->requests[(size_t)x->abi.method_id * TG_METRIC_CLASSES], 1);
-        __builtin_prefetch(&count->bytes_in, 1);
-        __builtin_prefetch(&count->duration.micros, 1);
-        __builtin_prefetch(count->policy.counts, 1);
-        __builtin_prefetch(&count->policy.micros, 1);
-        __builtin_prefetch(&count->upstream.micros, 1);
+        const struct tg_metric_line *lines = row->routes[x->abi.counted].lines;
+        __builtin_prefetch(&lines[0], 1);
+        __builtin_prefetch(&lines[1], 1);
+        __builtin_prefetch(&lines[1 + x->abi.method_id], 1);
     }
 }
 

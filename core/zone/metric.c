@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 enum {
-    MAGIC = 0x7463e203, /* changes with any struct below, and with those of abi_metric.h */
+    MAGIC = 0x7463e204, /* changes with any struct below, and with those of abi_metric.h */
     ROUTE_NAME = 128,
     USED_WORDS = (TG_METRIC_ROWS + 63) / 64,
     STUCK = 10,     /* seconds: who has written for so long is dead */
@@ -19,6 +19,8 @@ enum {
 };
 
 _Static_assert(TG_METRIC_REQUESTS == TG_METRIC_METHODS * TG_METRIC_CLASSES, "a count for each");
+_Static_assert(sizeof(struct tg_metric_line) == 64, "a cache line");
+_Static_assert((int)TG_METRIC_ABORTED_LINE < (int)TG_METRIC_BUCKETS, "a line for each method");
 
 /* Written by whichever worker comes: one at a time, while `version` is odd. */
 struct exemplar {
@@ -280,17 +282,33 @@ add(uint64_t *sum, const uint64_t *counts, size_t n)
     }
 }
 
+static void
+put_times(struct tg_abi_histogram *histogram, const struct tg_metric_route *route, enum tg_metric_of of)
+{
+    for (unsigned i = 0; i < TG_METRIC_BUCKETS; i++) {
+        histogram->counts[i] = route->lines[i].buckets[of];
+    }
+    histogram->micros = route->lines[0].numbers[TG_METRIC_MICROS + of];
+}
+
 void
 tg_metrics_route_sum(const struct tg_metrics *metrics, uint32_t route, struct tg_abi_route_count *sum)
 {
     const struct memory *memory = metrics->memory;
-    memset(sum, 0, sizeof *sum);
-    if (route >= TG_METRIC_ROUTES) {
-        return;
+    struct tg_metric_route all = {0};
+    for (unsigned i = next_used(memory, 0); i < TG_METRIC_ROWS && route < TG_METRIC_ROUTES;
+         i = next_used(memory, i + 1)) {
+        add((uint64_t *)&all, (const uint64_t *)&memory->rows[i].routes[route], sizeof all / sizeof(uint64_t));
     }
-    for (unsigned i = next_used(memory, 0); i < TG_METRIC_ROWS; i = next_used(memory, i + 1)) {
-        add((uint64_t *)sum, (const uint64_t *)&memory->rows[i].routes[route], sizeof *sum / sizeof(uint64_t));
+    for (unsigned i = 0; i < TG_METRIC_METHODS; i++) {
+        memcpy(&sum->requests[(size_t)i * TG_METRIC_CLASSES], all.lines[1 + i].numbers, sizeof all.lines[0].numbers);
     }
+    sum->aborted = all.lines[TG_METRIC_ABORTED_LINE].numbers[0];
+    sum->bytes_in = all.lines[0].numbers[TG_METRIC_IN];
+    sum->bytes_out = all.lines[0].numbers[TG_METRIC_OUT];
+    put_times(&sum->duration, &all, TG_METRIC_DURATION);
+    put_times(&sum->policy, &all, TG_METRIC_POLICY);
+    put_times(&sum->upstream, &all, TG_METRIC_UPSTREAM);
 }
 
 void

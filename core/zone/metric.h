@@ -19,6 +19,24 @@ enum {
     TG_METRIC_NUMBERS = 64
 };
 
+/* The numbers of the first line of a route; those of the next ones are requests of a method by class, and of the line
+ * behind these, exchanges that were aborted. */
+enum { TG_METRIC_IN, TG_METRIC_OUT, TG_METRIC_MICROS, TG_METRIC_ABORTED_LINE = 1 + TG_METRIC_METHODS };
+
+/*
+ * What a worker counts of a route. A line has a bucket of each distribution, by enum tg_metric_of, and five numbers
+ * more: a fast exchange is counted in two or three lines that follow each other. With thousands of routes each of them
+ * is a cache miss.
+ */
+enum tg_metric_of { TG_METRIC_DURATION, TG_METRIC_POLICY, TG_METRIC_UPSTREAM, TG_METRIC_OF };
+struct tg_metric_line {
+    uint64_t buckets[TG_METRIC_OF];
+    uint64_t numbers[5];
+};
+struct tg_metric_route {
+    _Alignas(64) struct tg_metric_line lines[TG_METRIC_BUCKETS];
+};
+
 struct tg_metric_row {
     _Alignas(128) uint64_t numbers[TG_METRIC_NUMBERS]; /* by enum tg_abi_worker_count */
     struct tg_abi_generation_count generations[TG_METRIC_GENERATIONS];
@@ -26,7 +44,7 @@ struct tg_metric_row {
     uint64_t any_next;
     struct tg_abi_trail failed[TG_METRIC_TRAILS];
     struct tg_abi_trail any[TG_METRIC_TRAILS];
-    struct tg_abi_route_count routes[TG_METRIC_ROUTES];
+    struct tg_metric_route routes[TG_METRIC_ROUTES];
     double series[TG_METRIC_SERIES];
 };
 
@@ -95,6 +113,13 @@ tg_metric_time(struct tg_abi_histogram *histogram, uint64_t micros)
 {
     tg_metric_add(&histogram->counts[tg_metric_bucket(micros)], 1);
     tg_metric_add(&histogram->micros, micros);
+}
+
+static inline void
+tg_metric_route_time(struct tg_metric_route *route, enum tg_metric_of of, uint64_t micros)
+{
+    tg_metric_add(&route->lines[tg_metric_bucket(micros)].buckets[of], 1);
+    tg_metric_add(&route->lines[0].numbers[TG_METRIC_MICROS + of], micros);
 }
 
 /* What a row has of the generation with this serial; one that is long gone makes room. */

@@ -71,9 +71,12 @@ rows_are_added_up(void **state)
     for (unsigned i = 0; i < 3; i++) {
         struct tg_metric_row *row = tg_metrics_row(metrics, i * 100);
         tg_metrics_use(metrics, row);
-        tg_metric_add(&row->routes[5].requests[7], i + 1);
-        tg_metric_time(&row->routes[5].duration, 400);
-        tg_metric_time(&row->routes[5].duration, 99U * 1000 * 1000);
+        tg_metric_add(&row->routes[5].lines[1 + 2].numbers[1], i + 1);
+        tg_metric_add(&row->routes[5].lines[TG_METRIC_ABORTED_LINE].numbers[0], 2);
+        tg_metric_add(&row->routes[5].lines[0].numbers[TG_METRIC_OUT], 1000);
+        tg_metric_route_time(&row->routes[5], TG_METRIC_DURATION, 400);
+        tg_metric_route_time(&row->routes[5], TG_METRIC_DURATION, 99U * 1000 * 1000);
+        tg_metric_route_time(&row->routes[5], TG_METRIC_UPSTREAM, 600);
         row->series[9] = 0.5;
         tg_metric_add(&tg_metric_generation(row, 12)->requests, 2);
         assert_int_equal(tg_metric_generation(row, 12 - TG_METRIC_GENERATIONS)->serial,
@@ -82,7 +85,13 @@ rows_are_added_up(void **state)
     assert_true(tg_metrics_uses(metrics, 200) && !tg_metrics_uses(metrics, 7) && !tg_metrics_uses(metrics, 256));
     tg_metrics_row(metrics, 7)->series[9] = 100; /* of a row that nobody has used */
     tg_metrics_route_sum(metrics, 5, &sum);
-    assert_int_equal(sum.requests[7], 6);
+    assert_int_equal(sum.requests[2 * TG_METRIC_CLASSES + 1], 6);
+    assert_int_equal(sum.aborted, 6);
+    assert_int_equal(sum.bytes_in, 0);
+    assert_int_equal(sum.bytes_out, 3000);
+    assert_int_equal(sum.policy.micros, 0);
+    assert_int_equal(sum.upstream.counts[1], 3);
+    assert_int_equal(sum.upstream.micros, 3 * 600);
     assert_int_equal(sum.duration.counts[0], 3);
     assert_int_equal(sum.duration.counts[TG_METRIC_BUCKETS - 1], 3);
     assert_int_equal(sum.duration.micros, 3 * (400 + 99U * 1000 * 1000));

@@ -40,22 +40,23 @@ route "orders" { path = "/orders/*", to = "orders", use = { "key-auth" } }]],
   authenticate = function(ctx, conf, state)
     local req = ctx.req
     local headers = req.headers
-    local consumer, credential = state.keys:find_in(headers, conf.header)
-    if consumer == false then
+    local known = state.keys:authenticate_in(ctx, headers, conf.header)
+    if known == false then
       local key = conf.query and req.query[conf.query]
       if not key then
         key = conf.cookie and req.cookies[conf.cookie]
         if not key then return end
       end
       if conf.hide_credentials then hide(req, conf) end
-      consumer, credential = state.keys:find(key)
+      local consumer, credential = state.keys:find(key)
+      known = consumer ~= nil
+      if known then ctx:authenticate(consumer, credential) end
     elseif conf.hide_credentials then
       headers[conf.header] = nil
       if state.elsewhere then hide(req, conf) end
     end
-    if not consumer then
+    if not known then
       return tg.problem(401, "unknown API key", nil, { ["WWW-Authenticate"] = state.challenge })
     end
-    ctx:authenticate(consumer, credential)
   end,
 }

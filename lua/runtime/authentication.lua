@@ -90,7 +90,7 @@ local function all_of(methods, challenges)
       local r = method.chain(ctx)
       if r then return r end
       if not ctx[CONSUMER] then return unauthorized({}, challenges) end
-      known[#known + 1] = { ctx[CONSUMER], ctx[CREDENTIAL] }
+      known[#known + 1] = { ctx.consumer, ctx[CREDENTIAL] }
     end
   end
 end

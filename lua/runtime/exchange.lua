@@ -3,6 +3,7 @@
 -- long raises. Slots, since a table with an array part alone is one allocation and never grows; `false` is an empty slot.
 local abi = require "abi"
 local body = require "runtime.body"
+local consumers = require "tidegate.consumers"
 local query_string = require "tidegate.query"
 local trace = require "tidegate.trace"
 
@@ -356,7 +357,14 @@ local ctx_get = {
     local route = self[ROUTE]
     return route and route.public or nil
   end,
-  consumer = function(self) return self[CONSUMER] or nil end,
+  consumer = function(self)
+    local consumer = self[CONSUMER]
+    if type(consumer) == "number" then
+      consumer = consumers.at(consumer)
+      self[CONSUMER] = consumer
+    end
+    return consumer or nil
+  end,
   upstream = function(self)
     local up = self[UPSTREAM]
     return up and up.name or nil
@@ -399,6 +407,14 @@ local function authenticate(self, consumer, credential)
     local id = tell(self)
     if id then C.tg_abi_set_consumer(live(self), id, #id) end
   end
+end
+
+--- know(ctx, known, credential): as consumers.know
+function exchange.know(self, known, credential)
+  local is_view = rawget(self, exchange.REAL) ~= nil
+  if is_view or type(known) ~= "number" or exchange.tell_consumer then return self:authenticate(consumers.at(known), credential) end
+  live(self)
+  self[CONSUMER], self[CREDENTIAL] = known, credential
 end
 
 --- forget_consumer(ctx): he is nobody.

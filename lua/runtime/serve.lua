@@ -527,7 +527,7 @@ function serve.start(server, cfg, uses, id)
   edits.close()
   plugin_times.route_name = function(index) return names[index] end
   log.rate = cfg.log.rate
-  consumers.exchange_of = exchange.live
+  consumers.exchange_of, consumers.know = exchange.live, exchange.know
   exchange.next = next_level
   for index, name in pairs(names) do
     heads[index].counted = C.tg_abi_metric_route(name, #name)

@@ -14,9 +14,11 @@ local RECENT = 1024 -- objects that are kept as they are, so that of few consume
 local NONE = setmetatable({}, { __metatable = false, __newindex = function() error("the configuration is read-only", 2) end })
 local MORE = { "username", "custom_id", "plan", "disabled" } -- what most have nothing of
 
--- list.at(place) -> the consumer there: { id, groups, labels, meta, username?, custom_id?, plan?, disabled? }. A function of its own for each list:
--- what it looks into is constant for the JIT compiler, which could not hold it all in the path of a request.
-local function reader(ids, kinds, whole)
+-- list.at(place) -> the consumer there: { id, groups, labels, meta, username?, custom_id?, plan?, disabled? }.
+-- list.known(place) -> the same when it has an object for good, or else the place: of most consumers a request needs no object.
+-- list.kind(place) -> what it has in common with others: { groups }; its id is in vm.out.
+-- Functions of their own for each list: what they look into is constant for the JIT compiler, which could not hold it all in the path of a request.
+local function readers(ids, kinds, whole)
   local recent, places = new_table(RECENT, 0), new_table(RECENT, 0)
   local function make(place, slot)
     if whole[place] then return whole[place] end
@@ -25,18 +27,20 @@ local function reader(ids, kinds, whole)
     recent[slot], places[slot] = object, place
     return object
   end
-  return function(place)
+  local function at(place)
     local slot = band(place, RECENT - 1)
     if places[slot] == place then return recent[slot] end
     return (make(place, slot))
   end
+  return at, function(place) return whole[place] or place end, function(place) return kinds[C.tg_abi_map_at(ids, place)] end
 end
 
 --- new() -> list
 function consumer_list.new()
   -- id -> number of its kind: what consumers that differ in their ids alone have; place -> object, of those that have more than that
   local ids, kinds, whole = abi.map(), {}, {}
-  return setmetatable({ ids = ids, kinds = kinds, numbers = {}, whole = whole, at = reader(ids, kinds, whole) }, List)
+  local at, known, kind = readers(ids, kinds, whole)
+  return setmetatable({ ids = ids, kinds = kinds, numbers = {}, whole = whole, at = at, known = known, kind = kind }, List)
 end
 
 local function has_more(consumer)

@@ -44,6 +44,13 @@ function consumers.find(id)
   return not consumer.disabled and consumer or nil
 end
 
+--- at(known) -> the consumer that consumers.know was given
+function consumers.at(known) return type(known) == "number" and list.at(known) or known end
+
+--- know(ctx, known, credential): ctx:authenticate, that takes for a consumer also the number of one of whom nobody has asked yet. The runtime's
+-- ctx keeps it as that.
+function consumers.know(ctx, known, credential) return ctx:authenticate(consumers.at(known), credential) end
+
 --- is_disabled(id) -> whether there is one of this id that the configuration declares and has switched off
 function consumers.is_disabled(id)
   local place = list:place(id)
@@ -114,7 +121,7 @@ end
 -- a table { [kind] = text or secret, or sha256 = hex; id =, expires =, disabled = }.
 function consumers.credentials(kind)
   local map = abi.map()
-  local self = setmetatable({ map = map, at = list.at, kind = kind, details = {}, places = {}, hashed = false }, Credentials)
+  local self = setmetatable({ map = map, at = list.at, known = list.known, kind = kind, details = {}, places = {}, hashed = false }, Credentials)
   for consumer, entry, place in consumers.each(kind) do
     local value, problem, hashed = key_of(kind, entry)
     if not value then error(("consumer %s: its %s is %s"):format(consumer.id, kind, problem), 2) end
@@ -173,6 +180,23 @@ function Credentials.__index:find_in(headers, name)
   if i > 0 then return valid(self, i) end
   if i == 0 then return nil end
   return false
+end
+
+--- credentials:authenticate_in(ctx, headers, name) -> true: from now on the client is the consumer whose credential is in this field |
+-- nil when it is unknown | false when there is no such field. Of most consumers no object is made before somebody asks for it.
+function Credentials.__index:authenticate_in(ctx, headers, name)
+  if not self.hashed and not store then
+    local i = consumers.find_field(self.map, headers, name)
+    if i > 0 and i < DETAILED then
+      consumers.know(ctx, self.known(i), PLAIN)
+      return true
+    end
+    if i == 0 then return nil end
+    if i < 0 then return false end
+  end
+  local consumer, credential = self:find_in(headers, name)
+  if consumer then ctx:authenticate(consumer, credential) end
+  return consumer and true
 end
 
 function Credentials.__index.digest(value)
@@ -245,8 +269,16 @@ local function tell(target, put, put_checked, consumer, groups, credential)
   if consumer.anonymous then put(target, "X-Anonymous-Consumer", "true") end
 end
 
---- tell(x, consumer, credential): the upstream hears who asks.
+-- Of one that has an id and groups alone, and whose credential has no id.
+local function tell_place(x, place)
+  local groups = told[list.kind(place).groups]
+  C.tg_abi_field_set(x, abi.REQUEST, "X-Consumer-ID", 13, vm.out.p, vm.out.n)
+  if groups then set(x, "X-Consumer-Groups", groups) end
+end
+
+--- tell(x, consumer, credential): the upstream hears who asks. `consumer`: it, or its number.
 function consumers.tell(x, consumer, credential)
+  if type(consumer) == "number" then return tell_place(x, consumer) end
   local groups = told[consumer.groups]
   if groups ~= nil then return tell(x, set, set_if_printable, consumer, groups, credential) end
   tell(x, set_if_printable, set_if_printable, consumer, groups_of(consumer), credential)

@@ -81,7 +81,8 @@ enum tg_abi_worker_count {
     TG_COUNT_LUA_MADE = 17,   /* bytes of Lua memory that were allocated */
     TG_COUNT_LUA_FREED = 18,  /* and those that the collector has found to be garbage */
     TG_COUNT_KERNEL_TLS = 19, /* handshakes after which the kernel encrypts */
-    TG_COUNT_LIMITS = 20
+    TG_COUNT_UNSHAKEN = 20,   /* handshakes that came to nothing: refused, ended by the client, or too late */
+    TG_COUNT_LIMITS = 21
 };
 
 /* One exchange as it is remembered. Texts end in NUL, and are cut where they are too long. */

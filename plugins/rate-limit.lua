@@ -8,7 +8,7 @@ local one = {
   algorithm = t.optional(t.enum(algorithms)), burst = t.optional(t.number { min = 1 }), delay = t.optional(t.duration()),
   key = t.optional(key_of), name = t.optional(t.string { match = "^[%w_.:-]+$", len = 63 }),
 }
-local shadowed = tg.metrics.counter("rate_limit_shadow_total",
+local shadowed = tg.metrics.counter("tidegate_rate_limit_shadow_total",
   { help = "requests that a limit in shadow would have refused", labels = { "limit" } })
 
 -- The limits of a use or of a plan as tg.limit takes them, and the key of each when they have several.

@@ -1,8 +1,9 @@
 --- websocket-limit: what may come through a WebSocket: how many messages and bytes, which kinds, how large, and how many connections at once.
 local min, max = math.min, math.max
-local seen = tg.metrics.counter("websocket_messages_total", { help = "messages that were looked at", labels = { "route", "direction" } })
-local volume = tg.metrics.counter("websocket_bytes_total", { help = "bytes of messages that were looked at", labels = { "route", "direction" } })
-local stopped = tg.metrics.counter("websocket_limited_total",
+local seen = tg.metrics.counter("tidegate_websocket_messages_total", { help = "messages that were looked at", labels = { "route", "direction" } })
+local volume = tg.metrics.counter("tidegate_websocket_bytes_total",
+  { help = "bytes of messages that were looked at", labels = { "route", "direction" } })
+local stopped = tg.metrics.counter("tidegate_websocket_limited_total",
   { help = "messages and connections that a limit has stopped", labels = { "route", "reason" } })
 
 local UNSUPPORTED, POLICY, TOO_BIG, TRY_LATER = 1003, 1008, 1009, 1013

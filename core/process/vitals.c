@@ -23,6 +23,7 @@ tg_vitals_open(struct tg_vitals *vitals, struct tg_score *score, struct tg_metri
     counters->resumed = numbers[TG_COUNT_RESUMED];
     counters->tls13 = numbers[TG_COUNT_TLS13];
     counters->kernel = numbers[TG_COUNT_KERNEL_TLS];
+    counters->unshaken = numbers[TG_COUNT_UNSHAKEN];
     counters->sessions = numbers[TG_COUNT_SESSIONS];
     proxy->peers.opened = numbers[TG_COUNT_OPENED];
     proxy->peers.reused = numbers[TG_COUNT_REUSED];
@@ -98,6 +99,7 @@ tg_vitals_beat(struct tg_vitals *vitals, const struct tg_host *host)
     numbers[TG_COUNT_RESUMED] = counters->resumed;
     numbers[TG_COUNT_TLS13] = counters->tls13;
     numbers[TG_COUNT_KERNEL_TLS] = counters->kernel;
+    numbers[TG_COUNT_UNSHAKEN] = counters->unshaken;
     numbers[TG_COUNT_SESSIONS] = counters->sessions;
     numbers[TG_COUNT_OPENED] = host->proxy->peers.opened;
     numbers[TG_COUNT_REUSED] = host->proxy->peers.reused;

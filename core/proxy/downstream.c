@@ -151,6 +151,7 @@ refuse_plain_text(struct tg_downstream *down)
     struct iovec v = {(void *)(uintptr_t)answer, sizeof answer - 1};
     size_t sent = 0;
     end_handshake(down);
+    down->proxy->counters->unshaken++;
     const enum tg_rc rc = tg_transport_write(&down->transport, &v, 1, &sent);
     (void)rc; /* who does not take it gets none */
     tg_downstream_linger(down);
@@ -448,6 +449,7 @@ tg_downstream_close(struct tg_downstream *down, bool reset)
     tg_client_leave(&down->proxy->clients, down->counted);
     if (down->mode == TG_DOWNSTREAM_HANDSHAKE) {
         down->proxy->handshakes--;
+        down->proxy->counters->unshaken++;
     }
     tg_deadline_remove(&down->deadline);
     tg_task_remove(down->proxy->loop, &down->task);

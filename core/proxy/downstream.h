@@ -75,6 +75,7 @@ struct tg_proxy_counters {
     uint64_t resumed;                /* of which these went on with a session, */
     uint64_t tls13;                  /* these have made TLS 1.3, */
     uint64_t kernel;                 /* and for these the kernel encrypts what is written */
+    uint64_t unshaken;               /* that came to nothing */
     uint64_t sessions;               /* connections of HTTP/2 */
     uint64_t limits[TG_LIMIT_COUNT]; /* how often each was reached */
 };

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 enum {
-    MAGIC = 0x7463e204, /* changes with any struct below, and with those of abi_metric.h */
+    MAGIC = 0x7463e205, /* changes with any struct below, and with those of abi_metric.h */
     ROUTE_NAME = 128,
     USED_WORDS = (TG_METRIC_ROWS + 63) / 64,
     STUCK = 10,     /* seconds: who has written for so long is dead */

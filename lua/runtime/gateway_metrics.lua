@@ -144,6 +144,7 @@ local COUNTERS = {
   { "tidegate_http2_connections_total", C.TG_COUNT_SESSIONS, "Of these, connections of HTTP/2." },
   { "tidegate_gateway_failures_total", C.TG_COUNT_FAILED, "Requests that the gateway itself answered with 5xx, or that were cut." },
   { "tidegate_tls_resumptions_total", C.TG_COUNT_RESUMED, "Handshakes with clients that went on with an earlier session." },
+  { "tidegate_tls_handshake_failures_total", C.TG_COUNT_UNSHAKEN, "Handshakes that were refused, ended by the client, or too late." },
   { "tidegate_tls_kernel_total", C.TG_COUNT_KERNEL_TLS, "Handshakes with clients after which the kernel encrypts what is sent." },
   { "tidegate_upstream_connections_total", C.TG_COUNT_OPENED, "Connections to peers that were opened for a request." },
   { "tidegate_upstream_connections_reused_total", C.TG_COUNT_REUSED, "Attempts that went out on a connection that was there." },

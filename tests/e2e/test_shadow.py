@@ -113,7 +113,7 @@ route "both" { path = "/both", listen = { "public" }, to = "origin", use = { "ke
         found = counts(gw, port)
         assert found['plugin="key-auth",verdict="401"'] >= 2 and found['plugin="rate-limit",verdict="429"'] == 3
         assert found['plugin="acl",verdict="passed"'] == 1, "the consumer that the use in shadow has found"
-        assert 'rate_limit_shadow_total{limit="closed"} 3' in gw.request("/metrics", port=port).text.decode()
+        assert 'tidegate_rate_limit_shadow_total{limit="closed"} 3' in gw.request("/metrics", port=port).text.decode()
 
 
 def test_what_cannot_be_held_back_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from authority import RSA, Authority, openssl
-from gateway import BINARY, RELEASE, Gateway
+from gateway import BINARY, RELEASE, Gateway, free_port
 
 CONFIG = """
 api = 1
@@ -344,7 +344,8 @@ def test_a_handshake_has_a_deadline_and_their_number_a_bound(ca):
 
 
 def test_plain_text_and_rubbish_at_a_tls_port(ca):
-    with gateway(ca) as gw:
+    port = free_port()
+    with gateway(ca, config=CONFIG + f"\nadmin {{ port = {port}, public_metrics = true }}\n") as gw:
         for data in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 100, b"\x80\x2e\x01\x00\x02", b"\0" * 1000):
             with socket.create_connection(("127.0.0.1", gw.port), timeout=5) as plain:
                 plain.sendall(data)
@@ -355,6 +356,11 @@ def test_plain_text_and_rubbish_at_a_tls_port(ca):
                 except ConnectionResetError:
                     pass
         assert curl(gw, ca, "site.test", "/ok").stdout == "https"
+        end = time.time() + 5
+        while b"\ntidegate_tls_handshake_failures_total 4\n" not in (metrics := gw.request("/metrics", port=port).text):
+            assert time.time() < end, metrics
+            time.sleep(0.1)
+        assert b'tidegate_tls_handshakes_total{version="1.3"} 1\n' in metrics
 
 
 def test_plain_text_is_told_where_it_is_or_served(ca):

@@ -57,7 +57,7 @@ def test_what_is_over_a_limit_closes(origin, limit, message, code, reason):
 
     with gateway(origin, limit) as gw:
         assert converse(gw, talk, "/ws") == code
-        wait_for_metrics(gw, f'websocket_limited_total{{route="ws",reason="{reason}"}} 1', 'websocket_messages_total{route="ws",direction="upstream"} 2')
+        wait_for_metrics(gw, f'tidegate_websocket_limited_total{{route="ws",reason="{reason}"}} 1', 'tidegate_websocket_messages_total{route="ws",direction="upstream"} 2')
 
 
 def test_a_bucket_fills_up_again(origin):
@@ -91,7 +91,7 @@ def test_messages_are_dropped_or_wait(origin):
 
     with gateway(origin, 'messages = 0.01, burst = 300, over = "drop"') as gw:
         assert converse(gw, dropped, "/ws") == ["0", "1", "2"]
-        wait_for_metrics(gw, 'websocket_limited_total{route="ws",reason="messages"} 17')
+        wait_for_metrics(gw, 'tidegate_websocket_limited_total{route="ws",reason="messages"} 17')
     with gateway(origin, 'consumer_messages = 20, burst = 0.25, over = "wait"') as gw:
         assert 0.4 < converse(gw, waits, "/ws") < 3
 
@@ -113,7 +113,7 @@ def test_each_consumer_has_places_of_its_own_and_gets_them_back(origin):
 
     with gateway(origin, "consumer_connections = 2", workers=2) as gw:
         asyncio.run(talk(gw))
-        wait_for_metrics(gw, 'websocket_limited_total{route="ws",reason="connections"}')
+        wait_for_metrics(gw, 'tidegate_websocket_limited_total{route="ws",reason="connections"}')
 
 
 def test_what_an_upstream_says_is_limited_where_that_is_asked_for(origin):

@@ -10,7 +10,7 @@ local function names_of(map)
   return names
 end
 
--- ---------------------------------------------------------------- shape: target, allow, deny, rename, flatten
+-- ---------------------------------------------------------------- shape: target, allow, deny, rename, flatten, move, append
 
 local function split(path)
   local keys = {}
@@ -76,11 +76,60 @@ local function rename(value, rule)
   visit(value, rule.keys, 1, function(object, name) object[rule.to], object[name] = object[name], nil end)
 end
 
+local function append(list, value)
+  if tg.json.is_lazy(value) then
+    if value:kind() ~= "array" then
+      list[#list + 1] = value
+      return
+    end
+    for _, part in value:each() do list[#list + 1] = part end
+  elseif type(value) == "table" and is_list(value) then
+    for _, item in ipairs(value) do list[#list + 1] = item end
+  elseif value ~= tg.null then
+    list[#list + 1] = value
+  end
+end
+
+-- The object that has the last of the keys | nil: there is none. `make`: it is made where nothing is in the way.
+local function holder(object, keys, first, make)
+  for i = first, #keys - 1 do
+    local inner = object[keys[i]]
+    if inner == nil and make then
+      inner = {}
+      object[keys[i]] = inner
+    end
+    if type(inner) ~= "table" or inner[1] ~= nil then return nil end
+    object = inner
+  end
+  return object
+end
+
+-- Lists are gone through as far as both paths have the same keys.
+local function carry(value, rule)
+  local from, to, first = rule.from, rule.to, rule.common + 1
+  visit(value, rule.shared, 1, function(object)
+    local source = holder(object, from, first)
+    local found = source and source[from[#from]]
+    local target = found ~= nil and holder(object, to, first, true)
+    if not target then return end
+    source[from[#from]] = nil
+    if not rule.append then
+      target[to[#to]] = found
+      return
+    end
+    local list = tg.json.array {}
+    append(list, target[to[#to]])
+    append(list, found)
+    target[to[#to]] = list
+  end)
+end
+
 local function reshape(shape, value)
   if #shape.allow > 0 then value = only(value, shape.allow) end
   for _, keys in ipairs(shape.deny) do visit(value, keys, 1, drop) end
   for _, rule in ipairs(shape.rename) do rename(value, rule) end
   for _, keys in ipairs(shape.flatten) do visit(value, keys, 1, lift) end
+  for _, rule in ipairs(shape.carry) do carry(value, rule) end
   return value
 end
 
@@ -93,13 +142,27 @@ local function apply(shape, document)
   return reshape(shape, document:get())
 end
 
+-- The rules of `move`, then those of `append`, in their order.
+local function carries_of(conf)
+  local rules = {}
+  for _, name in ipairs { "move", "append" } do
+    for _, entry in ipairs(conf[name]) do
+      local rule = { from = split(entry.from), to = split(entry.to), common = 0, shared = {}, append = name == "append" }
+      while rule.from[rule.common + 1] == rule.to[rule.common + 1] do rule.common = rule.common + 1 end
+      for i = 1, rule.common + 1 do rule.shared[i] = rule.from[i] end
+      rules[#rules + 1] = rule
+    end
+  end
+  return rules
+end
+
 local function shape_of(conf)
-  local shape = { target = conf.target and split(conf.target), allow = {}, deny = {}, rename = {}, flatten = {} }
+  local shape = { target = conf.target and split(conf.target), allow = {}, deny = {}, rename = {}, flatten = {}, carry = carries_of(conf) }
   for _, rule in ipairs { "allow", "deny", "flatten" } do
     for i, path in ipairs(conf[rule]) do shape[rule][i] = split(path) end
   end
   for i, path in ipairs(names_of(conf.rename)) do shape.rename[i] = { keys = split(path), to = conf.rename[path] } end
-  shape.rules = #shape.allow + #shape.deny + #shape.rename + #shape.flatten > 0
+  shape.rules = #shape.allow + #shape.deny + #shape.rename + #shape.flatten + #shape.carry > 0
   return shape
 end
 
@@ -233,18 +296,19 @@ local function merge_into(out, value)
   end
 end
 
-local function append(list, value)
-  if tg.json.is_lazy(value) then
-    if value:kind() ~= "array" then
-      list[#list + 1] = value
-      return
-    end
-    for _, part in value:each() do list[#list + 1] = part end
-  elseif type(value) == "table" and is_list(value) then
-    for _, item in ipairs(value) do list[#list + 1] = item end
-  elseif value ~= tg.null then
-    list[#list + 1] = value
+-- A value that may be changed: a fallback is the configuration's, and in lists there are answers that are not decoded yet.
+local function own_of(value)
+  if tg.json.is_lazy(value) then return value:get() end
+  return type(value) == "table" and tg.json.decode(tg.json.encode(value)) or value
+end
+
+local function finish(calls, out, static, partial)
+  for _, name in ipairs(calls.carried) do out[name] = own_of(out[name]) end
+  for _, rule in ipairs(calls.carry) do carry(out, rule) end
+  if static and (static.when == "always" or (static.when == "incomplete") == partial) then
+    for name, value in pairs(static.data) do out[name] = value end
   end
+  return out
 end
 
 local function merge(calls, data)
@@ -304,6 +368,7 @@ end
 
 -- ---------------------------------------------------------------- plugin
 
+local carry_schema = t.record { from = t.string { match = "[^.]" }, to = t.string { match = "[^.]" } }
 local call_schema = t.record {
   upstream = t.upstream(),
   path = t.template { default = "/", roots = ROOTS, escape = "url" },
@@ -329,6 +394,8 @@ local call_schema = t.record {
   deny = t.list(t.string(), {}),
   rename = t.map(t.string(), {}),
   flatten = t.list(t.string(), {}),
+  move = t.list(carry_schema, {}),
+  append = t.list(carry_schema, {}),
   group = t.optional(t.string()),
   concat = t.optional(t.string()),
   hidden = t.boolean(false),
@@ -344,6 +411,16 @@ local function items_of(path)
     if tg.json.is_lazy(value) then return value:get(keys) end
     for _, key in ipairs(keys) do value = type(value) == "table" and value[key] or nil end
     return value
+  end
+end
+
+-- Where a rule would move something into itself | nil
+local function misplaced(conf, at)
+  for _, name in ipairs { "move", "append" } do
+    for i, rule in ipairs(conf[name]) do
+      local from, to = table.concat(split(rule.from), ".") .. ".", table.concat(split(rule.to), ".") .. "."
+      if to:sub(1, #from) == from then return ("%s%s[%d].to"):format(at, name, i) end
+    end
   end
 end
 
@@ -375,13 +452,18 @@ Answer with one JSON object made of the answers of many services.
 Each entry of `calls` is a request to an upstream, whose `path`, `query`, `headers` and `body` are templates: `${params.id}`, `${header.X}`,
 `${consumer.id}` and so on, and `${answers.user.id}` of another call, which is then waited for; all others run at once. `each` names a list
 in an answer, and makes a call for each `${item}` of it, `limit` at once, equal ones once. An answer is cut to `target`, then to the fields that
-`allow` names or without those of `deny`, `rename` gives fields other names, `flatten` lifts the members of an object. It stands under its name,
+`allow` names or without those of `deny`, `rename` gives fields other names, `flatten` lifts the members of an object; `move` takes what is at the
+path `from` to the path `to`, `append` its items to the end of the list there, in each item of lists that are on both paths. It stands under its name,
 or under `group`, or with `group = ""` among the members of the whole; `concat` appends lists to one. `optional` calls may fail, a call with
 `fallback` never does; `fallback_upstream` is asked when the first one fails, `cache` and `stale` keep answers for all.
+The whole may have `move` and `append`, too, and at last gets the members of `static.data`: always, or when it is `complete` or `incomplete`.
 The header X-Completed says whether nothing is missing, X-Missing what is; Cache-Control is the least that all answers allow.]],
 
   schema = {
     calls = t.map(call_schema),
+    move = t.list(carry_schema, {}),
+    append = t.list(carry_schema, {}),
+    static = t.optional(t.record { data = t.map(t.any()), when = t.enum { "always", "complete", "incomplete", default = "always" } }),
     timeout = t.optional(t.duration { min = 0.001 }),
     partial_status = t.status(200),
     pass_status = t.boolean(false),
@@ -400,14 +482,20 @@ route "home" { path = "/home/{id}", handler = { "aggregate", timeout = "800ms", 
       if call.stale and not call.cache then return "needs `cache`", "calls." .. name .. ".stale" end
       if call.body and call.pass_body then return "is there, too: one body is enough", "calls." .. name .. ".pass_body" end
       local other = call.each and call.each:match "^answers%.([%w_%-]+)"
+      local at = misplaced(call, "calls." .. name .. ".")
+      if at then return "is `from`, or within it: nothing can be moved into itself", at end
       if other and not conf.calls[other] then return ("is of no call: there is no %q"):format(other), "calls." .. name .. ".each" end
     end
+    local at = misplaced(conf, "")
+    if at then return "is `from`, or within it: nothing can be moved into itself", at end
     if count == 0 then return "needs at least one call", "calls" end
     if count > 100 then return "has more than 100 calls", "calls" end
   end,
 
   setup = function(conf)
-    local calls = {}
+    local calls, carried = { carry = carries_of(conf) }, {}
+    for _, rule in ipairs(calls.carry) do carried[rule.from[1]], carried[rule.to[1]] = true, true end
+    calls.carried = names_of(carried)
     for i, name in ipairs(names_of(conf.calls)) do
       local call = conf.calls[name]
       calls[i] = { name = name, conf = call, shape = shape_of(call), items = call.each and items_of(call.each), waits = call.each ~= nil }
@@ -424,7 +512,8 @@ route "home" { path = "/home/{id}", handler = { "aggregate", timeout = "800ms", 
     if not data then return refusal(conf, errors) end
     for name, err in pairs(state.missing) do errors[name] = errors[name] or err end
     local partial = next(errors) ~= nil
-    return tg.respond(partial and conf.partial_status or 200, merge(calls, data), {
+    local out = finish(calls, merge(calls, data), conf.static, partial)
+    return tg.respond(partial and conf.partial_status or 200, out, {
       ["X-Completed"] = partial and "false" or "true", ["X-Missing"] = partial and table.concat(names_of(errors), ", ") or nil,
       ["Cache-Control"] = cache_control(state.fields, partial),
     })

@@ -14,6 +14,58 @@ describe("aggregate", function()
     expect(answer.headers["X-Completed"]):equals "true"
   end)
 
+  it("moves and appends, in an answer and in the whole", function()
+    local a = upstream '{"items":[{"d":{"price":1}},{"d":{"price":2}}],"more":[3],"all":[1,2],"x":{"y":"z"}}'
+    local b = upstream '{"list":[4,5]}'
+    local gw = test.gateway { upstream = { a = a, b = b }, route = { home = { path = "/", handler = { "aggregate",
+      calls = {
+        one = { upstream = "a",
+          move = { { from = "items.d.price", to = "items.price" }, { from = "x.y", to = "deep.er.y" }, { from = "no", to = "x.no" } },
+          append = { { from = "more", to = "all" } }, deny = { "unknown" } },
+        two = { upstream = "b" } },
+      append = { { from = "two.list", to = "one.all" } }, move = { { from = "two", to = "rest" } } } } } }
+    expect(gw:get("/"):json()):equals {
+      one = { items = { { d = {}, price = 1 }, { d = {}, price = 2 } }, all = { 1, 2, 3 }, x = {}, deep = { er = { y = "z" } } },
+      rest = { list = { 4, 5 } } }
+  end)
+
+  it("changes no fallback, and looks into what a loop has found", function()
+    local a, item, broken = upstream '{"ids":[1,2]}', upstream '{"v":{"w":1}}', upstream("no", 500)
+    local gw = test.gateway { upstream = { a = a, item = item, broken = broken }, route = { home = { path = "/", handler = { "aggregate", calls = {
+      a = { upstream = "a" }, list = { upstream = "item", path = "/${item}", each = "answers.a.ids" },
+      none = { upstream = "broken", fallback = { all = { 0 } } } },
+      append = { { from = "a.ids", to = "none.all" } }, move = { { from = "list.v.w", to = "list.w" } } } } } }
+    for _ = 1, 3 do
+      expect(gw:get("/"):json()):equals { a = {}, list = { { v = {}, w = 1 }, { v = {}, w = 1 } }, none = { all = { 0, 1, 2 } } }
+    end
+  end)
+
+  it("leaves what cannot be moved where it is, and names a rule that moves something into itself", function()
+    local a = upstream '{"n":1,"list":[{"v":1}],"m":2}'
+    local gw = test.gateway { upstream = { a = a }, route = { home = { path = "/", handler = { "aggregate", calls = {
+      one = { upstream = "a", group = "", move = { { from = "m", to = "n.m" }, { from = "list.v", to = "v" } } } } } } } }
+    expect(gw:get("/"):json()):equals { n = 1, list = { { v = 1 } }, m = 2 }
+    expect(function()
+      test.gateway { upstream = { a = a }, route = { home = { path = "/", handler = { "aggregate", calls = {
+        one = { upstream = "a", move = { { from = "a.b", to = "a.b.c" } } } } } } } }
+    end):raises "calls.one.move[1].to"
+  end)
+
+  it("adds what is static as it is told", function()
+    local users, broken = upstream '{"id":1}', upstream("no", 500)
+    local function answer(upstream_of_ads, when)
+      local gw = test.gateway { upstream = { users = users, ads = upstream_of_ads }, route = { home = { path = "/", handler = { "aggregate", calls = {
+        user = { upstream = "users" }, ads = { upstream = "ads", optional = true, hidden = true } },
+        static = { data = { ads = { "none" }, v = 2 }, when = when } } } } }
+      return gw:get("/"):json()
+    end
+    expect(answer(broken, "incomplete")):equals { user = { id = 1 }, ads = { "none" }, v = 2 }
+    expect(answer(users, "incomplete")):equals { user = { id = 1 } }
+    expect(answer(users, "complete")):equals { user = { id = 1 }, ads = { "none" }, v = 2 }
+    expect(answer(broken, "complete")):equals { user = { id = 1 } }
+    expect(answer(broken)):equals { user = { id = 1 }, ads = { "none" }, v = 2 }
+  end)
+
   it("says what is missing", function()
     local users, broken = upstream '{"id":1}', upstream("no", 500)
     local gw = test.gateway { upstream = { users = users, broken = broken }, route = { home = { path = "/", handler = { "aggregate", calls = {

@@ -182,9 +182,20 @@ local function missing(call, what)
   return { code = "missing", message = ("calls.%s: %s"):format(call.name, what), status = call.waits and 502 or 400 }
 end
 
+-- XML and text are JSON from here on.
+local function document_of(result, format)
+  if format == "json" then return result:lazy() end
+  local value, err = result:text()
+  if value and format == "text" then return tg.json.lazy(tg.json.quote(value)) end
+  if value then value, err = tg.xml.decode(value) end
+  if value then return tg.json.lazy(tg.json.encode(value)) end
+  err.status = 502
+  return nil, err
+end
+
 -- The shaped answer of a result; what it says of caching is kept. A function for all: one made for each call is not compiled.
 local function read_answer(result, request)
-  local document, err = result:lazy()
+  local document, err = document_of(result, request.format)
   if not document then return nil, err end
   local fields = request.fields
   fields[#fields + 1] = result.headers["cache-control"] or ""
@@ -209,7 +220,7 @@ local function request_of(call, ctx, state, given)
     upstream = conf.upstream, path = path, method = conf.method, query = evaluate(conf.query, ctx, given), headers = headers,
     forward = conf.forward[1] and conf.forward or nil, body = body, timeout = conf.timeout, retries = conf.retries > 0 and conf.retries or nil,
     cache = conf.cache, stale = conf.stale, expect = "2xx", max_body = conf.max_body,
-    read = read_answer, shape = call.shape, fields = state.fields,
+    read = read_answer, format = conf.format, shape = call.shape, fields = state.fields,
   }
 end
 
@@ -381,6 +392,7 @@ local call_schema = t.record {
   timeout = t.optional(t.duration { min = 0.001 }),
   retries = t.integer { default = 0, min = 0, max = 5 },
   max_body = t.optional(t.size { min = 1 }),
+  format = t.enum { "json", "xml", "text", default = "json" },
   cache = t.optional(t.duration { min = 0.001 }),
   stale = t.optional(t.duration { min = 0 }),
   optional = t.boolean(false),
@@ -451,11 +463,12 @@ return {
 Answer with one JSON object made of the answers of many services.
 Each entry of `calls` is a request to an upstream, whose `path`, `query`, `headers` and `body` are templates: `${params.id}`, `${header.X}`,
 `${consumer.id}` and so on, and `${answers.user.id}` of another call, which is then waited for; all others run at once. `each` names a list
-in an answer, and makes a call for each `${item}` of it, `limit` at once, equal ones once. An answer is cut to `target`, then to the fields that
-`allow` names or without those of `deny`, `rename` gives fields other names, `flatten` lifts the members of an object; `move` takes what is at the
-path `from` to the path `to`, `append` its items to the end of the list there, in each item of lists that are on both paths. It stands under its name,
-or under `group`, or with `group = ""` among the members of the whole; `concat` appends lists to one. `optional` calls may fail, a call with
-`fallback` never does; `fallback_upstream` is asked when the first one fails, `cache` and `stale` keep answers for all.
+in an answer, and makes a call for each `${item}` of it, `limit` at once, equal ones once. `format` says that an answer is XML or text.
+An answer is cut to `target`, then to the fields that `allow` names or without those of `deny`, `rename` gives fields other names, `flatten` lifts
+the members of an object; `move` takes what is at the path `from` to the path `to`, `append` its items to the end of the list there, in each item
+of lists that are on both paths. It stands under its name, or under `group`, or with `group = ""` among the members of the whole; `concat` appends
+lists to one. `optional` calls may fail, a call with `fallback` never does; `fallback_upstream` is asked when the first one fails, `cache` and
+`stale` keep answers for all.
 The whole may have `move` and `append`, too, and at last gets the members of `static.data`: always, or when it is `complete` or `incomplete`.
 The header X-Completed says whether nothing is missing, X-Missing what is; Cache-Control is the least that all answers allow.]],
 

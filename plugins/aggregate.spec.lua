@@ -51,6 +51,18 @@ describe("aggregate", function()
     end):raises "calls.one.move[1].to"
   end)
 
+  it("reads XML and text", function()
+    local feed = upstream '<rss><channel><item id="1"><title>a &amp; b</title></item><item id="2"><title>c</title></item></channel></rss>'
+    local note, wrong, bytes = upstream 'he said "no"', upstream "<a><b></a>", upstream "\255\254"
+    local gw = test.gateway { upstream = { feed = feed, note = note, wrong = wrong, bytes = bytes }, route = { home = { path = "/",
+      handler = { "aggregate", calls = {
+        news = { upstream = "feed", format = "xml", target = "rss.channel.item", deny = { "@id" } }, note = { upstream = "note", format = "text" },
+        wrong = { upstream = "wrong", format = "xml", optional = true }, bytes = { upstream = "bytes", format = "text", optional = true } } } } } }
+    local answer = gw:get "/"
+    expect(answer:json()):equals { news = { { title = "a & b" }, { title = "c" } }, note = 'he said "no"', bytes = "\239\191\189\239\191\189" }
+    expect(answer.headers["X-Missing"]):equals "wrong"
+  end)
+
   it("adds what is static as it is told", function()
     local users, broken = upstream '{"id":1}', upstream("no", 500)
     local function answer(upstream_of_ads, when)

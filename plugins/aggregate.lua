@@ -285,9 +285,31 @@ local function loop(call, ctx, state, answers)
   return list
 end
 
+-- "answers.orders.items" -> a function that gives what is there, decoded.
+local function items_of(path)
+  local keys = split(path)
+  table.remove(keys, 1)
+  local name = table.remove(keys, 1)
+  return function(answers)
+    local value = answers[name]
+    if tg.json.is_lazy(value) then return value:get(keys) end
+    for _, key in ipairs(keys) do value = type(value) == "table" and value[key] or nil end
+    return value
+  end
+end
+
+-- What `when` says of the call, with a function that gives the value at a path of the answers.
+local function is_wanted(call, ctx, answers)
+  local when = call.conf.when
+  return when == nil or when(ctx, function(path) return items_of("answers." .. path)(answers) end)
+end
+
+local SKIPPED = {} -- in place of an answer: `when` did not want it
+
 local function branch_of(call, ctx, state)
   return {
     function(answers)
+      if not is_wanted(call, ctx, answers) then return SKIPPED end
       if call.items then return loop(call, ctx, state, answers) end
       local request, err = request_of(call, ctx, state, { answers = answers })
       if not request then return nil, err end
@@ -295,6 +317,19 @@ local function branch_of(call, ctx, state)
     end,
     optional = call.conf.optional, fallback = call.conf.fallback,
   }
+end
+
+-- Sends a request that nobody waits for. When too many are under way already, it is left out.
+local function mirror(call, ctx, state, data)
+  if not is_wanted(call, ctx, data) then return end
+  local request = request_of(call, ctx, state, { answers = data })
+  if not request then return end
+  for _, name in ipairs(request.forward or {}) do
+    request.headers = request.headers or {}
+    request.headers[name] = request.headers[name] or ctx.req.headers[name]
+  end
+  request.forward, request.read = nil, nil
+  pcall(tg.background, "aggregate: " .. call.name, send, call, request)
 end
 
 -- ---------------------------------------------------------------- the merged answer
@@ -326,7 +361,7 @@ local function merge(calls, data)
   local out = {}
   for _, call in ipairs(calls) do
     local value, conf = data[call.name], call.conf
-    if value ~= nil and not conf.hidden then
+    if value ~= nil and value ~= SKIPPED and not conf.hidden then
       if conf.concat then
         out[conf.concat] = out[conf.concat] or tg.json.array {}
         append(out[conf.concat], value)
@@ -411,20 +446,9 @@ local call_schema = t.record {
   group = t.optional(t.string()),
   concat = t.optional(t.string()),
   hidden = t.boolean(false),
+  when = t.optional(t.func()),
+  mirror = t.boolean(false),
 }
-
--- "answers.orders.items" -> a function that gives the list, decoded.
-local function items_of(path)
-  local keys = split(path)
-  table.remove(keys, 1)
-  local name = table.remove(keys, 1)
-  return function(answers)
-    local value = answers[name]
-    if tg.json.is_lazy(value) then return value:get(keys) end
-    for _, key in ipairs(keys) do value = type(value) == "table" and value[key] or nil end
-    return value
-  end
-end
 
 -- Where a rule would move something into itself | nil
 local function misplaced(conf, at)
@@ -445,7 +469,7 @@ end
 
 -- A call whose request needs no answer begins at once, without a coroutine of its own. Which those are shows with use.
 local function begin(call, ctx, state)
-  if call.waits or call.conf.fallback_upstream then return branch_of(call, ctx, state) end
+  if call.waits or call.conf.fallback_upstream or call.conf.when then return branch_of(call, ctx, state) end
   local ok, request, err = pcall(request_of, call, ctx, state, probe)
   if not ok then
     if request ~= OUTSIDE then error(request, 0) end
@@ -468,8 +492,9 @@ An answer is cut to `target`, then to the fields that `allow` names or without t
 the members of an object; `move` takes what is at the path `from` to the path `to`, `append` its items to the end of the list there, in each item
 of lists that are on both paths. It stands under its name, or under `group`, or with `group = ""` among the members of the whole; `concat` appends
 lists to one. `optional` calls may fail, a call with `fallback` never does; `fallback_upstream` is asked when the first one fails, `cache` and
-`stale` keep answers for all.
-The whole may have `move` and `append`, too, and at last gets the members of `static.data`: always, or when it is `complete` or `incomplete`.
+`stale` keep answers for all. Where `when`, a function of ctx and `answer`, is false, a call is not made; `answer "user.id"` waits for that value
+of another call. A `mirror` is sent when all others are over, and nobody waits for it. The whole may have `move` and `append`, too, and at last
+gets the members of `static.data`: always, or when it is `complete` or `incomplete`.
 The header X-Completed says whether nothing is missing, X-Missing what is; Cache-Control is the least that all answers allow.]],
 
   schema = {
@@ -495,6 +520,7 @@ route "home" { path = "/home/{id}", handler = { "aggregate", timeout = "800ms", 
       if call.stale and not call.cache then return "needs `cache`", "calls." .. name .. ".stale" end
       if call.body and call.pass_body then return "is there, too: one body is enough", "calls." .. name .. ".pass_body" end
       local other = call.each and call.each:match "^answers%.([%w_%-]+)"
+      if call.mirror and call.each then return "of a mirrored call is not possible", "calls." .. name .. ".each" end
       local at = misplaced(call, "calls." .. name .. ".")
       if at then return "is `from`, or within it: nothing can be moved into itself", at end
       if other and not conf.calls[other] then return ("is of no call: there is no %q"):format(other), "calls." .. name .. ".each" end
@@ -506,12 +532,14 @@ route "home" { path = "/home/{id}", handler = { "aggregate", timeout = "800ms", 
   end,
 
   setup = function(conf)
-    local calls, carried = { carry = carries_of(conf) }, {}
+    local calls, carried = { mirrors = {}, carry = carries_of(conf) }, {}
     for _, rule in ipairs(calls.carry) do carried[rule.from[1]], carried[rule.to[1]] = true, true end
     calls.carried = names_of(carried)
-    for i, name in ipairs(names_of(conf.calls)) do
+    for _, name in ipairs(names_of(conf.calls)) do
       local call = conf.calls[name]
-      calls[i] = { name = name, conf = call, shape = shape_of(call), items = call.each and items_of(call.each), waits = call.each ~= nil }
+      local list = call.mirror and calls.mirrors or calls
+      local items = call.each and items_of(call.each)
+      list[#list + 1] = { name = name, conf = call, shape = shape_of(call), items = items, waits = items ~= nil }
       calls.pass_body = calls.pass_body or call.pass_body
     end
     return calls
@@ -522,6 +550,7 @@ route "home" { path = "/home/{id}", handler = { "aggregate", timeout = "800ms", 
     if calls.pass_body then state.body = assert(ctx.req:text()) end
     for _, call in ipairs(calls) do branches[call.name] = begin(call, ctx, state) end
     local data, errors = tg.fetch_all(branches, { timeout = conf.timeout })
+    for _, call in ipairs(calls.mirrors) do mirror(call, ctx, state, data or {}) end
     if not data then return refusal(conf, errors) end
     for name, err in pairs(state.missing) do errors[name] = errors[name] or err end
     local partial = next(errors) ~= nil

@@ -63,6 +63,21 @@ describe("aggregate", function()
     expect(answer.headers["X-Missing"]):equals "wrong"
   end)
 
+  it("sends a mirrored call when the others are over, and does not wait for its answer", function()
+    local users, mirrored = upstream '{"id":7}', test.upstream(500)
+    local gw = test.gateway { upstream = { users = users, mirrored = mirrored }, route = { home = { path = "/", handler = { "aggregate", calls = {
+      user = { upstream = "users" },
+      copy = { upstream = "mirrored", mirror = true, path = "/seen/${answers.user.id}" } } } } } }
+    local answer = gw:get "/"
+    expect(answer:json()):equals { user = { id = 7 } }
+    expect(answer.headers["X-Completed"]):equals "true"
+    for _ = 1, 40 do
+      if mirrored.requests > 0 then break end
+      test.sleep(0.05)
+    end
+    expect(mirrored.requests):equals(1)
+  end)
+
   it("adds what is static as it is told", function()
     local users, broken = upstream '{"id":1}', upstream("no", 500)
     local function answer(upstream_of_ads, when)

@@ -44,6 +44,12 @@ back("list", "/list/{name}", function(ctx) return tg.respond(200, "[\\"" .. ctx.
 back("bad", "/bad", function() return tg.respond(200, "{not json") end)
 back("number", "/count", function() return tg.respond(200, tostring(tg.dict("seen"):incr "count")) end)
 back("look", "/look", function() local d = tg.dict "seen" return tg.respond(200, { a = d:get "stock-a", b = d:get "stock-b", most = d:get "most" }) end)
+back("copy", "/copy/{id}", function(ctx)
+  tg.sleep(0.3)
+  tg.dict("seen"):set("copy", ctx.req.params.id .. " " .. ctx.req.headers["X-From"] .. " " .. ctx.req:text())
+  return tg.respond(500)
+end)
+back("copied", "/copied", function() return tg.respond(200, { copy = tg.dict("seen"):get "copy" }) end)
 back("zip", "/zip", function() return tg.respond(200, "{\\"zip\\":true}") end)
 """
 
@@ -76,6 +82,11 @@ ROUTES = {
         passed = { upstream = "users", path = "/echo", method = "PUT", pass_body = true }, user = { upstream = "users", path = "/list/u" } }""",
     "cached": 'calls = { n = { upstream = "users", path = "/count", cache = "10s", stale = "1m" } }',
     "climb": 'calls = { user = { upstream = "users", path = "/users/${params.id}" } }',
+    "when": """calls = { user = { upstream = "users", path = "/users/${params.id}" },
+        gift = { upstream = "users", path = "/list/gift", when = function(ctx, answer) return answer "user.id" == "5" and ctx.req.query.gift ~= nil end },
+        after = { upstream = "users", path = "/list/${answers.gift.0}", optional = true },
+        copy = { upstream = "orders", path = "/copy/${answers.user.id}", method = "PUT", body = '${answers.user.name}', forward = { "X-From" },
+            mirror = true, when = function(_, answer) return answer "gift" ~= nil end } }""",
     "public": 'calls = { orders = { upstream = "orders", path = "/orders" } }',
 }
 
@@ -84,7 +95,7 @@ ROUTES = {
 def gw():
     text = BACK + "".join(f'route "front-{name}" {{ listen = "front", path = "/{name}/{{id?}}", handler = {{ "aggregate", {conf} }} }}\n'
                           for name, conf in ROUTES.items())
-    text += 'route "look-front" { listen = "front", path = "/look", to = "users" }\n'
+    text += 'route "look-front" { listen = "front", path = "/look", to = "users" } route "copied-front" { listen = "front", path = "/copied", to = "users" }\n'
     with Gateway(text) as running:
         yield running
 
@@ -108,6 +119,21 @@ def test_what_nobody_looks_into_comes_byte_by_byte(gw):
     answer, _ = get(gw, "/splice")
     assert b'"user":{"id": "1", "name":"Ann", "password":"x","snow":1234567890123456789, "tags":[ ],' in answer.text
     assert b'"list":["x", 2]' in answer.text
+
+
+def test_a_call_is_made_when_it_is_wanted_and_nobody_waits_for_a_mirror(gw):
+    start = time.time()
+    answer, value = get(gw, "/when/5?gift=1", X_From="me")
+    assert time.time() - start < 0.3
+    end = time.time() + 5
+    while (seen := json.loads(gw.request("/copied").text)) != {"copy": '5 me "Ann"'}:
+        assert time.time() < end, seen
+        time.sleep(0.05)
+    assert value["gift"] == ["gift", 2] and value["after"] == ["gift", 2] and answer.headers["X-Completed"] == "true"
+    answer, value = get(gw, "/when/6?gift=1")
+    assert list(value) == ["user"] and answer.headers["X-Missing"] == "after"
+    time.sleep(0.5)
+    assert json.loads(gw.request("/copied").text) == {"copy": '5 me "Ann"'}
 
 
 def test_shapes(gw):

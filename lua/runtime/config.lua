@@ -59,10 +59,8 @@ local specs = {
   consumer = consumer_config.spec,
   consumers = consumers_config.spec,
   route = {
-    host = t.optional(t.list(t.string(), { min = 1 })), path = t.list(t.string { match = "^/", len = 4096 }, { min = 1 }),
-    methods = t.optional(t.list(t.string { match = "^%u[%u%-]*$", len = 32 }, { min = 1 })),
-    headers = t.optional(t.map(t.string())), query = t.optional(t.map(t.string())), listen = t.optional(t.list(t.string(), { min = 1 })),
-    scheme = t.optional(t.enum { "http", "https" }), protocol = t.optional(t.enum { "http/1", "h2", "grpc", "websocket" }),
+    path = t.list(route_config.path_type, { min = 1 }), listen = t.optional(t.list(t.string(), { min = 1 })),
+    protocol = t.optional(t.enum { "http/1", "h2", "grpc", "websocket" }),
     alpn = t.optional(t.enum { "http/1.1", "h2" }), sni = t.optional(t.string { match = "^[%l%d*][%l%d.-]*$", len = 255 }),
     priority = t.integer { default = 0, min = -1e6, max = 1e6 },
     to = t.optional(t.string()), handler = t.optional(t.any { raw = true }), use = t.any { default = {}, raw = true },
@@ -95,6 +93,7 @@ local specs = {
     rate = t.integer { default = 100, min = 0, max = 1000000 },
   },
 }
+for name, kind in pairs(route_config.asks) do specs.route[name] = kind end
 
 -- ---------------------------------------------------------------- evaluation
 

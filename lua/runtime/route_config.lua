@@ -1,8 +1,17 @@
 --- route_config: what a route matches and where it leads, judged: everything of the word that no type can say.
 local address = require "runtime.address"
 local report_of = require "runtime.report"
+local schema = require "runtime.schema"
 
+local t = schema.t
 local route_config = {}
+
+--- What a route, or a use, may ask of a request beside its path.
+route_config.asks = {
+  host = t.optional(t.list(t.string(), { min = 1 })), methods = t.optional(t.list(t.string { match = "^%u[%u%-]*$", len = 32 }, { min = 1 })),
+  headers = t.optional(t.map(t.string())), query = t.optional(t.map(t.string())), scheme = t.optional(t.enum { "http", "https" }),
+}
+route_config.path_type = t.string { match = "^/", len = 4096 }
 
 local function check_target(cfg, route, item, path, report)
   if (route.to ~= nil) == (route.handler ~= nil) then
@@ -44,33 +53,36 @@ local function path_problem(pattern)
   return nil
 end
 
-local function check_paths(route, item, path, report)
+local function check_paths(route, at, path, report)
   for _, pattern in ipairs(route.path) do
     local problem = path_problem(pattern)
     if problem then
-      report:found(item.at, path, pattern, 'a path: "/exact", "/prefix/*", "/with/{name}", "/with/{optional?}" (' .. problem .. ")")
+      report:found(at, path, pattern, 'a path: "/exact", "/prefix/*", "/with/{name}", "/with/{optional?}" (' .. problem .. ")")
     end
-  end
-  if not route.strip_path then return end
-  local prefix = route.path[1]:match "^([%w%-._~/]*)/%*$"
-  if #route.path ~= 1 or not prefix then
-    report:problem(item.at, { path[1], "strip_path" }, 'needs a route with one path of the form "/prefix/*"')
   end
 end
 
-local function check_hosts(route, item, path, report)
+local function check_strip_path(route, item, path, report)
+  if not route.strip_path then return end
+  local prefix = route.path[1]:match "^([%w%-._~/]*)/%*$"
+  if #route.path ~= 1 or not prefix then
+    report:problem(item.at, path, 'needs a route with one path of the form "/prefix/*"')
+  end
+end
+
+local function check_hosts(route, at, path, report)
   for _, host in ipairs(route.host or {}) do
     local inner = host:match "^%[(.*)%]$"
     local name = host:match "^%*%.(.+)$" or host
     if not (inner and address.is_ipv6(inner) or address.is_ipv4(host) or address.is_name(name)) then
-      report:found(item.at, path, host, 'a host without port: "api.example.com", "*.example.com"')
+      report:found(at, path, host, 'a host without port: "api.example.com", "*.example.com"')
     end
   end
 end
 
-local function check_matchers(route, item, path, report)
+local function check_headers(route, at, path, report)
   for name in pairs(route.headers or {}) do
-    if not name:find "^[%w!#$%%&'*+.^_`|~-]+$" then report:found(item.at, { path, "headers" }, name, "a header name") end
+    if not name:find "^[%w!#$%%&'*+.^_`|~-]+$" then report:found(at, path, name, "a header name") end
   end
 end
 
@@ -86,12 +98,26 @@ local function check_upgrade(route, item, path, report)
   end
 end
 
+local function inside(prefix, name)
+  local path = { unpack(prefix) }
+  path[#path + 1] = name
+  return path
+end
+
+--- check_asks(asks, at, prefix, report) -> whether all is well: what it asks of a request. `prefix`: the path of what asks
+function route_config.check_asks(asks, at, prefix, report)
+  local before = report:count()
+  check_paths(asks, at, inside(prefix, "path"), report)
+  check_hosts(asks, at, inside(prefix, "host"), report)
+  check_headers(asks, at, inside(prefix, "headers"), report)
+  return report:count() == before
+end
+
 --- check(cfg, route, item, path, report): `path` is what leads to the route in messages.
 function route_config.check(cfg, route, item, path, report)
   check_target(cfg, route, item, { path[1] }, report)
-  check_paths(route, item, { path[1], "path" }, report)
-  check_hosts(route, item, { path[1], "host" }, report)
-  check_matchers(route, item, path[1], report)
+  route_config.check_asks(route, item.at, { path[1] }, report)
+  check_strip_path(route, item, { path[1], "strip_path" }, report)
   check_upgrade(route, item, { path[1], "upgrade" }, report)
 end
 

@@ -238,6 +238,11 @@ function Router:match(method, host, path, request)
   return nil, 404
 end
 
+--- fits(method, host, path, request) -> whether some route is for this request
+function Router:fits(method, host, path, request)
+  return choose(self, C.tg_abi_routes_find_text(self.table, method, #method, host, #host, path, #path, 0), request) ~= nil
+end
+
 -- For who explains a match.
 router.value_of, router.matchers_of, router.methods_of, router.paths_of = value_of, matchers_of, methods_of, paths_of
 

@@ -1,6 +1,7 @@
 --- use_config: the lists of `use` in a configuration: names of plugins, tables that begin with one, functions.
 local report_of = require "runtime.report"
 local schema = require "runtime.schema"
+local use_matcher = require "runtime.use_matcher"
 
 local use_config = {}
 
@@ -30,7 +31,7 @@ function use_config.read(item, at, path, report)
     for key, value in pairs(item) do
       if key ~= 1 and not use_config.fields[key] then use.conf[key] = value end
     end
-    if use.when ~= nil and type(use.when) ~= "function" then report:found(at, path, use.when, "a function of ctx as `when`") end
+    if use.when ~= nil and type(use.when) ~= "function" then use.when = use_matcher.read(use.when, at, path, report) end
     if use.on_error ~= "deny" and use.on_error ~= "skip" then report:found(at, path, use.on_error, '"deny" or "skip" as `on_error`') end
   else
     report:found(at, path, item, 'a plugin: "name", { "name", field = ... } or a function')

@@ -145,7 +145,7 @@ def test_bad_bodies_are_refused(gw):
         answer = gw.request("/upstreams/app/breaker", "PUT", body, {"Authorization": f"Bearer {TOKEN}"}, port=gw.port2)
         assert answer.status == 400 and json.loads(answer.text)["status"] == 400, body
     assert ask(gw, "/rollback", "POST", {"id": "x y"}).status == 400
-    assert ask(gw, "/rollback", "POST", {"id": "00"}).status == 409
+    assert ask(gw, "/rollback", "POST", {"id": "000000000000"}).status == 409
 
 
 def test_a_body_that_is_too_large_is_not_taken_for_an_empty_one(gw):
@@ -290,13 +290,13 @@ def test_a_change_with_a_key_is_carried_out_once():
         assert [answer.headers["Idempotency-Replayed"] for answer in answers] == [None] + ["true"] * 5
         assert gw.request("/here").text == b"two"
         assert ask(gw, "/reload", "POST", {}, {"Idempotency-Key": "k-1"}).status == 422
-        assert ask(gw, "/rollback", "POST", {"id": "00"}, {"Idempotency-Key": "k-1"}).status == 422
+        assert ask(gw, "/rollback", "POST", {"id": "000000000000"}, {"Idempotency-Key": "k-1"}).status == 422
         assert ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "with a blank"}).status == 400
         assert ask(gw, "/rollback", "POST", {}, {"Idempotency-Key": "k-2"}).status == 200
         assert gw.request("/here").text == b"three"  # which was live before
         # What was refused has changed nothing, and is tried again.
         for _ in range(2):
-            refused = ask(gw, "/rollback", "POST", {"id": "00"}, {"Idempotency-Key": "k-3"})
+            refused = ask(gw, "/rollback", "POST", {"id": "000000000000"}, {"Idempotency-Key": "k-3"})
             assert refused.status == 409 and refused.headers["Idempotency-Replayed"] is None
 
 
@@ -305,7 +305,7 @@ def test_the_audit_log_has_who_asked_for_what_and_what_came_of_it():
         peer = "/upstreams/app/peers/127.0.0.1:9"
         cookie = ask(gw, "/session", "PUT", {"token": TOKEN}, token=None).headers["Set-Cookie"].split(";")[0]
         changes = [ask(gw, peer, "PUT", {"state": "down"}), ask(gw, peer, "PUT", {"state": "up"}, {"Cookie": cookie}, token=None),
-                   ask(gw, "/rollback", "POST", {"id": "00"}), ask(gw, "/generations", "PUT", {"files": {"gateway.lua": "a secret {", "b.lua": ""}}),
+                   ask(gw, "/rollback", "POST", {"id": "000000000000"}), ask(gw, "/generations", "PUT", {"files": {"gateway.lua": "a secret {", "b.lua": ""}}),
                    ask(gw, "/caches/things", "DELETE")]
         ask(gw, "/status")
         ask(gw, peer, "PUT", {"state": "gone"})  # is no change, since nobody understands it
@@ -313,7 +313,7 @@ def test_the_audit_log_has_who_asked_for_what_and_what_came_of_it():
         until(lambda: log.exists() and log.read_text().count("\n") == 5)
         lines = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda line: line["time"])
         assert [line["status"] for line in lines] == [answer.status for answer in changes] == [200, 200, 409, 409, 204]
-        assert [line.get("change") for line in lines] == [{"state": "down"}, {"state": "up"}, {"id": "00"}, {"files": ["b.lua", "gateway.lua"]}, None]
+        assert [line.get("change") for line in lines] == [{"state": "down"}, {"state": "up"}, {"id": "000000000000"}, {"files": ["b.lua", "gateway.lua"]}, None]
         assert [line["who"] for line in lines] == ["token", "browser", "token", "token", "token"]
         assert {line["client"] for line in lines} == {"127.0.0.1"} and lines[0]["path"] == peer and lines[0]["method"] == "PUT"
         assert "a secret" not in log.read_text() and TOKEN not in log.read_text()

@@ -148,7 +148,8 @@ local function carries_of(conf)
   for _, name in ipairs { "move", "append" } do
     for _, entry in ipairs(conf[name]) do
       local rule = { from = split(entry.from), to = split(entry.to), common = 0, shared = {}, append = name == "append" }
-      while rule.from[rule.common + 1] == rule.to[rule.common + 1] do rule.common = rule.common + 1 end
+      local most = math.min(#rule.from, #rule.to) - 1
+      while rule.common < most and rule.from[rule.common + 1] == rule.to[rule.common + 1] do rule.common = rule.common + 1 end
       for i = 1, rule.common + 1 do rule.shared[i] = rule.from[i] end
       rules[#rules + 1] = rule
     end
@@ -520,9 +521,14 @@ route "home" { path = "/home/{id}", handler = { "aggregate", timeout = "800ms", 
       if call.stale and not call.cache then return "needs `cache`", "calls." .. name .. ".stale" end
       if call.body and call.pass_body then return "is there, too: one body is enough", "calls." .. name .. ".pass_body" end
       local other = call.each and call.each:match "^answers%.([%w_%-]+)"
-      if call.mirror and call.each then return "of a mirrored call is not possible", "calls." .. name .. ".each" end
+      for _, field in ipairs(call.mirror and { "each", "fallback", "group", "concat", "target" } or {}) do
+        if call[field] ~= nil then return "has no meaning for a mirror, whose answer nobody reads", ("calls.%s.%s"):format(name, field) end
+      end
       local at = misplaced(call, "calls." .. name .. ".")
       if at then return "is `from`, or within it: nothing can be moved into itself", at end
+      if other and conf.calls[other] and conf.calls[other].mirror then
+        return "is of a mirror, whose answer nobody reads", "calls." .. name .. ".each"
+      end
       if other and not conf.calls[other] then return ("is of no call: there is no %q"):format(other), "calls." .. name .. ".each" end
     end
     local at = misplaced(conf, "")

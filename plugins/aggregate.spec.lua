@@ -15,17 +15,18 @@ describe("aggregate", function()
   end)
 
   it("moves and appends, in an answer and in the whole", function()
-    local a = upstream '{"items":[{"d":{"price":1}},{"d":{"price":2}}],"more":[3],"all":[1,2],"x":{"y":"z"}}'
+    local a = upstream '{"items":[{"d":{"price":1}},{"d":{"price":2}}],"more":[3],"all":[1,2],"x":{"y":"z"},"up":{"in":{"it":9},"was":1}}'
     local b = upstream '{"list":[4,5]}'
     local gw = test.gateway { upstream = { a = a, b = b }, route = { home = { path = "/", handler = { "aggregate",
       calls = {
         one = { upstream = "a",
-          move = { { from = "items.d.price", to = "items.price" }, { from = "x.y", to = "deep.er.y" }, { from = "no", to = "x.no" } },
+          move = { { from = "items.d.price", to = "items.price" }, { from = "x.y", to = "deep.er.y" }, { from = "no", to = "x.no" },
+            { from = "up.in.it", to = "up" } },
           append = { { from = "more", to = "all" } }, deny = { "unknown" } },
         two = { upstream = "b" } },
       append = { { from = "two.list", to = "one.all" } }, move = { { from = "two", to = "rest" } } } } } }
     expect(gw:get("/"):json()):equals {
-      one = { items = { { d = {}, price = 1 }, { d = {}, price = 2 } }, all = { 1, 2, 3 }, x = {}, deep = { er = { y = "z" } } },
+      one = { items = { { d = {}, price = 1 }, { d = {}, price = 2 } }, all = { 1, 2, 3 }, x = {}, deep = { er = { y = "z" } }, up = 9 },
       rest = { list = { 4, 5 } } }
   end)
 
@@ -48,6 +49,10 @@ describe("aggregate", function()
     expect(function()
       test.gateway { upstream = { a = a }, route = { home = { path = "/", handler = { "aggregate", calls = {
         one = { upstream = "a", move = { { from = "a.b", to = "a.b.c" } } } } } } } }
+    end):raises "calls.one.move[1].to"
+    expect(function()
+      test.gateway { upstream = { a = a }, route = { home = { path = "/", handler = { "aggregate", calls = {
+        one = { upstream = "a", move = { { from = "a.b", to = "a..b" } } } } } } } }
     end):raises "calls.one.move[1].to"
   end)
 

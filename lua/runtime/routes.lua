@@ -133,12 +133,13 @@ local function build_route(server, conf, global)
   -- Of a route's own uses: when it is known, before anybody is asked who he is.
   local own_rewrite = shadow.before(p, chain.build(conf.use, "rewrite"), conf.auth == "optional", concat(global, conf.use))
   local has_ctx = p.any or own_rewrite ~= nil or conf.handler ~= nil or up ~= nil and up.needs_ctx
+  local prefix = conf.strip_path and conf.path[1]:match "^(.-)/%*$" or nil
   local route = { -- in the order of route_slots
-    p, own_rewrite or false, conf.strip_path and conf.path[1]:match "^(.-)/%*$" or false, up or false, #conf.upgrade > 0 and conf.upgrade,
+    p, own_rewrite or false, prefix or false, up or false, #conf.upgrade > 0 and conf.upgrade,
     guard.new(conf) or false, has_ctx, name = conf.name, upstream = up,
     optional = conf.auth == "optional", tunnel_timeout = milliseconds(conf.tunnel_timeout),
     max_message = conf.max_message, message_deflate = conf.message_deflate and 1 or 0,
-    public = freeze { name = conf.name, path = conf.path, to = conf.to },
+    public = freeze { name = conf.name, path = conf.path, to = conf.to, stripped = prefix },
   }
   if conf.handler then
     route.handler = handler.new(conf.handler)

@@ -14,6 +14,13 @@ function request:header(name) return self.ctx.req.headers[name] end
 function request:query(name) return self.ctx.req.query[name] end
 function request:connection(name) return self.ctx.req[name] end -- of those there is but `scheme`
 
+-- As the router has seen it, before the route's prefix was taken off.
+local function path_of(ctx, req)
+  local route = ctx.route
+  local prefix = route and route.stripped
+  return prefix and prefix .. req.path or req.path
+end
+
 --- read(value, at, path, report) -> function(ctx) -> boolean | nil: something was reported
 function use_matcher.read(value, at, path, report)
   local prefix = { unpack(path) }
@@ -29,7 +36,7 @@ function use_matcher.read(value, at, path, report)
   return function(ctx)
     local req = ctx.req
     request.ctx = ctx
-    return matcher:fits(req.method, req.host or "", req.path, request)
+    return matcher:fits(req.method, req.host or "", path_of(ctx, req), request)
   end
 end
 

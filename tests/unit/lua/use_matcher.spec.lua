@@ -30,6 +30,17 @@ describe("when", function()
     expect(meets(gateway { scheme = "https" }, "GET", "/")):equals(false)
   end)
 
+  it("sees a path as the router does, with the prefix that the route takes off", function()
+    local function use(path) return { "headers", response = { add = { ["X-Met"] = path } }, when = { path = path } } end
+    local gw = test.gateway { upstream = { u = test.upstream(200) }, global = { use "/api/a/*" },
+      route = { r = { path = "/api/*", strip_path = true, to = "u", use = { use "/api/{any}/b", use "/a/*" } } } }
+    local met = gw:get("/api/a/b").headers["X-Met"]
+    expect(met):matches "/api/a/*"
+    expect(met):matches "/api/{any}/b"
+    expect(#met):equals(#"/api/a/*, /api/{any}/b") -- and nothing else
+    expect(gw:get("/api/%61").headers["X-Met"]):equals "/api/a/*"
+  end)
+
   it("is refused, with the place, when it is none", function()
     for _, case in ipairs {
       { {}, "use[1]\n    found     a table" }, { "GET", "what a request must have" }, { { pth = "/a" }, 'did you mean "path"?' },

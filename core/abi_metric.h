@@ -28,7 +28,7 @@ struct tg_abi_histogram {
     uint64_t micros; /* together */
 };
 
-/* What a worker has counted of a route. */
+/* What all workers have counted of a route. */
 struct tg_abi_route_count {
     uint64_t requests[50]; /* by method times TG_METRIC_CLASSES, plus the class of the status less one */
     uint64_t aborted;      /* the client went away, or the response was cut */

@@ -99,10 +99,6 @@ int
 tg_abi_route_enter(struct tg_abi_exchange *x, const struct tg_abi_route *route)
 {
     enum { BODY_IDLE = 60000 }; /* milliseconds; of a body that we make, an upstream has its own */
-    if (route->request_edits != NULL) { /* with thousands of routes it is far away */
-        __builtin_prefetch(route->request_edits);
-        __builtin_prefetch((const char *)route->request_edits + 64);
-    }
     x->route = route->route;
     x->counted = route->counted;
     x->wants = route->wants;

@@ -168,35 +168,27 @@ function consumers.find_field(map, headers, name)
   return C.tg_abi_map_find_field(map, consumers.exchange_of(headers), headers[SIDE], name, #name)
 end
 
---- credentials:find_in(headers, name) -> consumer, credential | nil when unknown | false when there is no such field.
--- The same as find(headers[name]), but the credential never becomes a string of Lua.
-function Credentials.__index:find_in(headers, name)
+--- credentials:authenticate_in(ctx, headers, name) -> true: from now on the client is the consumer whose credential is in this field |
+-- nil when it is unknown | false when there is no such field. As a rule the credential never becomes a string of Lua, and no object of the
+-- consumer is made before somebody asks for it.
+function Credentials.__index:authenticate_in(ctx, headers, name)
+  local consumer, credential
   if self.hashed or store then
     local value = headers[name]
     if not value then return false end
-    return self:find(value)
-  end
-  local i = consumers.find_field(self.map, headers, name)
-  if i > 0 then return valid(self, i) end
-  if i == 0 then return nil end
-  return false
-end
-
---- credentials:authenticate_in(ctx, headers, name) -> true: from now on the client is the consumer whose credential is in this field |
--- nil when it is unknown | false when there is no such field. Of most consumers no object is made before somebody asks for it.
-function Credentials.__index:authenticate_in(ctx, headers, name)
-  if not self.hashed and not store then
+    consumer, credential = self:find(value)
+  else
     local i = consumers.find_field(self.map, headers, name)
+    if i < 0 then return false end
     if i > 0 and i < DETAILED then
       consumers.know(ctx, self.known(i), PLAIN)
       return true
     end
-    if i == 0 then return nil end
-    if i < 0 then return false end
+    if i > 0 then consumer, credential = valid(self, i) end
   end
-  local consumer, credential = self:find_in(headers, name)
-  if consumer then ctx:authenticate(consumer, credential) end
-  return consumer and true
+  if not consumer then return nil end
+  ctx:authenticate(consumer, credential)
+  return true
 end
 
 function Credentials.__index.digest(value)
